@@ -1,0 +1,48 @@
+"""What the tests share: real photos, a browser, a workspace of their own."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def lacking(what: str, reason: str):
+    "Skip with a reason, or fail where SWB_REQUIRE says that this must be here."
+    if what in os.environ.get("SWB_REQUIRE", "").split(","):
+        pytest.fail(f"SWB_REQUIRE asks for {what}: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    "Real photos: train/<Class>/*.jpg and test/<Class>/*.jpg."
+    folder = Path(os.environ.get("SWB_PHOTOS", ROOT.parent / "shared" / "photos")).resolve()
+    if not (folder / "train").is_dir():
+        lacking("photos", f"no real photos at {folder}: set SWB_PHOTOS")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def browser():
+    "A headless Chromium through Playwright."
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not path:
+        lacking("browser", "no Chromium found: install the package chromium")
+    flags = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    with playwright.sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=path, args=flags)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch) -> Path:
+    "A workspace of this test's own."
+    home = tmp_path / "workspace"
+    home.mkdir()
+    monkeypatch.setenv("SPECIES_WB_HOME", str(home))
+    return home
