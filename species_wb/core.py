@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['UserError', 'nearest', 'workspace', 'cache_folder', 'write_aside', 'write_text', 'write_json', 'read_json',
-           'run_state', 'set_state', 'now', 'new_run', 'open_run', 'set_seed', 'progress', 'plural', 'duration',
-           'byte_size']
+           'run_state', 'set_state', 'now', 'new_run', 'open_run', 'set_seed', 'progress', 'in_threads', 'plural',
+           'duration', 'byte_size']
 
 # %% ../nbs/lib/00_core.ipynb #imports
 import atexit
@@ -15,7 +15,9 @@ import json
 import os
 import random
 import sys
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from configparser import ConfigParser
 from contextlib import contextmanager
 from datetime import datetime
@@ -250,6 +252,27 @@ def progress(
     from tqdm.auto import tqdm as auto
 
     return auto(items, desc=what, total=total, unit=unit, leave=False, mininterval=0.2)
+
+# %% ../nbs/lib/00_core.ipynb #in-threads
+def in_threads(
+    function: Callable,  # called with each item
+    items: Iterable,  # any number
+    workers: int,  # threads
+    window: int = 64,  # results that may wait
+) -> Iterator:  # the results, in order
+    "Map with threads, lazily and in order."
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) >= window:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 # %% ../nbs/lib/00_core.ipynb #plural
 def plural(

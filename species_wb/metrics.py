@@ -161,18 +161,20 @@ def _resample(photos: dict[str, np.ndarray], classes: int, group: np.ndarray, re
     "Return every score for the photos as they are (row 0) and for each resample."
     names = ("right", "top3", "log_loss", "brier")
     columns, gap, bins = np.stack([photos[n] for n in names], axis=1), photos["score"] - photos["right"], _bin(photos["score"], BINS)
-    means, ece = np.empty((resamples + 1, len(names))), np.empty(resamples + 1)
+    noise = gap - (np.bincount(bins, gap) / np.maximum(np.bincount(bins), 1))[bins]
+    means, ece, ece_noise = np.empty((resamples + 1, len(names))), np.empty(resamples + 1), np.empty(resamples + 1)
     hits, answered, support = np.empty((3, resamples + 1, classes))
     for row, weight in enumerate(_draws(group, resamples, seed)):
         means[row] = weight @ columns / weight.sum()
-        ece[row] = np.abs(np.bincount(bins, weight * gap)).sum() / weight.sum()
+        ece[row], ece_noise[row] = (np.abs(np.bincount(bins, weight * g)).sum() / weight.sum() for g in (gap, noise))
         hits[row] = np.bincount(photos["truth"], weight * photos["right"], classes)
         answered[row] = np.bincount(photos["answer"], weight, classes)
         support[row] = np.bincount(photos["truth"], weight, classes)
     with np.errstate(invalid="ignore"):  # 0/0 is NaN: this resample says nothing of this class
         by_class = {"precision": hits / answered, "recall": hits / support, "f1": 2 * hits / (answered + support)}
     macro, weighted = np.nanmean(by_class["f1"], axis=1), np.nansum(by_class["f1"] * support, axis=1) / support.sum(axis=1)
-    return {"accuracy": means[:, 0], "macro_f1": macro, "weighted_f1": weighted, **dict(zip(names[1:], means[:, 1:].T, strict=True)), "ece": ece, **by_class}
+    rest = dict(zip(names[1:], means[:, 1:].T, strict=True))
+    return {"accuracy": means[:, 0], "macro_f1": macro, "weighted_f1": weighted, **rest, "ece": ece, "ece_noise": ece_noise, **by_class}
 
 # %% ../nbs/lib/13_metrics.ipynb #confidence
 CONFIDENCE = 0.95
@@ -181,7 +183,6 @@ CONFIDENCE = 0.95
 def _interval(
     values: np.ndarray,  # row 0: as they are; then the resamples; NaN where not defined
     units: int | None = None,  # for a share: the independent observations it rests on
-    mirrored: bool = False,
 ) -> dict[str, float]:
     "Return a score with its interval."
     value, drawn = float(np.nan_to_num(values[0])), values[1:][~np.isnan(values[1:])]
@@ -189,9 +190,16 @@ def _interval(
         low, high = wilson(value * units, units, CONFIDENCE)
         return {"value": value, "low": low, "high": high}
     low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    if mirrored:
-        low, high = max(0.0, 2 * value - high), max(value, 2 * value - low)
     return {"value": value, "low": float(low), "high": float(high)}
+
+# %% ../nbs/lib/13_metrics.ipynb #ece-interval
+def _ece_interval(
+    ece: np.ndarray,  # row 0: as it is; then the resamples
+    noise: np.ndarray,  # the same with every bin made exact
+) -> dict[str, float]:
+    "Return the calibration error with its interval."
+    value, tail = float(ece[0]), (1 - CONFIDENCE) / 2
+    return {"value": value, "low": max(0.0, value - float(np.quantile(noise[1:], 1 - tail))), "high": max(value, 2 * value - float(np.quantile(ece[1:], tail)))}
 
 # %% ../nbs/lib/13_metrics.ipynb #units
 def _units(group: np.ndarray, classes: int, *numbers: np.ndarray) -> np.ndarray:
@@ -218,7 +226,7 @@ def scores(
     total = int(group.max()) + 1
     found = {name: _interval(drawn[name], total) for name in ("accuracy", "macro_f1", "weighted_f1")}
     found["top3"] = _interval(drawn["top3"], total) if classes > 3 else None
-    found |= {name: _interval(drawn[name]) for name in ("log_loss", "brier")} | {"ece": _interval(drawn["ece"], mirrored=True)}
+    found |= {name: _interval(drawn[name]) for name in ("log_loss", "brier")} | {"ece": _ece_interval(drawn["ece"], drawn["ece_noise"])}
     units = {"precision": _units(group, classes, answer), "recall": _units(group, classes, truth), "f1": _units(group, classes, truth, answer)}
     table = [
         {"label": str(label), "n": int((truth == c).sum()), **{name: _interval(drawn[name][:, c], int(units[name][c])) for name in units}}
@@ -230,22 +238,18 @@ def scores(
         "classes": table, "confusion": confusion.tolist(), "resamples": resamples, "confidence": CONFIDENCE,
     }
 
-# %% ../nbs/lib/13_metrics.ipynb #share
-def _share(value: float) -> str:
-    "Write a share with two digits, or as many as keep it off 0 and 1."
-    return next((text for text in (f"{value:.{digits}f}" for digits in (2, 3, 4, 5)) if float(text) not in (0, 1)), f"{value:.2f}")
-
 # %% ../nbs/lib/13_metrics.ipynb #headline
 def headline(
     scores: dict[str, Any],  # from `scores`
 ) -> str:  # the end of a sentence, without a full stop
     "Say the accuracy, its interval and what it rests on."
-    accuracy = scores["accuracy"]
+    numbers = [scores["accuracy"][end] for end in ("value", "low", "high")]
+    for digits in (2, 3, 4, 5):
+        value, low, high = (f"{number:.{digits}f}" for number in numbers)
+        if low != high and all(float(text) not in (0, 1) or float(text) == number for text, number in zip((value, low, high), numbers, strict=True)):
+            break
     groups = "" if scores["groups"] is None else f" in {scores['groups']} {'group' if scores['groups'] == 1 else 'groups'}"
-    return (
-        f"{_share(accuracy['value'])} of the photos are named right "
-        f"({scores['confidence'] * 100:.0f} % interval {_share(accuracy['low'])} to {_share(accuracy['high'])}, n = {scores['n']}{groups})"
-    )
+    return f"{value} of the photos are named right ({scores['confidence'] * 100:.0f} % interval {low} to {high}, n = {scores['n']}{groups})"
 
 # %% ../nbs/lib/13_metrics.ipynb #reliability
 def reliability(
