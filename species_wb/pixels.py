@@ -183,11 +183,11 @@ def _ifd(exif: Image.Exif, tag: int) -> dict[int, Any]:
 def _from_exif(exif: Image.Exif) -> dict[str, Any]:
     "Orientation (1 to 8), time and place."
     try:
-        orientation, changed = exif.get(0x0112), exif.get(0x0132)
+        orientation = exif.get(0x0112)
     except Exception:
-        orientation = changed = None
+        orientation = None
     shot, gps = _ifd(exif, 0x8769), _ifd(exif, 0x8825)
-    taken_at = _time(shot.get(0x9003), shot.get(0x9011)) or _time(shot.get(0x9004), shot.get(0x9012)) or _time(changed, shot.get(0x9010))
+    taken_at = _time(shot.get(0x9003), shot.get(0x9011)) or _time(shot.get(0x9004), shot.get(0x9012))
     lat, lon = _degrees(gps.get(2), "NS", gps.get(1), 90), _degrees(gps.get(4), "EW", gps.get(3), 180)
     no_fix = None in (lat, lon) or gps.get(9) == "V" or (lat == lon == 0 and gps.get(9) != "A")
     lat, lon = (None, None) if no_fix else (lat, lon)

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['DPI', 'MAX_BYTES', 'PACKAGES', 'Page', 'notebook_parameters', 'run_notebook', 'Evaluation', 'begin', 'to_predict',
            'Scored', 'score', 'calibration', 'data_hash', 'record', 'simulated', 'weakest', 'headline', 'place',
-           'answered', 'subtitle', 'data_sentences', 'training_sentences', 'confusion_sentence',
-           'calibration_sentences', 'speed_sentences', 'class_counts', 'counts_table', 'statuses', 'by_class',
-           'overall', 'confused', 'confusion', 'surest_mistakes', 'least_sure', 'typical', 'gallery', 'provenance']
+           'answered', 'title', 'subtitle', 'data_sentences', 'training_sentences', 'strengths',
+           'calibration_sentences', 'speed_sentences', 'counts_table', 'statuses', 'by_class', 'overall', 'confused',
+           'surest_mistakes', 'least_sure', 'typical', 'gallery', 'provenance']
 
 # %% ../nbs/lib/41_report.ipynb #imports
 import ast
@@ -41,7 +41,7 @@ def _shown(value: Any) -> str:
     if value is None or value == "":
         return "–"
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{value:.3g}" if isinstance(value, float) else str(value)
-    spelled = (f"\\x{ord(c) - 0xEF00:02x}" if 0xEF80 <= ord(c) <= 0xEFFF else repr(c)[1:-1] if not (c.isprintable() or c == " ") else c for c in text)
+    spelled = (f"\\x{ord(c) - 0xEF00:02x}" if 0xEF80 <= ord(c) <= 0xEFFF else repr(c)[1:-1] if not (c.isprintable() or c == "\u00a0") else c for c in text)
     return "".join(spelled)
 
 # %% ../nbs/lib/41_report.ipynb #image
@@ -75,7 +75,7 @@ def _image(
 def _drawn(figure: Any) -> _Image:
     "Draw a matplotlib figure."
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=DPI, bbox_inches="tight", facecolor="white")
+    figure.savefig(file, format="png", dpi=DPI, facecolor="white")
     if pyplot := sys.modules.get("matplotlib.pyplot"):
         pyplot.close(figure)  # or the notebook shows it a second time
     return _image(file.getvalue(), DPI / 96)
@@ -365,7 +365,7 @@ def to_predict(
     manifest: pa.Table,  # contract 1
 ) -> pa.Table:  # some of its rows
     "Return the test photos and the unlabelled ones."
-    unlabelled = pc.and_(pc.is_null(manifest["split"]), pc.is_null(manifest["label"]))
+    unlabelled = pc.and_(pc.and_(pc.is_null(manifest["split"]), pc.is_null(manifest["label"])), pc.equal(manifest["status"], "ok"))
     return manifest.filter(pc.or_(pc.fill_null(pc.equal(manifest["split"], "test"), False), unlabelled))
 
 # %% ../nbs/lib/41_report.ipynb #scored
@@ -391,9 +391,8 @@ class Scored:
 def _why_not(row: dict[str, Any], labels: set[str], trained: set[str]) -> str:
     "Say why a photo is not scored: \"\" where it is."
     return (
-        "unlabelled" if row["truth"] is None
-        else "not test" if row["split"] != "test"
-        else "unread" if row["status"] != "ok" or row["logits"] is None
+        "unread" if row["status"] != "ok" or row["logits"] is None
+        else "unlabelled" if row["truth"] is None
         else "unknown" if row["truth"] not in labels
         else "trained" if str(row["sha256"])[:16] in trained
         else ""
@@ -448,11 +447,11 @@ def calibration(scored: Scored) -> dict[str, dict[str, Any]]:  # "before", "afte
 def data_hash(
     manifest: pa.Table,  # contract 1
 ) -> str:  # 16 hexadecimal digits
-    "Return a number for the photos, their labels and their splits, whatever their order and place."
+    "Name photos, labels and splits by their content, whatever their order and folder."
     import hashlib
 
-    lines = sorted(json.dumps([row["path"], row["sha256"], row["label"], row["split"]]) for row in manifest.select(["path", "sha256", "label", "split"]).to_pylist())
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    rows = sorted("\t".join(str(v) for v in row.values()) for row in manifest.select(["sha256", "label", "split"]).to_pylist())
+    return hashlib.sha256("\n".join(rows).encode("utf-8", "replace")).hexdigest()[:16]
 
 # %% ../nbs/lib/41_report.ipynb #record
 def record(
@@ -475,6 +474,10 @@ def record(
 # %% ../nbs/lib/41_report.ipynb #range
 def _range(score: dict[str, float]) -> str:
     return f"{score['value']:.2f} ({score['low']:.2f} to {score['high']:.2f})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}\u00a0%"
 
 # %% ../nbs/lib/41_report.ipynb #simulated
 def simulated(evaluation: Evaluation) -> bool:
@@ -502,16 +505,20 @@ def headline(
     "Say how good the model is."
     accuracy, n, spec = scored.scores["accuracy"], len(scored.rows), evaluation.bundle.info.spec
     made_up = simulated(evaluation)
-    sentence = f"{int(scored.right.sum())} of {n} {'simulated ' if made_up else ''}test photos are named right: accuracy {_range(accuracy)}."
+    sentence = (
+        f"{int(scored.right.sum())} of {n} {'simulated ' if made_up else ''}test photos are named right: "
+        f"accuracy {accuracy['value']:.2f}, 95\u00a0% interval {accuracy['low']:.2f} to {accuracy['high']:.2f}."
+    )
     trained = len(evaluation.bundle.info.provenance.get("training_photos", ()))
     tested = sum(1 for row in scored.scores["classes"] if row["n"])
+    groups = "" if scored.scores["groups"] is None else f" in {plural(scored.scores['groups'], 'independent group')}"
     details = [
-        f"In brackets is the 95 % interval{'' if scored.scores['groups'] is None else ', over ' + plural(scored.scores['groups'], 'group') + ' of photos that belong together'}: "
-        f"how far the number could be off because only {plural(n, 'photo')} were tested. Weighted F1 is {_range(scored.scores['weighted_f1'])}.",
+        weakest(scored),
+        f"The interval says how far the number could be off because no more than {plural(n, 'photo')}{groups} were tested. F1, weighted by class size, is {_range(scored.scores['weighted_f1'])}.",
         f"The model is {spec.name}{f', trained on {trained:,} photos' if trained else ''}; it was tested on {plural(tested, 'class', 'classes')} of {place(scored.root)}.",
+        *evaluation.training.get("substitutions", []),
         "The photos are simulated: the number says that the workbench works, and nothing about real animals." if made_up
         else "The number holds for photos like these. Photos from other places, cameras or seasons are usually harder.",
-        weakest(scored),
     ]
     return sentence, [d for d in details if d]
 
@@ -526,17 +533,22 @@ def answered(
 ) -> tuple[str, dict[str, Any] | None]:  # a sentence, and the point of the curve that it speaks of
     "Say what is gained by leaving the unsure photos unanswered."
     accuracy = 1 - curve["risk"][-1]
-    goal = next((g for g in (0.9, 0.95, 0.99) if g > accuracy + 0.005), None)
+    goal = next((g for g in (0.9, 0.95, 0.99) if g > accuracy + 0.02), None)
     if goal is None:
-        return f"Answering everything, {accuracy:.1%} of its answers are right: there is nothing left to gain by leaving photos unanswered.", None
+        return f"Answering everything, {_percent(accuracy)} of its answers are right: there is little to gain by leaving photos unanswered.", None
     if not (point := metrics.threshold_for(curve, goal)):
-        return f"Even its surest answers are right less often than {goal:.0%} of the time: leaving photos unanswered does not get it there.", None
+        return f"Even among its surest answers, fewer than {_percent(goal)} are right: leaving photos unanswered does not get it there.", None
     return (
-        f"If it may leave {1 - point['coverage']:.0%} of the photos unanswered (those with a score below {point['threshold']:.2f}), "
-        f"{point['accuracy']:.0%} of its answers are right ({point['low']:.0%} to {point['high']:.0%}, n = {point['n']})."
+        f"If it may leave {_percent(1 - point['coverage'])} of the photos unanswered (those with a score below {point['threshold']:.2f}), "
+        f"{_percent(point['accuracy'])} of its answers are right (95\u00a0% interval {_percent(point['low'])} to {_percent(point['high'])}, n = {point['n']})."
     ), point
 
-# %% ../nbs/lib/41_report.ipynb #subtitle
+# %% ../nbs/lib/41_report.ipynb #title
+def title(evaluation: Evaluation) -> str:
+    "Name what the report answers."
+    return f"How well {evaluation.bundle.info.spec.name} recognises {plural(len(evaluation.bundle.info.labels), 'class', 'classes')}"
+
+
 def subtitle(evaluation: Evaluation) -> str:
     "Name the model, the data and the day, for under the title."
     trained = evaluation.training.get("method")
@@ -558,14 +570,14 @@ def training_sentences(evaluation: Evaluation) -> list[str]:  # paragraphs
         return [f"This model file was trained elsewhere, from the weights {info.spec.weights}; it knows {plural(len(info.labels), 'class', 'classes')}.{known}"]
     times = ", ".join(f"{step} {core.duration(seconds)}" for step, seconds in about.get("seconds", {}).items())
     taken = f"It took: {times}." if times else ""
-    return [about.get("why", ""), *about.get("sentences", []), *(f"Otherwise than asked: {s}" for s in about.get("substitutions", [])), taken]
+    return [*(s for s in about.get("sentences", []) if s not in about.get("substitutions", [])), taken]
 
-# %% ../nbs/lib/41_report.ipynb #confusion-sentence
-def confusion_sentence(scored: Scored, labels: Sequence[str]) -> str:  # `labels`: those shown
-    "Say how many answers are wrong, and whether the matrix shows all of them."
-    wrong = int((~scored.right).sum())
-    part = f" Shown are the {len(labels)} of {len(scored.labels)} classes with the most mistakes." if len(labels) < len(scored.labels) else ""
-    return f"{wrong} of {plural(len(scored.rows), 'answer')} {'is' if wrong == 1 else 'are'} wrong.{part}"
+
+def strengths(evaluation: Evaluation) -> list[dict[str, Any]]:  # for `plots.strength_curve`; empty where no probe was fitted
+    "Return the candidates that differ from the chosen one in nothing but their strength."
+    rows = evaluation.training.get("candidates", [])
+    best = min(rows, key=lambda row: row["log_loss"], default={})
+    return [row for row in rows if row.get("flip") == best.get("flip")]
 
 # %% ../nbs/lib/41_report.ipynb #calibration-sentences
 def calibration_sentences(evaluation: Evaluation, found: dict[str, dict[str, Any]]) -> list[str]:  # from `calibration`
@@ -587,20 +599,13 @@ def speed_sentences(evaluation: Evaluation, latency: dict[str, Any]) -> list[str
         f"and {latency['photos_per_second']:.0f} photos a second pass in batches of {latency['batch']}. Reading and decoding the files comes on top.",
     ]
 
-# %% ../nbs/lib/41_report.ipynb #class-counts
-def class_counts(
-    manifest: pa.Table,  # contract 1
-) -> dict[str, dict[str, int]]:  # class → split → photos that open
-    "Count photos by class and split."
-    kept = Counter((row["label"], row["split"]) for row in manifest.select(["label", "split", "status"]).to_pylist() if row["status"] == "ok" and row["label"] is not None)
-    splits = [s for s in (*contracts.SPLITS, None) if any(split == s for _, split in kept)]
-    return {label: {s or "unused": kept[label, s] for s in splits} for label in sorted({label for label, _ in kept})}
-
 # %% ../nbs/lib/41_report.ipynb #counts-table
-def counts_table(counts: dict[str, dict[str, int]]) -> tuple[list[list[Any]], list[str]]:  # rows and columns, for `Page.table`
-    "Lay out what `class_counts` found, with a row of sums."
-    splits = list(next(iter(counts.values()), {}))
-    rows = [[label, *row.values()] for label, row in counts.items()]
+def counts_table(
+    counts: dict[str, dict[str, int]],  # class → split → photos, from `photos.findings`
+) -> tuple[list[list[Any]], list[str]]:  # rows and columns, for `Page.table`
+    "Lay out the photos by class and split, with a row of sums."
+    splits = [s for s in next(iter(counts.values()), {}) if any(row[s] for row in counts.values())]
+    rows = [[label, *(row[s] for s in splits)] for label, row in counts.items()]
     return [*rows, ["all", *(sum(row[s] for row in counts.values()) for s in splits)]], ["class", *splits]
 
 # %% ../nbs/lib/41_report.ipynb #statuses
@@ -637,18 +642,7 @@ def confused(
     counts = np.array(scored.scores["confusion"])
     off = counts - np.diag(np.diag(counts))
     pairs = [(t, a) for t, a in zip(*np.unravel_index(np.argsort(-off, axis=None, kind="stable")[:most], off.shape), strict=True) if off[t, a]]
-    return [[scored.labels[t], scored.labels[a], int(off[t, a]), f"{off[t, a] / counts[t].sum():.0%}"] for t, a in pairs]
-
-# %% ../nbs/lib/41_report.ipynb #confusion
-def confusion(
-    scored: Scored,
-    most: int = 25,  # classes
-) -> tuple[np.ndarray, list[str]]:  # counts (truth × answer) and labels
-    "Return the confusion matrix, or of many classes the part that holds the most mistakes."
-    counts = np.array(scored.scores["confusion"])
-    wrong = counts.sum(0) + counts.sum(1) - 2 * np.diag(counts)
-    kept = np.arange(len(counts)) if len(counts) <= most else np.sort(np.argsort(-wrong, kind="stable")[:most])
-    return counts[np.ix_(kept, kept)], [scored.labels[k] for k in kept]
+    return [[scored.labels[t], scored.labels[a], int(off[t, a]), _percent(off[t, a] / counts[t].sum())] for t, a in pairs]
 
 # %% ../nbs/lib/41_report.ipynb #surest-mistakes
 def surest_mistakes(scored: Scored, most: int = 12) -> list[int]:  # photos, surest first
@@ -706,7 +700,9 @@ def provenance(evaluation: Evaluation) -> dict[str, Any]:  # name → value
             return ""
 
     info, versions = evaluation.bundle.info, [installed(name) for name in PACKAGES]
-    about = {key: value for key, value in info.provenance.items() if key != "training_photos" and isinstance(value, (str, int, float))}
+    about = {key.replace("_", " "): value for key, value in info.provenance.items() if isinstance(value, (str, int, float)) and value is not False}
+    if then := info.provenance.get("versions"):
+        about["made with"] = ", ".join(f"{name} {number}" for name, number in then.items())
     params = {key: place(value) if os.path.isabs(str(value)) else value for key, value in evaluation.params.items()}
     return {
         "run": evaluation.run.name,
@@ -714,8 +710,8 @@ def provenance(evaluation: Evaluation) -> dict[str, Any]:  # name → value
         "data": f"{place(contracts.manifest_root(evaluation.manifest))}, {plural(len(evaluation.manifest), 'file')}, hash {data_hash(evaluation.manifest)}",
         "model": f"{evaluation.bundle.path.name}, sha256 {evaluation.bundle.sha256}",
         "starting weights": f"{info.spec.weights}, licence: {info.spec.licence}",
-        **{f"model: {key}": value for key, value in about.items()},
-        "made with": ", ".join([f"species_wb {__import__('species_wb').__version__}", f"Python {platform.python_version()}", *(v for v in versions if v)]),
+        **{f"the model: {key}": value for key, value in about.items()},
+        "scored with": ", ".join([f"species_wb {__import__('species_wb').__version__}", f"Python {platform.python_version()}", *(v for v in versions if v)]),
         "machine": f"{bundles.cpu_name()}, {plural(bundles.cpu_count(), 'processor')}, {platform.system()} {platform.machine()}",
         "date": core.now(),
     }

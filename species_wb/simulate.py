@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageFilter
 
-from .bodies import FORMS, Pencil, curve, draw_body, leaf, oval, tint, tube
+from .bodies import Pencil, curve, draw_body, leaf, oval, tint, tube
 from .contracts import check_manifest, manifest_table, path_text, read_manifest, write_table
 from .core import UserError, cache_folder, nearest, progress
 

@@ -1,0 +1,52 @@
+# make train            train the default model on a simulated survey and write a report
+# make train ARCH=resnet50 PHOTOS="my photos" EPOCHS=5 …   any parameter of nbs/train.ipynb, in capitals
+# make test             all quick tests;  make test-slow: the long ones
+# make lint, lab, example, clean
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# Whatever stands on make's command line (but for make's own PYTHON and VENV) goes to the notebook as a parameter.
+quote = '$(subst ','\'',$(1))'
+given := $(filter-out PYTHON VENV ARCH,$(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $(v))),$(v))))
+given := $(foreach v,$(given),$(if $(filter $(v),MAKEFLAGS MAKEOVERRIDES -*-command-variables-*-),,$(v)))
+options = $(foreach v,$(given),--$(shell echo $(v) | tr A-Z_ a-z-) $(call quote,$($(v))))
+
+.PHONY: train test test-slow lint lab example readme clean
+
+train: $(VENV)/.train
+	@$(BIN)/species-wb train $(if $(ARCH),$(call quote,$(ARCH))) $(options)
+
+test: $(VENV)/.dev
+	$(BIN)/nbdev_test --path nbs/lib --n_workers 2
+	$(BIN)/pytest -m "not slow"
+
+test-slow: $(VENV)/.dev
+	$(BIN)/pytest -m slow
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+lab: $(VENV)/.lab
+	$(BIN)/jupyter lab --notebook-dir=. --ServerApp.ip=127.0.0.1
+
+example: $(VENV)/.train
+	$(BIN)/python -m species_wb.example
+
+readme: $(VENV)/.dev
+	$(BIN)/nbdev_export
+	$(BIN)/jupyter nbconvert --to markdown --RegexRemovePreprocessor.patterns='^#\|\s*hide' --output-dir=. --output=README nbs/index.ipynb
+
+clean:
+	rm -rf .cache build dist _proc .pytest_cache .ruff_cache .mypy_cache *.egg-info
+
+# An environment with what a target needs; made again when the requirements change.
+$(VENV)/.%: settings.ini setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "species_wb needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": use make PYTHON=python3.11 …")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing what '$*' needs (several GB the first time: PyTorch is large) …"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
+	@touch $@
