@@ -178,7 +178,7 @@ def frog(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
         pen.eye((0.53, 0.27 * side), 0.085, (190, 150, 40))
         pen.fill(oval((0.53, 0.27 * side), (0.03, 0.06), count=8), (10, 10, 10))
 
-# %% ../nbs/lib/08_bodies.ipynb #newt
+
 def newt(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     skin = pick(rng, ((58, 60, 66), (70, 62, 50), (40, 42, 46)), variety)
     flank = pick(rng, ((232, 140, 40), (224, 180, 60)), variety * 0.4)
@@ -205,7 +205,7 @@ def starfish(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     pen.oval((0, 0), (waist * 1.7, waist * 1.7), tint(skin, 0.05))
     pen.spots(rng, (0, 0), (waist * 1.4, waist * 1.4), tint(skin, 0.45), 10, 0.028)
 
-# %% ../nbs/lib/08_bodies.ipynb #crab
+
 def crab(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     shell = pick(rng, ((196, 84, 52), (160, 92, 62), (112, 118, 84)), variety)
     for side in (-1, 1):
@@ -221,7 +221,7 @@ def crab(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     pen.shape(curve([(0.34, -0.34), (0.38, 0), (0.34, 0.34), (0.05, 0.6), (-0.34, 0.36), (-0.42, 0), (-0.34, -0.36), (0.05, -0.6), (0.34, -0.34)]), shell, 0.12)
     pen.spots(rng, (-0.05, 0), (0.3, 0.42), tint(shell, -0.3), rng.integers(3, 9), 0.035)
 
-# %% ../nbs/lib/08_bodies.ipynb #worm
+
 def worm(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     skin = pick(rng, ((190, 124, 112), (164, 98, 92), (204, 150, 132)), variety * 0.7)
     x = np.linspace(-0.95, 0.95, 7)
@@ -240,7 +240,7 @@ def eight_legs(pen: Pencil, rng: np.random.Generator, colour: np.ndarray, reach:
             knee = way * reach * 0.58 + (0, -0.05)
             pen.limb([(0.12, 0.06 * side) + way * 0.08, knee * 0.97, knee, foot], [thick, thick * 0.9, thick * 0.4], colour)
 
-# %% ../nbs/lib/08_bodies.ipynb #spider
+
 def spider(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     coat = pick(rng, ((84, 66, 54), (52, 46, 44), (122, 98, 66)), variety)
     big, stout = rng.uniform(0.8, 1.2), rng.uniform(0.035, 0.06)
@@ -254,7 +254,7 @@ def spider(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     for side in (-1, 1):
         pen.eye((0.35, 0.06 * side), 0.03)
 
-# %% ../nbs/lib/08_bodies.ipynb #harvestman
+
 def harvestman(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     coat = pick(rng, ((112, 76, 48), (78, 62, 50)), variety)
     eight_legs(pen, rng, tint(coat, -0.25), 1.12, 0.03)
@@ -262,7 +262,7 @@ def harvestman(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     pen.oval((0.2, 0), (0.13, 0.13), tint(coat, -0.15))
     pen.eye((0.2, 0), 0.045)
 
-# %% ../nbs/lib/08_bodies.ipynb #scorpion
+
 def scorpion(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     coat = pick(rng, ((150, 108, 56), (70, 54, 42), (176, 140, 84)), variety)
     curl = rng.choice((-1, 1)) * rng.uniform(0.25, 0.5)
@@ -309,10 +309,10 @@ def bird(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
         pen.line([np.array(wing[0]) * (1 - share) + np.array(wing[1]) * share, np.array(wing[4]) * (1 - share) + np.array(wing[3]) * share], tint(coat, -0.5), 0.025)
     pen.eye(head + (0.07, -0.04), 0.05)
 
-# %% ../nbs/lib/08_bodies.ipynb #caps
+# %% ../nbs/lib/08_bodies.ipynb #mushroom
 CAPS = {"dome": (0.0, 1.0), "bell": (-0.1, 1.6), "plate": (0.0, 0.55), "funnel": (0.35, 0.3)}
 
-# %% ../nbs/lib/08_bodies.ipynb #mushroom
+
 def mushroom(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     cap = pick(rng, ((196, 52, 40), (150, 92, 50), (216, 160, 72), (228, 214, 190)), variety)
     stalk, (dip, rise) = pick(rng, ((232, 222, 200), (214, 196, 160)), variety * 0.3), CAPS[rng.choice(list(CAPS))]
@@ -343,7 +343,7 @@ def six_legs(pen: Pencil, rng: np.random.Generator, colour: np.ndarray, reach: f
             pen.limb([(at, 0.08 * side), (at, 0.1 * side) + way * 0.6, (at, 0.1 * side) + way + (0.12 * np.sign(np.cos(turn)), 0)], [0.04, 0.035, 0.018], colour)
         pen.line([(0.6, 0.05 * side), (0.8, 0.14 * side), (0.98, rng.uniform(0.2, 0.4) * side)], colour, 0.03)
 
-# %% ../nbs/lib/08_bodies.ipynb #beetle
+
 def beetle(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     shell, dark = pick(rng, ((56, 92, 74), (168, 44, 36), (48, 48, 62), (120, 78, 40)), variety), np.array([44, 38, 36])
     long, dotted = rng.uniform(0.5, 0.64), rng.random() < 0.5
@@ -355,7 +355,7 @@ def beetle(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
         pen.spots(rng, (-0.28, 0), (long, 0.36), tint(shell, -0.75), rng.integers(5, 11), 0.07)
     pen.line([(0.24, 0), (-0.24 - long, 0)], tint(shell, -0.6), 0.03)
 
-# %% ../nbs/lib/08_bodies.ipynb #butterfly
+
 def butterfly(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     wing, dark = pick(rng, ((226, 130, 42), (84, 124, 190), (236, 226, 190), (150, 70, 60)), variety), np.array([48, 38, 34])
     spread = rng.uniform(0.75, 1.08)
@@ -374,7 +374,7 @@ def butterfly(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
         pen.line([(0.42, 0.03 * side), (0.6, 0.1 * side), (0.85, 0.26 * side)], dark, 0.03)
     pen.limb([(0.42, 0), (0.1, 0), (-0.5, 0)], [0.06, 0.09, 0.04], dark)
 
-# %% ../nbs/lib/08_bodies.ipynb #dragonfly
+
 def dragonfly(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     coat = pick(rng, ((58, 120, 160), (70, 140, 80), (176, 62, 48)), variety)
     for side in (-1, 1):
@@ -391,7 +391,7 @@ def dragonfly(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     for side in (-1, 1):
         pen.eye((0.54, 0.08 * side), 0.1, tint(coat, -0.3))
 
-# %% ../nbs/lib/08_bodies.ipynb #bee
+
 def bee(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     coat, dark = pick(rng, ((222, 168, 48), (196, 132, 50)), variety * 0.7), np.array([46, 36, 30])
     stout = rng.uniform(0.2, 0.34)
@@ -405,7 +405,7 @@ def bee(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     pen.oval((0.18, 0), (0.25, 0.23), tint(coat, -0.25))
     pen.oval((0.5, 0), (0.16, 0.19), dark)
 
-# %% ../nbs/lib/08_bodies.ipynb #mammals
+# %% ../nbs/lib/08_bodies.ipynb #mammal
 MAMMALS = {
     "fox": (0.5, 0.12, 0.24, 0.09, 0.75, 0.15, 0.3, 0.9),
     "deer": (0.72, 0.42, 0.24, 0.07, 0.14, 0.06, 0.27, 0.95),
@@ -414,7 +414,7 @@ MAMMALS = {
     "marten": (0.26, 0.14, 0.13, 0.09, 0.7, 0.09, 0.18, 0.68),
 }
 
-# %% ../nbs/lib/08_bodies.ipynb #mammal
+
 def mammal(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     coat = pick(rng, ((176, 104, 54), (136, 104, 72), (112, 100, 90), (86, 70, 56)), variety)
     leg, neck, ear, ear_wide, tail, bush, snout, heavy = np.array(MAMMALS[rng.choice(list(MAMMALS))]) * rng.uniform(0.9, 1.1, 8)
@@ -450,7 +450,7 @@ def foot_and_feelers(pen: Pencil, rng: np.random.Generator, skin: np.ndarray, th
     pen.limb(spine, [0.03, thick, thick * 1.1, thick, thick * 0.85], skin)
     return spine
 
-# %% ../nbs/lib/08_bodies.ipynb #snail
+
 def snail(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     skin, shell = pick(rng, ((176, 152, 116), (136, 124, 106)), variety * 0.6), pick(rng, ((186, 132, 72), (216, 186, 110), (146, 100, 70)), variety)
     foot_and_feelers(pen, rng, skin, 0.13)
@@ -463,7 +463,7 @@ def snail(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
         inner = middle + (coil - middle) * 0.84
         pen.fill(tube(inner, [0.045, 0.012]), tint(shell, -0.22 if rng.random() < 0.5 else 0.4))
 
-# %% ../nbs/lib/08_bodies.ipynb #slug
+
 def slug(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     skin = pick(rng, ((176, 96, 44), (74, 66, 60), (150, 128, 96)), variety)
     spine = foot_and_feelers(pen, rng, skin, 0.2)
@@ -472,7 +472,7 @@ def slug(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
         pen.line([(x, y + row - 0.03) for x, y in spine[:2]] + [(0.0, 0.42 + row)], tint(skin, -0.3), 0.02)
     pen.eye((0.42, 0.4), 0.035)
 
-# %% ../nbs/lib/08_bodies.ipynb #scallop
+
 def scallop(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     shell, ribs = pick(rng, ((216, 148, 116), (206, 184, 150), (170, 96, 90)), variety), int(rng.integers(9, 14))
     turn = np.linspace(0.12, 0.88, ribs * 4) * np.pi
@@ -492,7 +492,7 @@ def leaf(pen: Pencil, root: np.ndarray, tip: np.ndarray, wide: float, colour: np
     pen.shape(np.concatenate([curve([root, root + way * 0.35 + across, tip]), curve([tip, root + way * 0.35 - across, root])]), colour, 0.03)
     pen.line([root, tip], tint(colour, -0.35), 0.016)
 
-# %% ../nbs/lib/08_bodies.ipynb #flower
+
 def flower(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     green, petal = pick(rng, ((78, 130, 58), (96, 142, 74)), variety * 0.4), pick(rng, ((240, 236, 226), (226, 92, 120), (244, 200, 60), (134, 96, 190)), variety * 0.3)
     petals, stems = int(rng.integers(5, 14)), int(rng.choice([1, 2, 3]))
@@ -510,7 +510,7 @@ def flower(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
             pen.oval(head + way * size * 0.62 * (1, tilt), (size * 0.42, size * min(0.24, 1.5 / petals)), petal, np.arctan2(way[1] * tilt, way[0]))
         pen.oval(head, (size * 0.3, size * 0.3 * tilt), (222, 170, 50) if petal[2] > 100 else (96, 64, 40))
 
-# %% ../nbs/lib/08_bodies.ipynb #fern
+
 def fern(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     green = pick(rng, ((66, 124, 56), (98, 146, 62), (80, 112, 70)), variety * 0.4)
     for turn in np.linspace(-1.0, 1.0, int(rng.integers(3, 6))) + rng.normal(0, 0.1):
@@ -523,7 +523,7 @@ def fern(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
             for side in (-1, 1):
                 leaf(pen, stem[at], stem[at] + long * (0.55 * way + 0.85 * side * np.array([-way[1], way[0]])), 0.2, green)
 
-# %% ../nbs/lib/08_bodies.ipynb #sapling
+
 def sapling(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     green, bark = pick(rng, ((92, 138, 54), (124, 150, 62), (176, 128, 48)), variety * 0.4), np.array([104, 82, 60])
     top = np.array([rng.normal(0, 0.1), -0.6])
@@ -556,7 +556,7 @@ def lizard(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     for side in (-1, 1):
         pen.eye((0.76, 0.085 * side), 0.035)
 
-# %% ../nbs/lib/08_bodies.ipynb #snake
+
 def snake(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     skin = pick(rng, ((110, 112, 62), (146, 106, 66), (84, 84, 74)), variety)
     x = np.linspace(-1, 0.8, 11)
@@ -572,7 +572,7 @@ def snake(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     for side in (-1, 1):
         pen.eye(points[-1] + way * 0.13 + np.array([-way[1], way[0]]) * 0.07 * side, 0.03)
 
-# %% ../nbs/lib/08_bodies.ipynb #tortoise
+
 def tortoise(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     shell, skin = pick(rng, ((134, 108, 56), (96, 92, 54), (112, 82, 56)), variety), pick(rng, ((128, 122, 84), (110, 100, 76)), variety * 0.5)
     for at, side, back in ((0.42, 1, 0.18), (0.42, -1, 0.18), (-0.4, 1, -0.16), (-0.4, -1, -0.16)):

@@ -131,7 +131,7 @@ def embeddings(
     embed: Callable[[np.ndarray], np.ndarray],  # N×S×S×3 uint8 → N×D float32
     key: str,  # names network and preparation; a folder name
     folder: str | Path,  # of the feature cache
-    batch: int = 16,  # photos at once
+    batch: Callable[[], int] = lambda: 16,  # photos at once; asked only when there is something to embed
     flip: bool = False,  # embed the mirrored photo
     workers: int = 2,
     what: str = "embedding",  # said while it goes on
@@ -141,6 +141,7 @@ def embeddings(
     folder.mkdir(parents=True, exist_ok=True)
     known, failed = _read_features(folder), {}
     missing = [(sha, path) for sha, path in dict(photos).items() if sha not in known]
+    size = batch() if missing else 0
 
     def load(photo: tuple[str, str]) -> np.ndarray | str:
         try:
@@ -171,7 +172,7 @@ def embeddings(
                 continue
             names.append(sha)
             pixels.append(found)
-            if len(names) == batch:
+            if len(names) == size:
                 flush()
         flush()
     finally:  # also after Ctrl-C: what was computed is kept

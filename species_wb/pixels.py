@@ -46,7 +46,7 @@ class BadPhoto(Exception):
     def __str__(self) -> str:
         return self.reason
 
-# %% ../nbs/lib/11_pixels.ipynb #shown
+
 def _shown(path: str | bytes | os.PathLike) -> str:
     "A path as it can stand in a sentence."
     return "".join(c if c.isprintable() else "�" for c in path_text(path))
@@ -83,7 +83,7 @@ def _format(data: bytes) -> str | None:
         return "AVIF" if brands & {b"avif", b"avis"} else "HEIC" if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"} else None
     return None
 
-# %% ../nbs/lib/11_pixels.ipynb #what
+
 _OTHERS = [
     (rb"%PDF", "a PDF document"),
     (rb"PK\x03\x04", "a zip archive or an office document"),
@@ -117,10 +117,12 @@ def read_bytes(
         with open(handle, "rb") as file:
             if info.st_size > MAX_BYTES:
                 raise _too_many_bytes(name, info.st_size, file.read(512))
-            data = file.read(MAX_BYTES + 1)
+            data = file.read(info.st_size + 1)
+            if len(data) > info.st_size:  # it grows while it is read
+                data += file.read(MAX_BYTES + 1 - len(data))
     except (OSError, ValueError) as error:
         raise _not_read(path, name, error) from None
-    if len(data) > MAX_BYTES:  # it has grown meanwhile
+    if len(data) > MAX_BYTES:
         raise _too_many_bytes(name, len(data), data[:512])
     if not data:
         raise BadPhoto("empty", f"{name} has no bytes: copy it again from the card.")
@@ -150,6 +152,8 @@ def _not_read(path: str | bytes | os.PathLike, name: str, error: Exception) -> B
 def _time(*written: Any) -> str | None:
     "ISO 8601 from EXIF's time and offset."
     when, offset = (str(w or "").strip("\0 ") for w in written)
+    if not when:
+        return None
     try:
         moment = datetime.strptime(when[:19].replace("-", ":").replace("T", " "), "%Y:%m:%d %H:%M:%S")
     except ValueError:
@@ -193,7 +197,7 @@ def _from_exif(exif: Image.Exif) -> dict[str, Any]:
     lat, lon = (None, None) if no_fix else (lat, lon)
     return {"orientation": orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1, "taken_at": taken_at, "lat": lat, "lon": lon}
 
-# %% ../nbs/lib/11_pixels.ipynb #exif
+
 def _exif(image: Image.Image, data: bytes) -> Image.Exif:
     "EXIF of an opened photo; empty where it cannot be read."
     exif, at = Image.Exif(), 8
@@ -323,7 +327,7 @@ def _look(data: bytes, name: str) -> tuple[Header, int, tuple[int, int]]:
     size = image.size if orientation < 5 else image.size[::-1]
     return Header(_format(data) or "", *size, image.mode, frames, **told), orientation, image.size
 
-# %% ../nbs/lib/11_pixels.ipynb #header-2
+
 def header(
     data: bytes,  # of a whole file
     name: str = "This file",  # what sentences call it
@@ -376,7 +380,7 @@ def _to_8_bit(grey: np.ndarray) -> np.ndarray:
         low, high = 0.0, white
     return np.rint((grey.astype(np.float32) - low) * (255 / max(high - low, 1e-9))).astype(np.uint8)
 
-# %% ../nbs/lib/11_pixels.ipynb #upright
+
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     "Turn pixels as EXIF's orientation (1 to 8) says."
     pixels = pixels.transpose(1, 0, 2) if orientation >= 5 else pixels

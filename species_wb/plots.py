@@ -83,7 +83,11 @@ def _edges(labels: Sequence[str], least: float) -> np.ndarray:
 # %% ../nbs/lib/23_plots.ipynb #title
 def _title(figure: Figure, text: str) -> None:
     "Say above a figure, from its left edge, what it shows."
-    figure.suptitle(textwrap.fill(text, int(figure.get_figwidth() * 13)), x=0.08 / figure.get_figwidth(), y=1 - 0.06 / figure.get_figheight(), ha="left", va="top")
+    width, height = figure.get_size_inches()
+    lines = textwrap.wrap(text, int(width * 13))
+    figure.suptitle("\n".join(lines), x=0.08 / width, y=1 - 0.06 / height, ha="left", va="top")
+    if engine := figure.get_layout_engine():
+        engine.set(rect=(0, 0, 1, 1 - (0.1 + 0.18 * len(lines)) / height))
 
 # %% ../nbs/lib/23_plots.ipynb #row-labels
 def _row_labels(axes: Axes, rows: Sequence[float], labels: Sequence[str], head: str) -> None:
@@ -111,6 +115,12 @@ def _cell(count: int, total: int, shares: bool) -> str:
     percent = 100 * count / total
     return "<1" if percent < 0.5 else ">99" if 99.5 <= percent < 100 else f"{percent:.0f}"
 
+# %% ../nbs/lib/23_plots.ipynb #luminance
+def _luminance(rgb: Sequence[float]) -> float:
+    "Return the relative luminance of a colour (WCAG 2.1)."
+    rgb = np.asarray(rgb)
+    return float(np.where(rgb <= 0.03928, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ (0.2126, 0.7152, 0.0722))
+
 # %% ../nbs/lib/23_plots.ipynb #confusion-2
 @_styled
 def confusion(
@@ -128,13 +138,13 @@ def confusion(
     rows = _lines(f"{labels[c]} ({totals[c]:,})" for c in shown)
     row_width, column_width = _widest(rows), _widest(columns)
     longest = max(len(text) for row in texts for text in row)
-    left, cell = max(row_width, _widest(["true class (photos)"])) + 0.25, max(0.16, (longest * 3.9 + 1.5) / 72)
+    left, cell = max(row_width, 1.1 * _widest(["true class (photos)"])) + 0.25, max(0.16, (longest * 3.9 + 1.5) / 72)
     wide = float(np.clip((WIDTH - left - 0.15) / size, cell, 1.2))
     flat = column_width + 0.1 < wide
     x, y = _edges([""] * size if flat else columns, wide), _edges(rows, min(wide, 0.34))
     bottom = 0.35 + (0.16 * (1 + max(label.count("\n") for label in columns)) if flat else column_width)
     width = max(WIDTH, left + x[-1] + 0.15)
-    said = f"{right:,} of n = {_plural(n, 'photo')} named right. In the cells: {'per cent of the row' if shares else 'photos'}; the darker, the larger the share of the row."
+    said = f"{right:,} of n = {_plural(n, 'photo')} named right. Cells: {'per cent of the row' if shares else 'photos'}; darker: a larger share of the row."
     if len(shown) < len(labels):
         inside = int(part.sum() - np.trace(part))
         said += f" Shown are the {size} of {len(labels):,} classes most often confused; {inside:,} of all {n - right:,} mistakes are among them."
@@ -146,7 +156,7 @@ def confusion(
     mesh = axes.pcolormesh(x, y, np.ma.masked_equal(share, 0), cmap="cividis_r", norm=PowerNorm(0.5, 0, 1), edgecolors="#e8e8e8", linewidth=0.5)
     for (row, column), value in np.ndenumerate(share):
         if value:
-            light = np.dot(mesh.cmap(mesh.norm(value))[:3], (0.299, 0.587, 0.114)) > 0.5
+            light = _luminance(mesh.cmap(mesh.norm(value))[:3]) > 0.179  # where black and white stand out alike
             axes.text(
                 x[column : column + 2].mean(), y[row : row + 2].mean(), texts[row][column], color="black" if light else "white", ha="center", va="center_baseline",
                 size=min(9.5, (wide * 72 - 1.5) / (longest * 0.64)), fontweight="bold" if row == column and wide > 0.3 else "normal",
@@ -242,9 +252,9 @@ def risk_coverage(
         axes.plot([x, x], [bottom, y], color=VERMILLION, linestyle="--", linewidth=1)
         axes.plot(x, y, "D", color=VERMILLION, markersize=8, markeredgecolor="white", zorder=4, clip_on=False)
         where, side = (-6, "right") if x > 0.5 else (6, "left")
-        text = f"score ≥ {mark['threshold']:.2f}:\n{x:.0%} answered ({mark['n']:,}),\n{y:.3f} of them right"
+        text = f"score ≥ {mark['threshold']:.2f}:\n{x * 100:.0f} % answered ({mark['n']:,}),\n{y:.3f} of them right"
         axes.annotate(text, (x, bottom), (where, 6), textcoords="offset points", ha=side, va="bottom", color="black")
-    _title(figure, f"Leaving the least sure unanswered: of all n = {_plural(n, 'photo')} {right[-1]:.3f} are right ({INTERVALS})")
+    _title(figure, f"Answering only the surest photos, {INTERVALS}, n = {_plural(n, 'photo')}; all answered: {right[-1]:.3f} right")
     return figure
 
 # %% ../nbs/lib/23_plots.ipynb #at-the-ends
@@ -317,7 +327,7 @@ def strength_curve(
         axes.margins(y=0.12)
         axes.grid(True, axis="y")
     photos = f", n = {_plural(n, 'photo')}" if n else ""
-    _title(figure, f"{_plural(len(loss), 'candidate')}, out of fold{photos}; chosen: strength {strength[best]:.3g}, log loss {loss[best]:.3f}, {right[best]:.3f} right")
+    _title(figure, f"{_plural(len(loss), 'candidate')}, out of fold{photos}; chosen: {strength[best]:.3g} (log loss {loss[best]:.3f}, {right[best]:.3f} right)")
     return figure
 
 # %% ../nbs/lib/23_plots.ipynb #class-counts
@@ -333,7 +343,7 @@ def class_counts(
     labels = _lines(shown)
     edges = _edges(labels, 0.24 if len(shown) <= 20 else 0)
     rows, high = (edges[1:] + edges[:-1]) / 2, np.diff(edges).min() * 0.75
-    figure = Picture(figsize=(WIDTH, 1.15 + edges[-1]), layout="constrained")
+    figure = Picture(figsize=(WIDTH, 1.35 + edges[-1]), layout="constrained")
     axes, start = figure.subplots(), np.zeros(len(shown))
     for split, colour, hatch in zip(splits, (BLUE, ORANGE, "white", SKY, "#dddddd"), (None, "////", "....", "xxxx", None), strict=False):
         n = np.array([counts[label].get(split, 0) for label in shown])

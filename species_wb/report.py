@@ -4,15 +4,14 @@
 
 # %% auto #0
 __all__ = ['DPI', 'MAX_BYTES', 'PACKAGES', 'Page', 'notebook_parameters', 'run_notebook', 'Evaluation', 'begin', 'to_predict',
-           'Scored', 'score', 'calibration', 'data_hash', 'record', 'simulated', 'weakest', 'headline', 'place',
-           'answered', 'title', 'subtitle', 'data_sentences', 'training_sentences', 'strengths',
+           'Scored', 'score', 'calibration', 'data_hash', 'record', 'closing', 'simulated', 'weakest', 'headline',
+           'place', 'answered', 'title', 'subtitle', 'data_sentences', 'training_sentences', 'strengths',
            'calibration_sentences', 'speed_sentences', 'counts_table', 'statuses', 'by_class', 'overall', 'confused',
            'surest_mistakes', 'least_sure', 'typical', 'gallery', 'provenance']
 
 # %% ../nbs/lib/41_report.ipynb #imports
 import ast
 import io
-import json
 import os
 import re
 import sys
@@ -285,7 +284,7 @@ def run_notebook(
         raise UserError(f"{output} is the notebook itself: name another file for the executed one.")
     output.parent.mkdir(parents=True, exist_ok=True)
     plain = {key: str(value) if isinstance(value, Path) else value for key, value in parameters.items()}
-    streams = {"stdout_file": sys.stdout, "stderr_file": sys.stderr, "progress_bar": False, "extra_arguments": ["--IPKernelApp.log_level=ERROR"]}
+    streams = {"stdout_file": sys.stdout, "stderr_file": sys.stderr, "progress_bar": False, "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"]}
     try:
         with _environment(SPECIES_WB_PROGRESS="lines", PYDEVD_DISABLE_FILE_VALIDATION="1"):
             papermill.execute_notebook(_braced(source), _braced(output), plain, **streams)
@@ -325,10 +324,12 @@ def begin(
     stored = core.read_json(folder / "params.json") if folder and not model and (folder / "params.json").exists() else {}
     if stored and "model" not in stored:
         raise UserError(f"{folder} holds no model.onnx: its training did not get to its end; resume it with `papermill nbs/train.ipynb` and `-p run {folder}`.")
-    params = stored or {"model": str(model), "photos": str(photos_at), "metadata": str(metadata)}
+    if folder and not stored and not model:
+        raise UserError(f"{folder} is not a run: it holds neither model.onnx nor params.json; name a folder such as reports/train/<run>.")
+    params = stored or {name: core.typed(str(path)) for name, path in (("model", model), ("photos", photos_at), ("metadata", metadata))}
     if not params["model"] or not params["photos"]:
         raise UserError("Nothing to evaluate: name a run folder (`run`), or a model file and a folder of labelled photos (`model` and `photos`).")
-    return _given(folder, {**params, "model": str(Path(params["model"]).expanduser().resolve()), "photos": str(Path(params["photos"]).expanduser().resolve())})
+    return _given(folder, params)
 
 # %% ../nbs/lib/41_report.ipynb #trained
 def _trained(folder: Path) -> Evaluation:
@@ -349,16 +350,21 @@ def _given(folder: Path | None, params: dict[str, Any]) -> Evaluation:
     bundle, notes = bundles.read(params["model"]), []
     if folder and core.run_state(folder) == "finished":
         return Evaluation(folder, bundle, contracts.read_manifest(folder / "manifest.parquet"), params, {}, [], notes, own=True)
-    manifest = _all_test(photos.scan(params["photos"], metadata=params["metadata"] or None))
+    manifest = _all_test(photos.scan(params["photos"], metadata=params["metadata"] or None), bundle.info.provenance.get("training_photos", []))
     folder, params, notes = core.open_run(folder, "evaluate", bundle.path.stem, params)
     contracts.write_table(manifest, folder / "manifest.parquet")
     return Evaluation(folder, bundle, manifest, params, {}, [], notes, own=True)
 
 # %% ../nbs/lib/41_report.ipynb #all-test
-def _all_test(manifest: pa.Table) -> pa.Table:
-    "Every labelled photo that opens is test, the rest is nothing."
-    test = pc.and_(pc.equal(manifest["status"], "ok"), pc.is_valid(manifest["label"]))
-    return manifest.set_column(manifest.schema.get_field_index("split"), "split", pc.if_else(test, "test", pa.scalar(None, pa.string())))
+def _all_test(
+    manifest: pa.Table,  # contract 1
+    trained: Iterable[str],  # the first 16 digits of training photos' sha256
+) -> pa.Table:  # the same with other splits
+    "Every labelled photo that opens is test, except what the model was trained on."
+    labelled = pc.and_(pc.equal(manifest["status"], "ok"), pc.is_valid(manifest["label"]))
+    seen = pc.fill_null(pc.is_in(pc.utf8_slice_codeunits(manifest["sha256"], 0, 16), pa.array(trained, pa.string())), False)
+    split = pc.if_else(labelled, pc.if_else(seen, "train", "test"), pa.scalar(None, pa.string()))
+    return manifest.set_column(manifest.schema.get_field_index("split"), "split", split)
 
 # %% ../nbs/lib/41_report.ipynb #to-predict
 def to_predict(
@@ -399,8 +405,7 @@ def _why_not(row: dict[str, Any], labels: set[str], trained: set[str]) -> str:
     )
 
 # %% ../nbs/lib/41_report.ipynb #left-out
-def _left_out(why: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[str]:
-    count, unknown = Counter(why), Counter(row["truth"] for row, w in zip(rows, why, strict=True) if w == "unknown")
+def _left_out(count: Counter, unknown: Counter) -> list[str]:  # photos by reason, and those of unknown labels by label
     named = ", ".join(f"{label} ({n})" for label, n in unknown.most_common(8)) + (", …" if len(unknown) > 8 else "")
     sentences = {
         "unread": "could not be read and {is_are} not scored",
@@ -423,7 +428,10 @@ def score(
     trained = set(evaluation.bundle.info.provenance.get("training_photos", ()))
     why = [_why_not(row, set(labels), trained) for row in rows]
     kept = [row for row, reason in zip(rows, why, strict=True) if not reason]
-    left_out = _left_out(why, rows)
+    count, unknown = Counter(why), Counter(row["truth"] for row, reason in zip(rows, why, strict=True) if reason == "unknown")
+    if evaluation.own:
+        count["trained"] += pc.sum(pc.equal(evaluation.manifest["split"], "train")).as_py() or 0
+    left_out = _left_out(count, unknown)
     if not kept:
         raise UserError(f"No photo is left to score. {' '.join(left_out) or 'The manifest has no test photos.'} Give labelled photos that the model was not trained on.")
     number = {label: n for n, label in enumerate(labels)}
@@ -470,6 +478,13 @@ def record(
     }
     core.write_json(path, known)
     return known
+
+# %% ../nbs/lib/41_report.ipynb #closing
+def closing(
+    run: Path,  # a run folder that was evaluated
+) -> str:  # two lines
+    "Say how good the model is, and where the report lies."
+    return f"{core.read_json(run / 'metrics.json')['headline']}\nReport: {run / 'report.html'}"
 
 # %% ../nbs/lib/41_report.ipynb #range
 def _range(score: dict[str, float]) -> str:
@@ -574,10 +589,10 @@ def training_sentences(evaluation: Evaluation) -> list[str]:  # paragraphs
 
 
 def strengths(evaluation: Evaluation) -> list[dict[str, Any]]:  # for `plots.strength_curve`; empty where no probe was fitted
-    "Return the candidates that differ from the chosen one in nothing but their strength."
+    "Return the candidates that differ in nothing but their strength: with or without mirrored photos, whichever were tried more."
     rows = evaluation.training.get("candidates", [])
-    best = min(rows, key=lambda row: row["log_loss"], default={})
-    return [row for row in rows if row.get("flip") == best.get("flip")]
+    mirrored = [row for row in rows if row.get("flip")]
+    return mirrored if len(mirrored) > len(rows) / 2 else [row for row in rows if not row.get("flip")]
 
 # %% ../nbs/lib/41_report.ipynb #calibration-sentences
 def calibration_sentences(evaluation: Evaluation, found: dict[str, dict[str, Any]]) -> list[str]:  # from `calibration`

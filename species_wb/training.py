@@ -28,7 +28,7 @@ from torch import nn
 from . import __version__
 from .bundle import best_batch, cpu_count, read, run
 from .contracts import ModelInfo, ModelSpec, manifest_root, read_manifest, text_path, write_table
-from .core import UserError, cache_folder, nearest, now, plural, progress, set_seed, write_aside, write_json
+from .core import UserError, cache_folder, in_threads, nearest, now, plural, progress, set_seed, write_aside, write_json
 from .export import FromBytes, parity, to_onnx, with_head
 from .loading import DecodedCache, Photos, embeddings
 from .metrics import fit_temperature, softmax
@@ -243,31 +243,39 @@ def out_of_fold(
     classes: int,
     strengths: tuple[float, ...] = STRENGTHS,
     seed: int = 0,
-    step: Callable[[], None] = lambda: None,  # called after each fold
-) -> np.ndarray:  # len(strengths)×N×C logits of the photos as they are, each from a head that never saw its group
-    "Judge every photo by a head fitted without it."
-    found = np.zeros((len(strengths), len(truth), classes), np.float32)
-    for fit, judge in folds(truth, groups, seed=seed):
-        x, t = np.concatenate([v[fit] for v in views]), np.tile(truth[fit], len(views))
-        for k, head in enumerate(fit_heads(x, t, classes, strengths)):
-            found[k, judge] = head.logits(views[0][judge])
-        step()
-    return found
+) -> Iterator[np.ndarray]:  # for each strength N×C logits of the photos as they are, each from a head that never saw its group
+    "Judge every photo by a head fitted without it, at one strength after the other."
+    from threadpoolctl import threadpool_limits
+
+    parts = folds(truth, groups, seed=seed)
+    paths = [fit_heads(np.concatenate([v[fit] for v in views]), np.tile(truth[fit], len(views)), classes, strengths) for fit, _ in parts]
+    for _ in strengths:
+        found = np.zeros((len(truth), classes), np.float32)
+        with threadpool_limits(1):  # a fold a thread: many small products on many threads each wait more than they work
+            for head, (_, judge) in zip(in_threads(next, paths, cpu_count()), parts, strict=True):
+                found[judge] = head.logits(views[0][judge])
+        yield found
 
 # %% ../nbs/lib/30_training.ipynb #candidates
 def candidates(
-    logits: np.ndarray,  # K×N×C, from `out_of_fold`
+    views: list[np.ndarray],  # as in `out_of_fold`
     truth: np.ndarray,
-    strengths: tuple[float, ...],
-    flip: bool,
-) -> list[dict[str, Any]]:  # strength, flip, temperature, log_loss (calibrated), accuracy, n
-    "Score each strength by its calibrated log loss."
-    rows = []
-    for strength, z in zip(strengths, logits, strict=True):
-        temperature = fit_temperature(z, truth)
-        p = softmax(z, temperature)
-        loss = -np.log(np.maximum(p[np.arange(len(truth)), truth], 1e-12)).mean()
-        rows.append({"strength": strength, "flip": flip, "temperature": temperature, "log_loss": float(loss), "accuracy": float((z.argmax(1) == truth).mean()), "n": len(truth)})
+    groups: np.ndarray,
+    classes: int,
+    strengths: tuple[float, ...] = STRENGTHS,  # λ, strongest first
+    seed: int = 0,
+    step: Callable[[], None] = lambda: None,  # called after each strength
+) -> list[dict[str, Any]]:  # strength, flip, temperature, log_loss (calibrated), accuracy, n: a row each strength tried
+    "Score strengths by their calibrated log loss out of fold."
+    rows: list[dict[str, Any]] = []
+    for strength, logits in zip(strengths, out_of_fold(views, truth, groups, classes, strengths, seed), strict=False):
+        temperature = fit_temperature(logits, truth)
+        p = softmax(logits, temperature)[np.arange(len(truth)), truth]
+        loss = float(-np.log(np.maximum(p, 1e-12)).mean())
+        rows.append({"strength": strength, "flip": len(views) > 1, "temperature": temperature, "log_loss": loss, "accuracy": float((logits.argmax(1) == truth).mean()), "n": len(truth)})
+        step()
+        if len(rows) > 2 and rows[-1]["log_loss"] > rows[-2]["log_loss"] > min(r["log_loss"] for r in rows):
+            break
     return rows
 
 # %% ../nbs/lib/30_training.ipynb #data-hash
@@ -354,7 +362,7 @@ def fit_probe(
         for flip in (False, True) if len(chosen.photos) <= FLIP_PHOTOS else (False,):
             found, failed = embeddings(
                 chosen.photos, spec, lambda pixels: run(engine, pixels, ("embedding",))[0], source.stem,
-                cache_folder("features"), best_batch(engine), flip, cpu_count(), "embedding mirrored photos" if flip else "embedding photos",
+                cache_folder("features"), lambda: best_batch(engine), flip, cpu_count(), "embedding mirrored photos" if flip else "embedding photos",
             )  # fmt: skip
             views.append(found)
     readable = np.array([sha not in failed for sha, _ in chosen.photos])
@@ -400,10 +408,12 @@ def _choose(views: list[np.ndarray], truth: np.ndarray, groups: np.ndarray, clas
         keep = np.random.default_rng(seed).permutation(len(truth))[:SEARCH_PHOTOS]
         views, truth, groups = [v[keep] for v in views], truth[keep], groups[keep]
         said.append(f"Strength and temperature were chosen on {SEARCH_PHOTOS:,} of the photos, drawn at random.")
-    rows, bar = [], progress(None, "choosing the strength", 5 * len(views), " folds")
-    for n in range(1, len(views) + 1):
-        rows += candidates(out_of_fold(views[:n], truth, groups, classes, seed=seed, step=bar.update), truth, STRENGTHS, flip=n == 2)
+    bar = progress(None, "choosing the strength", len(STRENGTHS), " strengths")
+    rows = candidates(views[:1], truth, groups, classes, STRENGTHS, seed, bar.update)
     bar.close()
+    if len(views) == 2:  # mirrored photos want the same penalty or a weaker one
+        near = STRENGTHS.index(min(rows, key=lambda r: r["log_loss"])["strength"])
+        rows += candidates(views, truth, groups, classes, STRENGTHS[near : near + 2], seed)
     best = min(rows, key=lambda r: r["log_loss"])
     plain = min((r for r in rows if not r["flip"]), key=lambda r: r["log_loss"])
     said.append(

@@ -46,3 +46,28 @@ def workspace(tmp_path, monkeypatch) -> Path:
     home.mkdir()
     monkeypatch.setenv("SPECIES_WB_HOME", str(home))
     return home
+
+
+@pytest.fixture(scope="session")
+def survey(tmp_path_factory) -> Path:
+    "A small simulated survey, made once."
+    from species_wb.simulate import survey
+
+    folder = tmp_path_factory.mktemp("simulated") / "survey with 'quotes' é"
+    survey(folder, photos=240, size=128, seed=3)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(survey, tmp_path_factory) -> Path:
+    "A finished run folder: a probe of efficientnet_lite0 on the small survey, made as a person makes it."
+    import subprocess
+    import sys
+
+    home = tmp_path_factory.mktemp("trained")
+    command = [str(Path(sys.executable).parent / "species-wb"), "train", "efficientnet_lite0", "--photos", str(survey)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "SPECIES_WB_HOME": str(home)}, cwd=home)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    run = next((home / "reports" / "train").iterdir())
+    (run / "said.txt").write_text(done.stdout, encoding="utf-8")
+    return run

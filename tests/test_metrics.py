@@ -202,11 +202,12 @@ def test_wilson_is_scipys(n, share, confidence):
 
 
 def test_reliability_bins_hold_every_photo_once():
-    p, truth = np.array([[1.0, 0.0], [0.6, 0.4], [0.5, 0.5], [0.55, 0.45]]), np.array([0, 1, 0, 0])
-    found = reliability(p, truth, bins=5)
-    assert [b["n"] for b in found["bins"]] == [0, 0, 3, 0, 1]  # closed above: 0.6 stands in (0.4, 0.6]
-    middle = found["bins"][2]
-    assert (middle["score"], middle["accuracy"]) == pytest.approx((0.55, 2 / 3)) and (middle["accuracy_low"], middle["accuracy_high"]) == wilson(2, 3)
+    p, truth = np.array([[1.0, 0.0], [0.5, 0.5], [0.4, 0.3], [0.6, 0.4], [0.45, 0.55]]), np.array([0, 1, 0, 0, 0])
+    p = np.c_[p, 1 - p.sum(axis=1)]
+    found = reliability(p, truth, bins=4)
+    assert [b["n"] for b in found["bins"]] == [0, 2, 2, 1]  # closed above: 0.5 stands in (0.25, 0.5]
+    low = found["bins"][1]
+    assert (low["score"], low["accuracy"]) == pytest.approx((0.45, 0.5)) and (low["accuracy_low"], low["accuracy_high"]) == wilson(1, 2)
     assert found["bins"][0]["accuracy"] is None and json.loads(json.dumps(found)) == found
 
 
@@ -243,6 +244,11 @@ def test_the_headline_never_rounds_a_mistake_away():
     logits[1999, (truth[1999] + 1) % 6] += 99
     found = scores(softmax(logits), truth, names(6), resamples=200)
     assert headline(found).startswith("0.9995 of the photos are named right (95 % interval 0.99") and headline(found).endswith("n = 2000)")
+
+
+def test_the_headlines_interval_has_two_ends():
+    found = {"accuracy": {"value": 0.9022, "low": 0.9004, "high": 0.9041}, "groups": 1, "n": 100_000, "confidence": 0.95}
+    assert headline(found) == "0.902 of the photos are named right (95 % interval 0.900 to 0.904, n = 100000 in 1 group)"
 
 
 @pytest.mark.parametrize("function", [fit_temperature, lambda p, t: scores(p, t, names(2)), reliability, risk_coverage])

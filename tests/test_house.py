@@ -1,0 +1,175 @@
+"""The house stands as designed: notebooks are the source, layers hold, what must start fast does."""
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
+LIBRARY = sorted((ROOT / "nbs" / "lib").glob("*.ipynb"))
+NUMBER = {n.stem.split("_", 1)[1]: int(n.stem.split("_", 1)[0]) for n in LIBRARY}
+NO_TORCH = "core contracts doctor bodies pixels photos metrics simulate bundle plots predict evaluation report cli".split()
+NO_PANDAS = "core contracts doctor pixels photos bundle predict cli".split()
+
+
+def cells(notebook: Path) -> list[dict]:
+    return json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+
+
+def imported(module: str) -> set[str]:
+    "The modules of ours that a module imports, at the top or inside functions, relatively or absolutely."
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / "species_wb" / f"{module}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            base = (node.module or "").removeprefix("species_wb").strip(".")
+            if node.level or (node.module or "").startswith("species_wb"):
+                found |= {base.split(".")[0]} if base else {a.name for a in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("species_wb.")}
+    return found & set(NUMBER)
+
+
+@pytest.mark.parametrize("module", NUMBER)
+def test_a_module_imports_only_from_lower_layers(module):
+    higher = {m for m in imported(module) if NUMBER[m] >= NUMBER[module]}
+    assert not higher, f"{module} ({NUMBER[module]}) imports {higher}"
+
+
+def test_exported_code_is_what_the_notebooks_say(tmp_path):
+    for name in ("nbs", "species_wb", "settings.ini", "README.md", "setup.py"):
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
+    for module in (tmp_path / "species_wb").glob("*.py"):
+        if module.stem != "__init__":
+            module.unlink()
+    subprocess.run([str(Path(sys.executable).parent / "nbdev_export")], cwd=tmp_path, check=True, capture_output=True)
+    made = {p.name: p.read_text(encoding="utf-8") for p in (tmp_path / "species_wb").glob("*.py")}
+    here = {p.name: p.read_text(encoding="utf-8") for p in (ROOT / "species_wb").glob("*.py")}
+    assert set(made) == set(here), "a module without a notebook, or a notebook not exported: run nbdev_export"
+    assert [n for n in made if made[n] != here[n]] == [], "edited by hand, or not exported: run nbdev_export"
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
+def test_no_module_is_untracked():
+    said = subprocess.run(["git", "status", "--porcelain", "species_wb", "nbs"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert [line for line in said.splitlines() if line.startswith("??")] == []
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)
+def test_notebooks_are_clean_and_small(notebook):
+    assert notebook.stat().st_size < 200_000
+    found = json.loads(notebook.read_text(encoding="utf-8"))
+    assert found["metadata"]["kernelspec"]["language"] == "python"  # papermill needs it
+    ids = [c["id"] for c in found["cells"]]
+    assert len(ids) == len(set(ids))
+    for cell in found["cells"]:
+        assert set(cell["metadata"]) <= {"tags"}
+        assert cell.get("execution_count") is None
+        for output in cell.get("outputs", []):
+            assert output["output_type"] != "error" and len(json.dumps(output)) < 60_000
+
+
+@pytest.mark.parametrize("notebook", LIBRARY, ids=lambda n: n.stem)
+def test_a_library_notebook_is_a_chapter(notebook):
+    text = [c for c in cells(notebook) if c["cell_type"] == "markdown"]
+    first = "".join(text[0]["source"])
+    assert first.startswith(f"# {notebook.stem.split('_', 1)[1]}\n") and "\n> " in first
+    code = ["".join(c["source"]) for c in cells(notebook) if c["cell_type"] == "code"]
+    assert any("assert" in c for c in code if not c.startswith("#| export")), "no example asserts anything"
+
+
+def run_without(module: str, *absent: str) -> subprocess.CompletedProcess:
+    blocked = f"import sys\nfor name in {absent!r}: sys.modules[name] = None\nimport species_wb.{module}\n"
+    heavy = "bad = {m.split('.')[0] for m, v in sys.modules.items() if v is not None} & set(%r)\nassert not bad, bad" % (absent,)
+    return subprocess.run([sys.executable, "-c", blocked + heavy], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("module", [m for m in NO_TORCH if m in NUMBER])
+def test_a_light_module_imports_without_torch(module):
+    done = run_without(module, "torch", "torchvision", "timm", *(("pandas", "scipy", "sklearn", "imagehash", "matplotlib") if module in NO_PANDAS else ()))
+    assert done.returncode == 0, done.stderr
+
+
+def test_nothing_imports_the_developers_tools():
+    for path in (ROOT / "species_wb").glob("*.py"):
+        if path.name != "_modidx.py":
+            assert not re.search(r"^\s*(from|import) (nbdev|fastcore|pytest)", path.read_text(encoding="utf-8"), re.M), path.name
+
+
+def test_importing_does_nothing(tmp_path):
+    code = "import random, numpy, os; a = random.getstate(), numpy.random.get_state()[1].tolist(), set(os.listdir('.'))\nimport species_wb.training, species_wb.report, species_wb.simulate\nassert a == (random.getstate(), numpy.random.get_state()[1].tolist(), set(os.listdir('.')))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stdout and not done.stderr, done.stderr
+
+
+def test_readme_is_made_from_index():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for cell in cells(ROOT / "nbs" / "index.ipynb"):
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            assert source.strip() in readme, "README.md is older than nbs/index.ipynb: make readme"
+
+
+def test_commands_in_the_readme_exist():
+    text = (ROOT / "README.md").read_text(encoding="utf-8") + (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    assert set(re.findall(r"`?make ([a-z][a-z-]+)", text)) <= targets
+    from species_wb.cli import app, photos_app
+
+    commands = {c.name or c.callback.__name__ for c in app.registered_commands} | {"photos", "--help", "--version"}
+    assert set(re.findall(r"species-wb (-{0,2}[a-z]+)", text)) <= commands
+    assert set(re.findall(r"species-wb photos ([a-z]+)", text)) <= {c.name or c.callback.__name__ for c in photos_app.registered_commands}
+    for notebook, words in re.findall(r"papermill nbs/(\w+)\.ipynb([^\n`]*)", text):
+        from species_wb.report import notebook_parameters
+
+        assert set(re.findall(r"-p (\w+) ", words)) <= set(notebook_parameters(notebook))
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (ROOT / link).exists(), link
+
+
+def test_settings_are_the_one_truth():
+    from importlib.metadata import metadata
+
+    import species_wb
+
+    settings = (ROOT / "settings.ini").read_text(encoding="utf-8")
+    stated = re.search(r"^version = (.*)$", settings, re.M)[1]
+    assert stated == species_wb.__version__ == metadata("species_wb")["Version"]
+    assert stated in (ROOT / "CITATION.cff").read_text(encoding="utf-8") and stated in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_constraints_meet_the_requirements():
+    from packaging.requirements import Requirement
+    from packaging.version import Version
+
+    pinned = {}
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        name, pin = line.split("==")
+        pinned[name.lower().replace("_", "-")] = Version(pin)
+    settings = (ROOT / "settings.ini").read_text(encoding="utf-8")
+    for line in re.findall(r"^\w*requirements = (.*)$", settings, re.M):
+        for need in map(Requirement, line.split()):
+            assert pinned[need.name.lower()] in need.specifier, need
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
+def test_the_repository_names_no_private_place():
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    private = re.compile("|".join(map(re.escape, (f"{ROOT}/", f"{Path.home()}/", "py" + "pi.org", "files.python" + "hosted"))))
+    for name in filter(None, tracked):
+        path = ROOT / name
+        if path.suffix in (".png", ".jpg") or not path.exists():
+            continue
+        assert not private.search(path.read_text(encoding="utf-8")), name
+
+
+def test_the_help_answers_without_the_heavy_libraries():
+    code = "import sys; sys.argv = ['species-wb', '--help']\nfrom species_wb.cli import main\ntry: main()\nexcept SystemExit: pass\nprint(sorted({m.split('.')[0] for m in sys.modules} & {'numpy', 'torch', 'pyarrow', 'onnxruntime', 'pandas', 'scipy', 'papermill', 'matplotlib'}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ})
+    assert done.stdout.strip().endswith("[]"), done.stdout[-300:] + done.stderr

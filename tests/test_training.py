@@ -1,0 +1,216 @@
+"""From photos to a model file: what is promised of training, on small simulated surveys and on real photos."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from species_wb import bundle, models, training
+from species_wb.contracts import manifest_table, read_manifest, read_table
+from species_wb.core import UserError, open_run
+from species_wb.export import FromBytes
+from species_wb.metrics import softmax
+from species_wb.photos import require_trainable, scan
+from species_wb.pixels import load
+
+
+def fitted(manifest, arch="simple_cnn", seed=0, method="auto", weights="auto", **how):
+    folder, _, _ = open_run(None, "train", arch, {})
+    labels = require_trainable(manifest)
+    from species_wb.core import set_seed
+
+    set_seed(seed)
+    network, spec, told = models.build(arch, len(labels), weights)
+    todo, spec = training.plan(method, network, spec, told, training.count(manifest), **how)
+    return folder, training.fit(folder, manifest, labels, network, spec, told, todo, seed), network
+
+
+@pytest.fixture
+def manifest(survey, workspace):
+    return scan(survey)
+
+
+def test_same_seed_same_numbers_for_the_probe(manifest):
+    first, second = (fitted(manifest, "efficientnet_lite0") for _ in range(2))
+    assert first[1]["candidates"] == second[1]["candidates"] and first[1]["temperature"] == second[1]["temperature"]
+    files = [bundle.read(f / "model.onnx") for f, _, _ in (first, second)]
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3), np.uint8)
+    assert np.array_equal(*(bundle.run(f, pixels)[0] for f in files))
+
+
+def test_same_seed_same_numbers_for_finetuning(manifest):
+    first, second, third = (fitted(manifest, epochs=2, size=64, seed=s)[0] for s in (1, 1, 2))
+
+    def numbers(folder):
+        return [line.rsplit(",", 1)[0] for line in (folder / "history.csv").read_text().splitlines()]  # without the seconds
+
+    assert numbers(first) == numbers(second) != numbers(third)
+
+
+def test_finetuning_learns(manifest):
+    folder, told, _ = fitted(manifest, epochs=12, size=64)
+    losses = [float(line.split(",")[1]) for line in (folder / "history.csv").read_text().splitlines()[1:]]
+    assert len(losses) == 12 and losses[-1] < losses[0] - 0.2
+
+
+def test_an_interrupted_finetuning_goes_on_where_it_was(manifest, monkeypatch):
+    whole = fitted(manifest, epochs=3, size=64)[0]
+    kept, real = [], training._keep
+
+    def stop_after_one(*args):
+        real(*args)
+        kept.append(1)
+        if len(kept) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "_keep", stop_after_one)
+    labels = require_trainable(manifest)
+    folder, _, _ = open_run(None, "train", "simple_cnn", {})
+    for attempt in range(2):
+        training.set_seed(0)
+        network, spec, told = models.build("simple_cnn", len(labels))
+        todo, spec = training.plan("auto", network, spec, told, training.count(manifest), epochs=3, size=64)
+        if attempt == 0:
+            with pytest.raises(KeyboardInterrupt):
+                training.fit(folder, manifest, labels, network, spec, told, todo)
+        else:
+            training.fit(folder, manifest, labels, network, spec, told, todo)
+
+    def numbers(run):
+        return [line.rsplit(",", 1)[0] for line in (run / "history.csv").read_text().splitlines()]
+
+    assert numbers(folder) == numbers(whole)
+
+
+def test_a_damaged_checkpoint_is_a_sentence(manifest):
+    folder, _, _ = fitted(manifest, epochs=1, size=64)
+    (folder / "checkpoint.pt").write_bytes((folder / "checkpoint.pt").read_bytes()[:1000])
+    labels = require_trainable(manifest)
+    network, spec, told = models.build("simple_cnn", len(labels))
+    todo, spec = training.plan("auto", network, spec, told, 10, epochs=2, size=64)
+    with pytest.raises(UserError, match="cannot be resumed from"):
+        training.fit(folder, manifest, labels, network, spec, told, todo)
+
+
+def test_a_checkpoint_loads_with_weights_only(manifest):
+    folder, _, _ = fitted(manifest, epochs=1, size=64)
+    assert set(torch.load(folder / "checkpoint.pt", weights_only=True)) >= {"network", "optimizer", "schedule", "history"}
+
+
+def test_a_probe_without_pretrained_weights_is_refused(manifest):
+    with pytest.raises(UserError, match="needs pretrained weights"):
+        fitted(manifest, method="probe")
+
+
+def test_what_was_substituted_is_said(manifest, monkeypatch):
+    monkeypatch.setattr(models, "_answers", lambda url, seconds=5: False)
+    monkeypatch.setenv("TORCH_HOME", "nowhere")
+    network, spec, told = models.build("resnet50", 3)
+    assert told["used"] == "none" and "did not answer within 5 s" in told["substituted"]
+    todo, _ = training.plan("auto", network, spec, told, 100, epochs=1)
+    assert todo.method == "finetune" and "No pretrained weights" in todo.why
+    with pytest.raises(UserError, match="cannot be had"):
+        models.build("resnet50", 3, "imagenet")
+
+
+def test_auto_states_size_and_length(manifest):
+    network, spec, told = models.build("resnet50", 3, "none")
+    todo, smaller = training.plan("auto", network, spec, told, 5000)
+    assert todo.epochs >= 1 and smaller.input_size <= spec.input_size
+    assert f"{todo.epochs} epoch" in todo.sentences[0] and f"{smaller.input_size} px" in todo.sentences[0]
+
+
+def test_unknown_words_name_the_nearest(manifest):
+    with pytest.raises(UserError, match="did you mean resnet50"):
+        models.build("resnet5", 3)
+    with pytest.raises(UserError, match="did you mean probe"):
+        fitted(manifest, method="prob")
+
+
+def test_choosing_never_sees_the_test_photos(manifest, monkeypatch):
+    "Photos of the test split are unreadable while fitting: nothing changes."
+    _, told, _ = fitted(manifest, "efficientnet_lite0")
+    test = {r["path"] for r in manifest.to_pylist() if r["split"] == "test"}
+    assert len(test) > 10
+    real = training.read_bytes
+    opened = []
+    for module in ("species_wb.training", "species_wb.loading"):
+        monkeypatch.setattr(f"{module}.read_bytes", lambda path: opened.append(str(path)) or real(path))
+    import shutil
+
+    from species_wb.core import cache_folder
+
+    shutil.rmtree(cache_folder("features"))
+    _, again, _ = fitted(manifest, "efficientnet_lite0")
+    assert len(opened) > 100 and not any(path.endswith(t) for path in opened for t in test)
+    assert again["candidates"] == told["candidates"]
+
+
+def test_photos_of_one_group_are_on_one_side_of_every_fold():
+    rng = np.random.default_rng(0)
+    truth, groups = rng.integers(0, 4, 400), rng.integers(0, 80, 400)
+    seen = np.zeros(400, int)
+    for fit, judge in training.folds(truth, groups):
+        assert not set(groups[fit]) & set(groups[judge])
+        seen[judge] += 1
+    assert (seen == 1).all()
+
+
+def test_the_data_hash_names_content_not_places(tmp_path):
+    rows = [{"path": f"{k}.jpg", "sha256": f"{k:064d}", "label": "a", "split": "train", "status": "ok"} for k in range(3)]
+    same = training.data_hash(manifest_table(rows, tmp_path))
+    assert same == training.data_hash(manifest_table([{**r, "path": "x/" + r["path"]} for r in reversed(rows)], "/elsewhere"))
+    assert same != training.data_hash(manifest_table([{**rows[0], "label": "b"}, *rows[1:]], tmp_path))
+
+
+def test_parity_from_the_bytes_of_real_photos_on(photos, workspace):
+    "File against torch, from the encoded bytes on; and a saved prediction is reproduced from the file alone."
+    from species_wb.export import to_onnx
+    from species_wb.contracts import ModelInfo
+
+    network, spec, _ = models.build("efficientnet_lite0", 10)
+    to_onnx(network, ModelInfo([f"c{k}" for k in range(10)], list(range(10)), spec), workspace / "model.onnx")
+    file = bundle.read(workspace / "model.onnx")
+    pixels = np.stack([load(p, spec) for p in sorted(photos.glob("test/*/*.jpg"))[::15]])
+    with torch.inference_mode():
+        reference = FromBytes(network.eval(), spec)(torch.from_numpy(pixels))
+    logits, embedding = bundle.run(file, pixels)
+    assert len(pixels) >= 15 and np.abs(softmax(logits) - softmax(reference[0].numpy())).max() < 1e-4
+    assert np.abs(embedding - reference[1].numpy()).max() < 1e-3
+
+
+def test_the_run_folder_is_complete(trained):
+    names = {p.name for p in trained.iterdir()}
+    assert names >= {"params.json", "status.json", "metrics.json", "training.json", "manifest.parquet", "predictions.parquet", "predictions.csv", "model.onnx", "report.html", "train.ipynb", "evaluate.ipynb"}
+    assert json.loads((trained / "status.json").read_text())["state"] == "finished"
+    assert not list(trained.glob(".*.partial"))
+    manifest, predictions = read_manifest(trained / "manifest.parquet"), read_table(trained / "predictions.parquet")
+    scored = [r["path"] for r in manifest.to_pylist() if r["split"] == "test"]
+    assert len(set(predictions["path"].to_pylist())) == len(predictions) and set(scored) <= set(predictions["path"].to_pylist())
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert len(metrics["scorings"]) == 1 and metrics["test"]["n"] == len(scored)
+
+
+def test_the_reports_numbers_come_from_the_exported_file(trained):
+    from sklearn.metrics import accuracy_score, f1_score
+
+    rows = [r for r in read_table(trained / "predictions.parquet").to_pylist() if r["split"] == "test"]
+    file = bundle.read(trained / "model.onnx")
+    manifest = read_manifest(trained / "manifest.parquet")
+    from species_wb.contracts import manifest_root
+
+    pixels = np.stack([load(Path(manifest_root(manifest)) / r["path"], file.info.spec) for r in rows])
+    answers = [file.info.labels[k] for k in bundle.run(file, pixels)[0].argmax(1)]
+    scores = json.loads((trained / "metrics.json").read_text())["test"]
+    assert answers == [r["label"] for r in rows]
+    assert scores["accuracy"]["value"] == pytest.approx(accuracy_score([r["truth"] for r in rows], answers))
+    assert scores["weighted_f1"]["value"] == pytest.approx(f1_score([r["truth"] for r in rows], answers, average="weighted"))
+
+
+def test_the_model_file_remembers_its_photos(trained):
+    info = bundle.read(trained / "model.onnx").info
+    manifest = read_manifest(trained / "manifest.parquet").to_pylist()
+    assert set(info.provenance["training_photos"]) == {r["sha256"][:16] for r in manifest if r["split"] in ("train", "valid")}
+    assert info.provenance["run"] == trained.name and info.provenance["simulated"] is True and info.spec.licence == "Apache-2.0"
