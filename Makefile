@@ -33,8 +33,12 @@ lint: $(VENV)/.dev
 lab: $(VENV)/.lab
 	$(BIN)/jupyter lab --notebook-dir=. --ServerApp.ip=127.0.0.1
 
+# The tracked example: a report on simulated photos, and its picture for the README where Chromium is there.
 example: $(VENV)/.train
-	$(BIN)/python -m species_wb.example
+	rm -rf .cache/example
+	$(BIN)/species-wb train --run .cache/example
+	mkdir -p reports/example && cp .cache/example/report.html reports/example/report.html
+	-chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1000,1300 --screenshot=reports/example/report.png reports/example/report.html
 
 readme: $(VENV)/.dev
 	$(BIN)/nbdev_export

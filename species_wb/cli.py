@@ -36,7 +36,8 @@ def _options(
 # %% ../nbs/lib/50_cli.ipynb #run
 def _run(name: str, run: Path, parameters: dict[str, Any]) -> None:
     "Run a workbench notebook in a run folder, and print where its report is."
-    from species_wb.report import closing, run_notebook
+    from species_wb.evaluation import closing
+    from species_wb.report import run_notebook
 
     given = {key: value for key, value in parameters.items() if value not in (None, "")} | {"run": str(run)}
     output = run / f"{name}.ipynb"

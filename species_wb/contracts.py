@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['STATUSES', 'MANIFEST', 'SPLITS', 'RESIZE_RULES', 'INTERPOLATIONS', 'CANONICAL_SIZES', 'FORMAT_VERSION',
            'METADATA_KEY', 'MAX_LABELS', 'PREDICTIONS', 'ONLY_PARQUET', 'path_text', 'text_path', 'manifest_table',
-           'check_manifest', 'manifest_root', 'write_table', 'read_table', 'read_manifest', 'ModelSpec', 'ModelInfo',
-           'info_to_json', 'info_from_json', 'predictions_table', 'prediction_labels', 'write_predictions']
+           'check_manifest', 'manifest_root', 'write_table', 'read_table', 'read_manifest', 'data_hash', 'ModelSpec',
+           'ModelInfo', 'info_to_json', 'info_from_json', 'predictions_table', 'prediction_labels', 'write_predictions']
 
 # %% ../nbs/lib/01_contracts.ipynb #imports
 import csv
+import hashlib
 import json
 import math
 import os
@@ -145,6 +146,14 @@ def read_manifest(
     table = read_table(path)
     check_manifest(table)
     return table
+
+# %% ../nbs/lib/01_contracts.ipynb #data-hash
+def data_hash(
+    table: pa.Table,  # a manifest
+) -> str:  # 16 hexadecimal digits
+    "Name photos, labels and splits by their content, whatever their order and folder."
+    rows = sorted("\t".join(str(v) for v in row.values()) for row in table.select(["sha256", "label", "split"]).to_pylist())
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
 
 # %% ../nbs/lib/01_contracts.ipynb #resize-rules
 RESIZE_RULES = ("crop", "squash")

@@ -50,11 +50,11 @@ class Picture(Figure):
             return file.getvalue()
 
 # %% ../nbs/lib/23_plots.ipynb #styled
-def _styled(draw: Callable[..., Picture]) -> Callable[..., Picture]:
+def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     "Draw in the house style and leave matplotlib as it was."
 
     @functools.wraps(draw)
-    def drawn(*args: Any, **options: Any) -> Picture:
+    def drawn(*args: Any, **options: Any) -> Figure:
         with matplotlib.rc_context():
             matplotlib.rcdefaults()
             matplotlib.rcParams.update(STYLE, **{"font.family": ["DejaVu Sans", *(name for name in FALLBACK if name in get_font_names())]})

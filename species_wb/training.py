@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['METHODS', 'FINETUNE_SECONDS', 'STRENGTHS', 'SEARCH_PHOTOS', 'PACKAGES', 'FLIP_PHOTOS', 'Plan', 'plan', 'gather',
            'count', 'Selection', 'select', 'folds', 'Head', 'unit', 'fit_heads', 'out_of_fold', 'candidates',
-           'data_hash', 'versions', 'provenance', 'frozen', 'fit_probe', 'check_parity', 'fit_finetune', 'fit']
+           'versions', 'provenance', 'frozen', 'fit_probe', 'check_parity', 'fit_finetune', 'fit']
 
 # %% ../nbs/lib/30_training.ipynb #imports
 import csv
@@ -27,7 +27,7 @@ from torch import nn
 
 from . import __version__
 from .bundle import best_batch, cpu_count, read, run
-from .contracts import ModelInfo, ModelSpec, manifest_root, read_manifest, text_path, write_table
+from .contracts import ModelInfo, ModelSpec, data_hash, manifest_root, read_manifest, text_path, write_table
 from .core import UserError, cache_folder, in_threads, nearest, now, plural, progress, set_seed, write_aside, write_json
 from .export import FromBytes, parity, to_onnx, with_head
 from .loading import DecodedCache, Photos, embeddings
@@ -277,14 +277,6 @@ def candidates(
         if len(rows) > 2 and rows[-1]["log_loss"] > rows[-2]["log_loss"] > min(r["log_loss"] for r in rows):
             break
     return rows
-
-# %% ../nbs/lib/30_training.ipynb #data-hash
-def data_hash(
-    manifest: pa.Table,  # contract 1
-) -> str:  # 16 hexadecimal digits
-    "Name photos, labels and splits by their content, whatever their order and folder."
-    rows = sorted("\t".join(str(v) for v in r.values()) for r in manifest.select(["sha256", "label", "split"]).to_pylist())
-    return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
 
 # %% ../nbs/lib/30_training.ipynb #versions
 PACKAGES = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "numpy", "pillow", "simplejpeg", "scikit-learn")
