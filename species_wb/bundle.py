@@ -112,11 +112,13 @@ def best_batch(
     seconds: float = 0.3,  # spent on each
 ) -> int:
     "Return the batch size with which this network is fastest on this machine."
-    side, rates = bundle.info.spec.input_size, {}
+    side = bundle.info.spec.input_size
+    rates: dict[int, float] = {}
     for n in candidates:
         pixels = np.zeros((n, side, side, 3), np.uint8)
         run(bundle, pixels)
-        times, end = [], time.perf_counter() + seconds
+        times: list[float] = []
+        end = time.perf_counter() + seconds
         while not times or (time.perf_counter() < end and len(times) < 50):
             start = time.perf_counter()
             run(bundle, pixels)

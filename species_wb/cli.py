@@ -6,6 +6,7 @@
 __all__ = ['QUIET', 'app', 'photos_app', 'train', 'evaluate', 'check', 'doctor', 'main']
 
 # %% ../nbs/lib/50_cli.ipynb #imports
+import errno
 import os
 import shlex
 import sys
@@ -18,7 +19,7 @@ from . import __version__
 from .core import UserError, new_run, run_state, typed
 
 # %% ../nbs/lib/50_cli.ipynb #options
-QUIET = {"add_completion": False, "no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}
+QUIET: dict[str, Any] = {"add_completion": False, "no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}
 app = typer.Typer(help="Recognise species in photographs.", **QUIET)
 photos_app = typer.Typer(help="Look at folders of photos.", **QUIET)
 app.add_typer(photos_app, name="photos")
@@ -70,7 +71,7 @@ def train(
 
     if arch:
         architecture(arch)
-    asked = {"arch": arch, "photos": typed(photos), "metadata": typed(metadata), "method": method, "size": size, "epochs": epochs, "batch": batch, "rate": rate, "seed": seed}
+    asked: dict[str, Any] = {"arch": arch, "photos": typed(photos), "metadata": typed(metadata), "method": method, "size": size, "epochs": epochs, "batch": batch, "rate": rate, "seed": seed}
     asked["weights"] = weights if weights in ("", "auto", "imagenet", "none") else typed(weights)
     if photos and not os.path.exists(asked["photos"]):
         raise UserError(f"{asked['photos']} is not there: name a folder of photos, a CSV or a manifest.")
@@ -132,4 +133,9 @@ def main() -> None:
         if "--debug" in sys.argv:
             raise
         print(str(error), file=sys.stderr)
+        raise SystemExit(1) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or "--debug" in sys.argv:
+            raise
+        print("The disk is full: free some space and run the same command again; what was finished is kept.", file=sys.stderr)
         raise SystemExit(1) from None

@@ -224,7 +224,7 @@ def scores(
     photos, group = _by_photo(probabilities, truth), _group_numbers(groups, len(truth))
     drawn, answer = _resample(photos, classes, group, resamples, seed), photos["answer"]
     total = int(group.max()) + 1
-    found = {name: _interval(drawn[name], total) for name in ("accuracy", "macro_f1", "weighted_f1")}
+    found: dict[str, Any] = {name: _interval(drawn[name], total) for name in ("accuracy", "macro_f1", "weighted_f1")}
     found["top3"] = _interval(drawn["top3"], total) if classes > 3 else None
     found |= {name: _interval(drawn[name]) for name in ("log_loss", "brier")} | {"ece": _ece_interval(drawn["ece"], drawn["ece_noise"])}
     units = {"precision": _units(group, classes, answer), "recall": _units(group, classes, truth), "f1": _units(group, classes, truth, answer)}

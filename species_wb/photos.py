@@ -41,7 +41,8 @@ def _shown(path: str) -> str:
 def _walk(root: str) -> tuple[list[str], list[str], dict[str, dict[str, str]]]:
     "All files and folders below a folder, relative to it, as text; and what could not be entered, with its status and reason."
     files, folders, barred = [], [], {}
-    real, links, seen = [""], [], set()
+    real, seen = [""], set()
+    links: list[str] = []
     while real or links:
         folder = real.pop() if real else links.pop(0)
         try:
@@ -155,7 +156,8 @@ def _columns(row: dict[str, Any], without: Iterable[str | None]) -> dict[str, An
 # %% ../nbs/lib/12_photos.ipynb #listed
 def _listed(path: Path) -> dict[str, dict[str, Any]]:
     "The photos that a CSV names: path (relative to its folder) → label, given split, further columns."
-    rows, found = _read_csv(path), {}
+    rows = _read_csv(path)
+    found: dict[str, dict[str, Any]] = {}
     file, label, split = _column(rows, PATH_COLUMNS), _column(rows, LABEL_COLUMNS), _column(rows, ("split", "set", "subset"))
     if not file or not label:
         lacking, known = ("photos", PATH_COLUMNS) if not file else ("classes", LABEL_COLUMNS)
@@ -244,7 +246,7 @@ def _write_cache(file: Path | None, stamps: dict[str, tuple | None], found: dict
     kept = [p for p, row in found.items() if stamps[p] and row.get("sha256") and row["status"] != "unreadable"]
     columns: dict[str, Any] = {"path": pa.array(kept, pa.string())}
     for i, name in enumerate(("size", "mtime_ns", "inode")):
-        columns[name] = pa.array([stamps[p][i] for p in kept], pa.uint64() if name == "inode" else pa.int64())
+        columns[name] = pa.array([stamp[i] for p in kept if (stamp := stamps[p])], pa.uint64() if name == "inode" else pa.int64())
     columns |= {name: pa.array([found[p].get(name) for p in kept], MANIFEST.field(name).type) for name in LOOKED_AT}
     try:
         if file:
@@ -295,7 +297,8 @@ def near_pairs(
     hashes: list[str | None],  # perceptual hashes, 16 hexadecimal digits
 ) -> list[tuple[int, int]]:  # indices; of photos with one hash, each with the first
     "Find near-duplicates by the Hamming distance of their hashes."
-    pairs, first = [], {}
+    pairs: list[tuple[int, int]] = []
+    first: dict[int, int] = {}
     for i, text in enumerate(hashes):
         if text and FEWEST_BITS <= int(text, 16).bit_count() <= 64 - FEWEST_BITS and first.setdefault(int(text, 16), i) != i:
             pairs.append((first[int(text, 16)], i))
@@ -595,7 +598,9 @@ def sentences(
         say.append(f"{plural(found['unlabelled'], 'photo')} without a label: predicted, never trained on or scored.")
     if side := found["short_side"]:
         say.append(f"The short side is {side['least']:,} to {side['most']:,} pixels, {side['median']:,.0f} in the middle.")
-    say.append(f"{plural(found['with_time'], 'photo')} with a time, {found['with_place']:,} with a position, {plural(found['sites'], 'site')}.")
+    known = {"their time": found["with_time"], "their position": found["with_place"]}
+    told = [f"{plural(n, 'photo')} tell{'s' if n == 1 else ''} {what}" for what, n in known.items() if n] or ["No photo tells its time or position"]
+    say.append(", ".join(told) + (f"; {plural(found['sites'], 'site')}." if found["sites"] else "."))
     return say + found["notes"]
 
 # %% ../nbs/lib/12_photos.ipynb #require-trainable

@@ -18,7 +18,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import simplejpeg
@@ -229,7 +229,7 @@ def _cut_short(data: bytes, kind: str, error: Exception) -> bool:
             at += size
         return at > len(data)
     first = {"WEBP": (4, 8), "BMP": (2, 6), "TIFF": (4, 8)}.get(kind)  # how long the file is, or where its directory stands
-    order = "big" if data[:2] == b"MM" else "little"
+    order: Literal["big", "little"] = "big" if data[:2] == b"MM" else "little"
     return first is not None and int.from_bytes(data[slice(*first)], order) > len(data)
 
 

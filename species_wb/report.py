@@ -8,6 +8,7 @@ __all__ = ['DPI', 'MAX_BYTES', 'Page', 'notebook_parameters', 'run_notebook']
 # %% ../nbs/lib/41_report.ipynb #imports
 import ast
 import io
+import logging
 import os
 import re
 import sys
@@ -279,6 +280,9 @@ def run_notebook(
     try:
         with _environment(SPECIES_WB_PROGRESS="lines", PYDEVD_DISABLE_FILE_VALIDATION="1"):
             papermill.execute_notebook(_braced(source), _braced(output), plain, **streams)
+    except KeyboardInterrupt:
+        logging.getLogger("asyncio").disabled = True  # it would mourn the kernel with a traceback as this process ends
+        raise
     except papermill.PapermillExecutionError as error:
         if error.ename == "UserError":
             raise UserError(error.evalue) from None

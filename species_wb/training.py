@@ -10,6 +10,7 @@ __all__ = ['METHODS', 'FINETUNE_SECONDS', 'STRENGTHS', 'SEARCH_PHOTOS', 'PACKAGE
 # %% ../nbs/lib/30_training.ipynb #imports
 import csv
 import hashlib
+import io
 import os
 import platform
 import time
@@ -82,8 +83,8 @@ def plan(
         why = f"Asked for: method={method}."
     if method == "probe":
         unused = [f"{k}={v}" for k, v in (("epochs", epochs), ("batch", batch), ("rate", rate), ("size", size)) if v]
-        said = [f"A probe has no use for {', '.join(unused)}: it was left aside."] if unused else []
-        return Plan("probe", why, sentences=said), spec
+        left = [f"A probe has no use for {', '.join(unused)}: it was left aside."] if unused else []
+        return Plan("probe", why, sentences=left), spec
     rate = rate or (1e-4 if pretrained else 1e-3)
     sentences = []
     if size:
@@ -344,7 +345,8 @@ def fit_probe(
     seed: int = 0,
 ) -> dict[str, Any]:  # candidates, temperature, validation, sentences, seconds; `model.onnx` stands in the run folder
     "Fit a logistic head on a frozen network's embeddings, and write the model file."
-    seconds, notes = {}, []
+    seconds: dict[str, float] = {}
+    notes: list[str] = []
     chosen = select(manifest, labels)
     with _timed(seconds, "exporting the frozen network"):
         source = frozen(network, spec)
@@ -548,8 +550,10 @@ def _keep(folder: Path, module: nn.Module, optimizer: Any, schedule: Any, genera
         "network": module.state_dict(), "optimizer": optimizer.state_dict(), "schedule": _plain(schedule.state_dict()),
         "generator": generator.get_state(), "random": torch.get_rng_state(), "history": history, "best": best,
     }  # fmt: skip
+    whole = io.BytesIO()  # a full disk then is an OSError like any other
+    torch.save(state, whole)
     with write_aside(folder / "checkpoint.pt") as aside:
-        torch.save(state, aside)
+        aside.write_bytes(whole.getbuffer())
     with write_aside(folder / "history.csv") as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(history[0]))
         writer.writeheader()

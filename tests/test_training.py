@@ -40,23 +40,29 @@ def test_same_seed_same_numbers_for_the_probe(manifest):
     assert np.array_equal(*(bundle.run(f, pixels)[0] for f in files))
 
 
-def test_same_seed_same_numbers_for_finetuning(manifest):
-    first, second, third = (fitted(manifest, epochs=2, size=64, seed=s)[0] for s in (1, 1, 2))
-
-    def numbers(folder):
-        return [line.rsplit(",", 1)[0] for line in (folder / "history.csv").read_text().splitlines()]  # without the seconds
-
-    assert numbers(first) == numbers(second) != numbers(third)
+def numbers(folder):
+    "The history without the seconds."
+    return [line.rsplit(",", 1)[0] for line in (folder / "history.csv").read_text().splitlines()]
 
 
-def test_finetuning_learns(manifest):
-    folder, told, _ = fitted(manifest, epochs=12, size=64)
-    losses = [float(line.split(",")[1]) for line in (folder / "history.csv").read_text().splitlines()[1:]]
-    assert len(losses) == 12 and losses[-1] < losses[0] - 0.2
+HOW = {"epochs": 4, "size": 64}
 
 
-def test_an_interrupted_finetuning_goes_on_where_it_was(manifest, monkeypatch):
-    whole = fitted(manifest, epochs=3, size=64)[0]
+@pytest.fixture(scope="module")
+def whole(survey, tmp_path_factory):
+    "A fine-tuning that nothing disturbed."
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPECIES_WB_HOME", str(tmp_path_factory.mktemp("whole")))
+        yield fitted(scan(survey), **HOW)[0]
+
+
+def test_finetuning_learns(whole):
+    losses = [float(line.split(",")[1]) for line in numbers(whole)[1:]]
+    assert len(losses) == HOW["epochs"] and losses[-1] < losses[0] - 0.1
+
+
+def test_an_interrupted_finetuning_goes_on_where_it_was(whole, manifest, monkeypatch):
+    "Same seed, same numbers, with and without an interruption."
     kept, real = [], training._keep
 
     def stop_after_one(*args):
@@ -71,32 +77,28 @@ def test_an_interrupted_finetuning_goes_on_where_it_was(manifest, monkeypatch):
     for attempt in range(2):
         training.set_seed(0)
         network, spec, told = models.build("simple_cnn", len(labels))
-        todo, spec = training.plan("auto", network, spec, told, training.count(manifest), epochs=3, size=64)
+        todo, spec = training.plan("auto", network, spec, told, training.count(manifest), **HOW)
         if attempt == 0:
             with pytest.raises(KeyboardInterrupt):
                 training.fit(folder, manifest, labels, network, spec, told, todo)
         else:
             training.fit(folder, manifest, labels, network, spec, told, todo)
-
-    def numbers(run):
-        return [line.rsplit(",", 1)[0] for line in (run / "history.csv").read_text().splitlines()]
-
     assert numbers(folder) == numbers(whole)
 
 
-def test_a_damaged_checkpoint_is_a_sentence(manifest):
-    folder, _, _ = fitted(manifest, epochs=1, size=64)
-    (folder / "checkpoint.pt").write_bytes((folder / "checkpoint.pt").read_bytes()[:1000])
+@pytest.mark.slow
+def test_another_seed_gives_other_numbers(whole, manifest):
+    assert numbers(fitted(manifest, seed=1, **HOW)[0]) != numbers(whole)
+
+
+def test_a_checkpoint_holds_only_tensors_and_plain_types_and_a_damaged_one_is_a_sentence(whole, manifest, tmp_path):
+    assert set(torch.load(whole / "checkpoint.pt", weights_only=True)) >= {"network", "optimizer", "schedule", "history"}
+    (tmp_path / "checkpoint.pt").write_bytes((whole / "checkpoint.pt").read_bytes()[:1000])
     labels = require_trainable(manifest)
     network, spec, told = models.build("simple_cnn", len(labels))
-    todo, spec = training.plan("auto", network, spec, told, 10, epochs=2, size=64)
+    todo, spec = training.plan("auto", network, spec, told, 10, **HOW)
     with pytest.raises(UserError, match="cannot be resumed from"):
-        training.fit(folder, manifest, labels, network, spec, told, todo)
-
-
-def test_a_checkpoint_loads_with_weights_only(manifest):
-    folder, _, _ = fitted(manifest, epochs=1, size=64)
-    assert set(torch.load(folder / "checkpoint.pt", weights_only=True)) >= {"network", "optimizer", "schedule", "history"}
+        training.fit(tmp_path, manifest, labels, network, spec, told, todo)
 
 
 def test_a_probe_without_pretrained_weights_is_refused(manifest):

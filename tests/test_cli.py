@@ -1,0 +1,207 @@
+"""The command line as a person types it, and what it says when something is wrong."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from species_wb.core import UserError
+from species_wb.photos import findings, require_trainable, scan, sentences
+from species_wb.pixels import encode_jpeg
+
+BIN = Path(sys.executable).parent
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def typed(*words, cwd=None, **environment) -> subprocess.CompletedProcess:
+    return subprocess.run([str(BIN / "species-wb"), *map(str, words)], cwd=cwd, capture_output=True, text=True, env={**os.environ, **environment})
+
+
+def one_sentence(done: subprocess.CompletedProcess) -> str:
+    assert done.returncode not in (0, 2), done.stdout + done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in done.stderr + done.stdout and last.endswith((".", "?")), done.stderr
+    return last
+
+
+def draw(folder: Path, count: int, seed: int = 0) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng([seed, *folder.name.encode()])
+    for k in range(count):
+        small = rng.integers(0, 256, (8, 10, 3), np.uint8)
+        (folder / f"{k}.jpg").write_bytes(encode_jpeg(small.repeat(12, 0).repeat(12, 1)))
+
+
+def test_help_and_version():
+    for words in (["--help"], ["train", "--help"], ["photos", "check", "--help"], ["evaluate", "--help"], ["doctor", "--help"]):
+        done = typed(*words)
+        assert done.returncode == 0 and "Usage" in done.stdout
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", typed("--version").stdout)
+
+
+def test_unknown_options_name_the_nearest():
+    done = typed("train", "--photo", "x", "--epoch", "3")
+    assert done.returncode == 2 and "--photos" in done.stderr + done.stdout
+
+
+def test_an_unknown_architecture_names_the_nearest():
+    assert "did you mean resnet50?" in one_sentence(typed("train", "resnet5"))
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    assert "is not there" in one_sentence(typed("train", "--photos", tmp_path / "nowhere"))
+    assert "nowhere" in one_sentence(typed("photos", "check", tmp_path / "nowhere", SPECIES_WB_HOME=str(tmp_path)))
+
+
+def test_evaluate_wants_a_model_and_photos(tmp_path):
+    assert "is not there" in one_sentence(typed("evaluate", tmp_path / "model.onnx", tmp_path))
+    (tmp_path / "model.onnx").write_text("x")
+    assert "Which photos" in one_sentence(typed("evaluate", tmp_path / "model.onnx"))
+    assert "not a run folder" in one_sentence(typed("evaluate", tmp_path))
+
+
+def test_photos_check_prints_what_is_in_a_folder(tmp_path, workspace):
+    draw(tmp_path / "p" / "Aves", 6), draw(tmp_path / "p" / "Fungi", 5)
+    shutil.copy(tmp_path / "p" / "Aves" / "0.jpg", tmp_path / "p" / "Fungi" / "copy.jpg")
+    (tmp_path / "p" / "Aves" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 nothing more")
+    (tmp_path / "p" / "Empty").mkdir()
+    done = typed("photos", "check", "p", "--manifest", "m.parquet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for word in ("12 photos of 2 classes", "broken.jpg", "Empty", "copy.jpg", "m.parquet"):
+        assert word in done.stdout, done.stdout
+    assert len(scan(tmp_path / "m.parquet")) == 13
+
+
+def test_doctor_says_what_can_be_done(workspace):
+    done = typed("doctor")
+    assert done.returncode == 0 and "✓ training and evaluating" in done.stdout and str(workspace) in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [({}, "no "), ({"Aves": 8}, "one class"), ({"Aves": 1, "Fungi": 1}, "")],
+    ids=["no photos", "one class", "one photo each"],
+)
+def test_too_little_to_train_on_is_one_sentence(tmp_path, workspace, classes, said):
+    (tmp_path / "p").mkdir()
+    for name, count in classes.items():
+        draw(tmp_path / "p" / name, count)
+    with pytest.raises(UserError) as error:
+        require_trainable(scan(tmp_path / "p"))
+    assert said in str(error.value) and str(error.value).count("\n") == 0 and str(error.value).endswith(".")
+
+
+def test_small_and_empty_classes_are_named_and_nothing_stops(tmp_path, workspace):
+    for name, count in {"Aves": 12, "Fungi": 12, "Lone": 1}.items():
+        draw(tmp_path / "p" / name, count)
+    (tmp_path / "p" / "Void").mkdir()
+    manifest = scan(tmp_path / "p")
+    said = " ".join(sentences(findings(manifest)))
+    assert "Lone" in said and "Void" in said
+    assert require_trainable(manifest) == ["Aves", "Fungi", "Lone"]
+    assert [r["split"] for r in manifest.to_pylist() if r["label"] == "Lone"] == ["train"]
+
+
+def test_unknown_classes_of_a_test_folder_are_named_and_not_scored(tmp_path, workspace):
+    for split, names in {"train": ["Aves", "Fungi"], "test": ["Aves", "Fungi", "Yeti"]}.items():
+        for name in names:
+            draw(tmp_path / "p" / split / name, 6, seed=len(split))
+    manifest = scan(tmp_path / "p")
+    assert "Yeti" in " ".join(sentences(findings(manifest))) and require_trainable(manifest) == ["Aves", "Fungi"]
+    assert {r["split"] for r in manifest.to_pylist() if r["label"] == "Yeti"} == {None}
+
+
+def test_an_error_in_the_notebook_is_one_sentence_and_the_run_says_failed(tmp_path, workspace):
+    draw(tmp_path / "p" / "Aves", 8)
+    done = typed("train", "simple_cnn", "--photos", tmp_path / "p", cwd=tmp_path)
+    assert "one class" in one_sentence(done)
+    run = next((workspace / "reports" / "train").iterdir())
+    assert json.loads((run / "status.json").read_text())["state"] == "failed"
+
+
+def test_a_run_needs_no_clone_underfoot(trained):
+    "The session's run was made from a folder elsewhere, with a hostile folder name, by one command."
+    said = (trained / "said.txt").read_text(encoding="utf-8")
+    assert said.startswith("papermill nbs/train.ipynb") and str(trained / "report.html") in said
+    assert re.search(r"\d+ of \d+", said.splitlines()[-2] + said.splitlines()[-1])
+
+
+def test_a_finished_run_is_not_trained_again(trained):
+    done = typed("train", "--run", trained, SPECIES_WB_HOME=str(trained.parents[2]))
+    assert "finished run" in one_sentence(done)
+
+
+def test_evaluate_rewrites_the_report_of_a_run_and_logs_the_scoring(trained, tmp_path):
+    copy = tmp_path / trained.name
+    shutil.copytree(trained, copy)
+    (copy / "report.html").unlink()
+    done = typed("evaluate", copy, SPECIES_WB_HOME=str(trained.parents[2]))
+    assert done.returncode == 0, done.stderr
+    assert (copy / "report.html").exists()
+    assert len(json.loads((copy / "metrics.json").read_text())["scorings"]) == 2
+
+
+def test_evaluate_takes_any_model_and_any_labelled_folder(trained, tmp_path, workspace):
+    from species_wb.simulate import survey
+
+    survey(tmp_path / "elsewhere", photos=60, size=128, seed=99)
+    done = typed("evaluate", trained / "model.onnx", tmp_path / "elsewhere")
+    assert done.returncode == 0, done.stderr
+    run = next((workspace / "reports" / "evaluate").iterdir())
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["test"]["n"] == 60 and (run / "report.html").exists()
+    assert json.loads((run / "status.json").read_text())["state"] == "finished"
+
+
+def test_ctrl_c_leaves_an_unfinished_run_that_can_go_on(survey, workspace):
+    words = [str(BIN / "species-wb"), "train", "simple_cnn", "--photos", str(survey), "--size", "96", "--epochs", "40"]
+    running = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for _ in range(1200):
+        checkpoints = list(workspace.glob("reports/train/*/checkpoint.pt"))
+        if checkpoints or running.poll() is not None:
+            break
+        time.sleep(0.1)
+    assert checkpoints, running.communicate()
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=60)
+    run = checkpoints[0].parent
+    assert running.returncode == 130 and f"--run {run}" in err and "Traceback" not in err
+    assert json.loads((run / "status.json").read_text())["state"] != "finished"
+    import torch
+
+    assert torch.load(run / "checkpoint.pt", weights_only=True)["history"]
+    assert not list(run.glob("report.html"))
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="a small disk is mounted, which only root may")
+def test_a_full_disk_is_one_sentence(survey, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("no small disk could be mounted here")
+    try:
+        done = typed("train", "efficientnet_lite0", "--photos", survey, SPECIES_WB_HOME=str(disk))
+        assert "disk is full" in one_sentence(done)
+        assert not list(disk.rglob("model.onnx"))
+    finally:
+        subprocess.run(["umount", "-l", str(disk)])
+
+
+def test_make_passes_parameters_on(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("settings.ini", "setup.py", "constraints.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / ".venv").mkdir()
+    time.sleep(0.01)
+    (tmp_path / ".venv" / ".train").touch()
+    done = subprocess.run(["make", "-n", "train", "ARCH=resnet50", "PHOTOS=it's mine", "EPOCHS=3"], cwd=tmp_path, capture_output=True, text=True)
+    line = done.stdout.strip().splitlines()[-1]
+    assert "species-wb train 'resnet50'" in line and "--photos 'it'\\''s mine'" in line and "--epochs '3'" in line
