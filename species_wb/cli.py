@@ -36,8 +36,7 @@ def _options(
 
 # %% ../nbs/lib/50_cli.ipynb #run
 def _run(name: str, run: Path, parameters: dict[str, Any]) -> None:
-    "Run a workbench notebook in a run folder, and print where its report is."
-    from species_wb.evaluation import closing
+    "Run a workbench notebook in a run folder; its last words are the headline and where the report is."
     from species_wb.report import run_notebook
 
     given = {key: value for key, value in parameters.items() if value not in (None, "")} | {"run": str(run)}
@@ -49,7 +48,6 @@ def _run(name: str, run: Path, parameters: dict[str, Any]) -> None:
     except KeyboardInterrupt:
         print(f"\nStopped. What was finished is kept; go on with: species-wb {name} --run {shlex.quote(str(run))}", file=sys.stderr)
         raise typer.Exit(130) from None
-    print("\n" + closing(run))
 
 # %% ../nbs/lib/50_cli.ipynb #train
 @app.command()

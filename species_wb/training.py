@@ -29,7 +29,7 @@ from torch import nn
 from . import __version__
 from .bundle import best_batch, cpu_count, read, run
 from .contracts import ModelInfo, ModelSpec, data_hash, manifest_root, read_manifest, text_path, write_table
-from .core import UserError, cache_folder, in_threads, nearest, now, plural, progress, set_seed, write_aside, write_json
+from .core import UserError, cache_folder, duration, in_threads, nearest, now, plural, progress, set_seed, write_aside, write_json
 from .export import FromBytes, parity, to_onnx, with_head
 from .loading import DecodedCache, Photos, embeddings
 from .metrics import fit_temperature, softmax
@@ -100,31 +100,31 @@ def plan(
 # %% ../nbs/lib/30_training.ipynb #affordable
 def _affordable(network: Network, spec: ModelSpec, n_train: int, fixed_size: bool) -> tuple[ModelSpec, int, str]:
     "Choose input size and epochs so that fine-tuning ends in about ten minutes."
-    sizes = [spec.input_size] if fixed_size else [spec.input_size, *(s for s in (160, 128, 96) if s < spec.input_size)]
-    seconds = 0.0
-    for size in sizes:
-        seconds = _seconds_a_photo(network, size)
-        epochs = int(FINETUNE_SECONDS / (seconds * n_train))
+    own = _seconds_a_photo(network, spec.input_size)
+    for size in [spec.input_size, *(s for s in (160, 128, 96) if s < spec.input_size and not fixed_size)]:
+        seconds = own * (size / spec.input_size) ** 2
+        epochs = int(FINETUNE_SECONDS / (seconds * max(n_train, 1)))
         if epochs >= 5:
             break
     epochs = max(1, min(epochs, 60))
-    said = f"Without a GPU the length is chosen to end in about {FINETUNE_SECONDS // 60} minutes: {plural(epochs, 'epoch')} at {size} px (its own size is {spec.input_size} px; a step takes {1000 * seconds:.0f} ms a photo here)."
+    said = f"Without a GPU the length is chosen to end in about {FINETUNE_SECONDS // 60} minutes: {plural(epochs, 'epoch')} at {size} px (its own size is {spec.input_size} px; about {1000 * seconds:.0f} ms a photo here)."
+    if epochs * seconds * n_train > 1.5 * FINETUNE_SECONDS:
+        said = f"One epoch at {size} px is the least that can be done, and will take about {duration(seconds * n_train)} without a GPU (its own size is {spec.input_size} px)."
     return replace(spec, input_size=size), epochs, said
 
 # %% ../nbs/lib/30_training.ipynb #seconds-a-photo
-def _seconds_a_photo(network: Network, size: int, batch: int = 8) -> float:
+def _seconds_a_photo(network: Network, size: int, batch: int = 4) -> float:
     "Time a training step on made-up photos; the network's numbers are put back."
     kept = {k: v.clone() for k, v in network.state_dict().items()}
     network.train().to(memory_format=torch.channels_last)
     x = torch.rand(batch, 3, size, size).to(memory_format=torch.channels_last)
-    times = []
-    for _ in range(3):
+    for _ in range(2):  # the first one also prepares
         start = time.perf_counter()
         network(x)[0].sum().backward()
-        times.append((time.perf_counter() - start) / batch)
+        seconds = (time.perf_counter() - start) / batch
     network.zero_grad(set_to_none=True)
     network.load_state_dict(kept)
-    return min(times)
+    return seconds
 
 # %% ../nbs/lib/30_training.ipynb #gather
 def gather(
@@ -591,7 +591,7 @@ def fit(
     weights: dict[str, Any],  # from `models.build`
     todo: Plan,
     seed: int = 0,
-) -> dict[str, Any]:  # what `training.json` holds
+) -> dict[str, Any]:  # what `training.json` holds: `sentences` say all of it, `found` what came up while fitting
     "Fit as planned; leave `model.onnx` and `training.json` in the run folder."
     set_seed(seed)
     start = time.perf_counter()
@@ -600,7 +600,8 @@ def fit(
     else:
         found = fit_finetune(folder, manifest, labels, network, spec, todo, seed)
     substitutions = [s for s in (weights["substituted"],) if s]
-    sentences = [todo.why, weights["sentence"], *todo.sentences, *found.pop("sentences")]
+    found["found"] = found.pop("sentences")
+    sentences = [todo.why, weights["sentence"], *todo.sentences, *found["found"]]
     told = {
         "method": todo.method, "arch": spec.name, "why": todo.why, "sentences": sentences, "substitutions": substitutions, "seed": seed,
         "weights": weights, "epochs": todo.epochs, "batch": todo.batch, "rate": todo.rate, "input_size": spec.input_size, "total": round(time.perf_counter() - start, 1), **found,

@@ -121,7 +121,7 @@ def test_auto_states_size_and_length(manifest):
     network, spec, told = models.build("resnet50", 3, "none")
     todo, smaller = training.plan("auto", network, spec, told, 5000)
     assert todo.epochs >= 1 and smaller.input_size <= spec.input_size
-    assert f"{todo.epochs} epoch" in todo.sentences[0] and f"{smaller.input_size} px" in todo.sentences[0]
+    assert f"{smaller.input_size} px" in todo.sentences[0] and ("minutes" in todo.sentences[0] or "One epoch" in todo.sentences[0])
 
 
 def test_unknown_words_name_the_nearest(manifest):
