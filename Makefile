@@ -38,7 +38,7 @@ example: $(VENV)/.train
 	rm -rf .cache/example
 	$(BIN)/species-wb train --run .cache/example
 	mkdir -p reports/example && cp .cache/example/report.html reports/example/report.html
-	-chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1000,1300 --screenshot=reports/example/report.png reports/example/report.html
+	-chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1000,1300 --screenshot=reports/example/report.png reports/example/report.html 2>/dev/null
 
 readme: $(VENV)/.dev
 	$(BIN)/nbdev_export

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'Evaluation', 'begin', 'to_predict', 'Scored', 'score', 'calibration', 'record', 'closing', 'simulated',
-           'weakest', 'headline', 'place', 'answered', 'title', 'subtitle', 'data_sentences', 'training_sentences',
-           'strengths', 'calibration_sentences', 'speed_sentences', 'counts_table', 'statuses', 'by_class', 'overall',
-           'confused', 'surest_mistakes', 'least_sure', 'typical', 'gallery', 'provenance']
+           'weakest', 'headline', 'place', 'named', 'answered', 'title', 'subtitle', 'data_sentences',
+           'training_sentences', 'strengths', 'calibration_sentences', 'speed_sentences', 'counts_table', 'statuses',
+           'by_class', 'overall', 'confused', 'surest_mistakes', 'least_sure', 'typical', 'gallery', 'provenance']
 
 # %% ../nbs/lib/35_evaluation.ipynb #imports
 import os
@@ -250,7 +250,7 @@ def headline(
     details = [
         weakest(scored),
         f"The interval says how far the number could be off because no more than {plural(n, 'photo')}{groups} were tested. F1, weighted by class size, is {_range(scored.scores['weighted_f1'])}.",
-        f"The model is {spec.name}{f', trained on {trained:,} photos' if trained else ''}; it was tested on {plural(tested, 'class', 'classes')} of {place(scored.root)}.",
+        f"The model is {spec.name}{f', trained on {trained:,} photos' if trained else ''}; it was tested on {plural(tested, 'class', 'classes')} of {named(evaluation)}.",
         *evaluation.training.get("substitutions", []),
         "The photos are simulated: the number says that the workbench works, and nothing about real animals." if made_up
         else "The number holds for photos like these. Photos from other places, cameras or seasons are usually harder.",
@@ -261,6 +261,11 @@ def headline(
 def place(path: str | Path) -> str:
     "Name a file or folder without saying where on this machine it lies."
     return "/".join(Path(path).parts[-2:]).lstrip("/")
+
+# %% ../nbs/lib/35_evaluation.ipynb #named
+def named(evaluation: Evaluation) -> str:
+    "Name the photos it is judged by."
+    return "a simulated survey" if simulated(evaluation) else place(contracts.manifest_root(evaluation.manifest))
 
 # %% ../nbs/lib/35_evaluation.ipynb #answered
 def answered(
@@ -288,13 +293,13 @@ def subtitle(evaluation: Evaluation) -> str:
     "Name the model, the data and the day, for under the title."
     trained = evaluation.training.get("method")
     how = {"probe": "a linear probe on a pretrained network", "finetune": "a trained network"}.get(trained, "a model file")
-    return f"{evaluation.bundle.info.spec.name}, {how}, tested on {place(contracts.manifest_root(evaluation.manifest))}. {core.now()[:10]}."
+    return f"{evaluation.bundle.info.spec.name}, {how}, tested on {named(evaluation)}. {core.now()[:10]}."
 
 # %% ../nbs/lib/35_evaluation.ipynb #data-sentences
 def data_sentences(evaluation: Evaluation, scored: Scored) -> list[str]:  # paragraphs
     "Say what the photos were, what was left out and why."
     found = photos.sentences(photos.findings(evaluation.manifest))
-    return [" ".join(found), " ".join([f"Scored are {plural(len(scored.rows), 'test photo')}.", *scored.left_out])]
+    return [*found, " ".join([f"Scored are {plural(len(scored.rows), 'test photo')}.", *scored.left_out])]
 
 # %% ../nbs/lib/35_evaluation.ipynb #training-sentences
 def training_sentences(evaluation: Evaluation) -> list[str]:  # paragraphs

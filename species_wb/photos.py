@@ -546,7 +546,8 @@ def findings(
         "few_groups": sorted(label for label in classes if len(groups[label]) < 3),
         "exact_duplicates": [[ok[i]["path"] for i in s] for s in exact],
         "near_duplicates": [[ok[i]["path"] for i in s] for s in near],
-        "conflicts": [{ok[i]["path"]: ok[i]["label"] for i in s} for s in _sets(ok, [p for s in (*exact, *near) for p in pairwise(s)]) if len({ok[i]["label"] for i in s} - {None}) > 1],
+        "conflicts": [{ok[i]["path"]: ok[i]["label"] for i in s} for s in exact if len({ok[i]["label"] for i in s} - {None}) > 1],
+        "near_conflicts": [{ok[i]["path"]: ok[i]["label"] for i in s} for s in near if len({ok[i]["label"] for i in s} - {None}) > 1],
         "leaks": [{"path": row["path"], "reason": row["reason"]} for row in left_out if row["group"] in held],
         "unknown_classes": {label: n for label, n in sorted(Counter(row["label"] for row in left_out if row["group"] not in held).items()) if trained and label not in trained},
         "largest_group": max(Counter(row["group"] for row in ok).values(), default=0),
@@ -578,7 +579,7 @@ def sentences(
     if unknown := found["unknown_classes"]:
         say.append(f"{plural(sum(unknown.values()), 'test photo')} cannot be scored: there is nothing to train with for the class {_few(unknown)}.")
     if conflicts := found["conflicts"]:
-        say.append(f"{plural(len(conflicts), 'set')} of duplicates with different labels, so one label must be wrong: {_few(f'{p} ({label})' for p, label in conflicts[0].items())}.")
+        say.append(f"{plural(len(conflicts), 'set')} of identical files with different labels, so one label must be wrong: {_few(f'{p} ({label})' for p, label in conflicts[0].items())}.")
     for status, n in found["statuses"].items():
         if status != "ok":
             say.append(f"{plural(n, 'file')} {status}: {_few(bad['path'] for bad in found['bad'] if bad['status'] == status)}.")
@@ -596,6 +597,8 @@ def sentences(
         say.append(f"One group of photos that belong together holds {found['largest_group']:,}: the splits may be uneven.")
     if found["unlabelled"]:
         say.append(f"{plural(found['unlabelled'], 'photo')} without a label: predicted, never trained on or scored.")
+    if conflicts := found["near_conflicts"]:
+        say.append(f"{plural(len(conflicts), 'set')} of near-duplicates with different labels: {_few(f'{p} ({label})' for p, label in conflicts[0].items())}. A label may be wrong, or a fixed camera saw small animals before one ground.")
     if side := found["short_side"]:
         say.append(f"The short side is {side['least']:,} to {side['most']:,} pixels, {side['median']:,.0f} in the middle.")
     known = {"their time": found["with_time"], "their position": found["with_place"]}
