@@ -10,14 +10,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # Whatever stands on make's command line (but for make's own PYTHON and VENV) goes to the notebook as a parameter.
 quote = '$(subst ','\'',$(1))'
-given := $(filter-out PYTHON VENV ARCH,$(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $(v))),$(v))))
+given := $(filter-out PYTHON VENV,$(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $(v))),$(v))))
 given := $(foreach v,$(given),$(if $(filter $(v),MAKEFLAGS MAKEOVERRIDES -*-command-variables-*-),,$(v)))
 options = $(foreach v,$(given),--$(shell echo $(v) | tr A-Z_ a-z-) $(call quote,$($(v))))
 
 .PHONY: train test test-slow lint lab example readme clean
 
 train: $(VENV)/.train
-	@$(BIN)/species-wb train $(if $(ARCH),$(call quote,$(ARCH))) $(options)
+	@$(BIN)/species-wb train $(options)
 
 test: $(VENV)/.dev
 	$(BIN)/nbdev_test --path nbs/lib --n_workers 2

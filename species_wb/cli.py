@@ -53,6 +53,7 @@ def _run(name: str, run: Path, parameters: dict[str, Any]) -> None:
 @app.command()
 def train(
     arch: Annotated[str, typer.Argument(help="The network: efficientnet_lite0, …_lite1, …_lite2, mobilenet_v2, resnet50 or simple_cnn.")] = "",
+    named: Annotated[str, typer.Option("--arch", help="The same, by name.")] = "",
     photos: Annotated[str, typer.Option(help="A folder of class folders, a CSV, or a manifest. Without it: a simulated survey.")] = "",
     metadata: Annotated[str, typer.Option(help="A CSV that says more about the photos: site, taken_at, lat, lon, group.")] = "",
     method: Annotated[str, typer.Option(help="auto, probe or finetune.")] = "",
@@ -67,7 +68,7 @@ def train(
     "Train a model on photos and write a report on how well it does."
     from species_wb.models import architecture
 
-    if arch:
+    if arch := arch or named:
         architecture(arch)
     asked: dict[str, Any] = {"arch": arch, "photos": typed(photos), "metadata": typed(metadata), "method": method, "size": size, "epochs": epochs, "batch": batch, "rate": rate, "seed": seed}
     asked["weights"] = weights if weights in ("", "auto", "imagenet", "none") else typed(weights)

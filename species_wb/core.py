@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['UserError', 'nearest', 'workspace', 'typed', 'cache_folder', 'write_aside', 'write_text', 'write_json', 'read_json',
-           'run_state', 'set_state', 'now', 'new_run', 'open_run', 'set_seed', 'progress', 'in_threads', 'plural',
-           'duration', 'byte_size']
+           'run_state', 'set_state', 'now', 'new_run', 'open_run', 'set_seed', 'progress', 'in_threads', 'cpu_count',
+           'plural', 'duration', 'byte_size']
 
 # %% ../nbs/lib/00_core.ipynb #imports
 import atexit
@@ -280,6 +280,11 @@ def in_threads(
         finally:
             for future in waiting:
                 future.cancel()
+
+# %% ../nbs/lib/00_core.ipynb #cpu-count
+def cpu_count() -> int:
+    "Return how many processors this process may use."
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 # %% ../nbs/lib/00_core.ipynb #plural
 def plural(

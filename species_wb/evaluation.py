@@ -452,6 +452,6 @@ def provenance(evaluation: Evaluation) -> dict[str, Any]:  # name → value
         "starting weights": f"{info.spec.weights}, licence: {info.spec.licence}",
         **{f"the model: {key}": value for key, value in about.items()},
         "scored with": ", ".join([f"species_wb {__import__('species_wb').__version__}", f"Python {platform.python_version()}", *(v for v in versions if v)]),
-        "machine": f"{bundles.cpu_name()}, {plural(bundles.cpu_count(), 'processor')}, {platform.system()} {platform.machine()}",
+        "machine": f"{bundles.cpu_name()}, {plural(core.cpu_count(), 'processor')}, {platform.system()} {platform.machine()}",
         "date": core.now(),
     }

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from .contracts import MANIFEST, manifest_table, path_text, read_manifest, text_path, write_table
-from .core import UserError, cache_folder, plural, progress
+from .core import UserError, cache_folder, cpu_count, plural, progress
 from .pixels import BadPhoto, decode, header, read_bytes
 
 # %% ../nbs/lib/12_photos.ipynb #shown
@@ -273,7 +273,7 @@ def _look_at_all(root: str, paths: list[str], cache: Path | None, workers: int |
     stamps = {path: _stamp(root, path) for path in paths}
     found = {path: known[path][1] for path in paths if path in known and known[path][0] == stamps[path]}
     todo = [path for path in paths if path not in found]
-    workers = workers or min(32, 1 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+    workers = workers or min(32, 1 + cpu_count())
     pool, saved = ThreadPoolExecutor(workers), time.monotonic()
     try:
         for path, row in progress(zip(todo, pool.map(lambda path: _look_at(root, path), todo), strict=True), "reading photos", total=len(todo), unit=" files"):

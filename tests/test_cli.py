@@ -48,8 +48,9 @@ def test_help_and_version():
 
 
 def test_unknown_options_name_the_nearest():
-    done = typed("train", "--photo", "x", "--epoch", "3")
-    assert done.returncode == 2 and "--photos" in done.stderr + done.stdout
+    for wrong, right in (("--photo", "--photos"), ("--arhc", "--arch"), ("--epoch", "--epochs")):
+        done = typed("train", wrong, "3")
+        assert done.returncode == 2 and right in done.stderr + done.stdout
 
 
 def test_an_unknown_architecture_names_the_nearest():
@@ -204,4 +205,4 @@ def test_make_passes_parameters_on(tmp_path):
     (tmp_path / ".venv" / ".train").touch()
     done = subprocess.run(["make", "-n", "train", "ARCH=resnet50", "PHOTOS=it's mine", "EPOCHS=3"], cwd=tmp_path, capture_output=True, text=True)
     line = done.stdout.strip().splitlines()[-1]
-    assert "species-wb train 'resnet50'" in line and "--photos 'it'\\''s mine'" in line and "--epochs '3'" in line
+    assert "--arch 'resnet50'" in line and "--photos 'it'\\''s mine'" in line and "--epochs '3'" in line

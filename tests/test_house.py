@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
 LIBRARY = sorted((ROOT / "nbs" / "lib").glob("*.ipynb"))
 NUMBER = {n.stem.split("_", 1)[1]: int(n.stem.split("_", 1)[0]) for n in LIBRARY}
-NO_TORCH = "core contracts doctor bodies pixels photos metrics simulate bundle plots predict evaluation report cli".split()
+NO_TORCH = "core contracts doctor bodies scenery heads pixels photos metrics simulate bundle plots predict evaluation report cli".split()
 NO_PANDAS = "core contracts doctor pixels photos bundle predict cli".split()
 
 
@@ -173,3 +173,12 @@ def test_the_help_answers_without_the_heavy_libraries():
     code = "import sys; sys.argv = ['species-wb', '--help']\nfrom species_wb.cli import main\ntry: main()\nexcept SystemExit: pass\nprint(sorted({m.split('.')[0] for m in sys.modules} & {'numpy', 'torch', 'pyarrow', 'onnxruntime', 'pandas', 'scipy', 'papermill', 'matplotlib'}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ})
     assert done.stdout.strip().endswith("[]"), done.stdout[-300:] + done.stderr
+
+
+def test_the_example_report_is_small_simulated_and_asks_for_nothing():
+    example = ROOT / "reports" / "example" / "report.html"
+    text = example.read_text(encoding="utf-8")
+    assert example.stat().st_size < 1_500_000 and "simulated" in text and text.count("<img") > 10
+    assert re.findall(r"""(?:src|href)=["'](?!data:|\#)""", text) == [] and "<script" not in text
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "(reports/example/report.html)" in readme and "(reports/example/report.png)" in readme

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from species_wb import bundle, models, training
+from species_wb import bundle, heads, models, training
 from species_wb.contracts import manifest_table, read_manifest, read_table
 from species_wb.core import UserError, open_run
 from species_wb.export import FromBytes
@@ -154,7 +154,7 @@ def test_photos_of_one_group_are_on_one_side_of_every_fold():
     rng = np.random.default_rng(0)
     truth, groups = rng.integers(0, 4, 400), rng.integers(0, 80, 400)
     seen = np.zeros(400, int)
-    for fit, judge in training.folds(truth, groups):
+    for fit, judge in heads.folds(truth, groups):
         assert not set(groups[fit]) & set(groups[judge])
         seen[judge] += 1
     assert (seen == 1).all()
