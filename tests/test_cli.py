@@ -203,6 +203,6 @@ def test_make_passes_parameters_on(tmp_path):
     (tmp_path / ".venv").mkdir()
     time.sleep(0.01)
     (tmp_path / ".venv" / ".train").touch()
-    done = subprocess.run(["make", "-n", "train", "ARCH=resnet50", "PHOTOS=it's mine", "EPOCHS=3"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(["make", "--no-print-directory", "-n", "train", "ARCH=resnet50", "PHOTOS=it's mine", "EPOCHS=3"], cwd=tmp_path, capture_output=True, text=True)
     line = done.stdout.strip().splitlines()[-1]
     assert "--arch 'resnet50'" in line and "--photos 'it'\\''s mine'" in line and "--epochs '3'" in line
