@@ -30,7 +30,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-lab: $(VENV)/.lab
+lab: $(VENV)/.train $(VENV)/.lab
 	$(BIN)/jupyter lab --notebook-dir=. --ServerApp.ip=127.0.0.1
 
 # The tracked example: a report on simulated photos, and its picture for the README where Chromium is there.
@@ -50,7 +50,7 @@ clean:
 # An environment with what a target needs; made again when the requirements change.
 $(VENV)/.%: settings.ini setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "species_wb needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": use make PYTHON=python3.11 …")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing what '$*' needs (several GB the first time: PyTorch is large) …"
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
 	@touch $@

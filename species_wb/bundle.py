@@ -89,7 +89,10 @@ def run(
     outputs: tuple[str, ...] = ("logits", "embedding"),
 ) -> list[np.ndarray]:  # logits N×C and embedding N×D, float32
     "Run the network on a batch."
-    return bundle.session.run(list(outputs), {"pixels": np.ascontiguousarray(pixels)})
+    found = bundle.session.run(list(outputs), {"pixels": np.ascontiguousarray(pixels)})
+    if not all(np.isfinite(values).all() for values in found):
+        raise UserError(f"{bundle.path} answers with something that is not a number: its weights are damaged, or its training went wrong.")
+    return found
 
 # %% ../nbs/lib/21_bundle.ipynb #probabilities
 def probabilities(

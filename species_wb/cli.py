@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
-from .core import UserError, new_run, run_state, typed
+from .core import UserError, check_run, new_run, run_state, typed
 
 # %% ../nbs/lib/50_cli.ipynb #options
 QUIET: dict[str, Any] = {"add_completion": False, "no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}
@@ -39,6 +39,8 @@ def _run(name: str, run: Path, parameters: dict[str, Any]) -> None:
     "Run a workbench notebook in a run folder; its last words are the headline and where the report is."
     from species_wb.report import run_notebook
 
+    if name == "train":
+        check_run(run, name)
     given = {key: value for key, value in parameters.items() if value not in (None, "")} | {"run": str(run)}
     output = run / f"{name}.ipynb"
     words = " ".join(f"-p {key} {shlex.quote(str(value))}" for key, value in given.items())
@@ -46,7 +48,8 @@ def _run(name: str, run: Path, parameters: dict[str, Any]) -> None:
     try:
         run_notebook(name, output, given)
     except KeyboardInterrupt:
-        print(f"\nStopped. What was finished is kept; go on with: species-wb {name} --run {shlex.quote(str(run))}", file=sys.stderr)
+        begun = name == "train" and (run / "params.json").exists()
+        print(f"\nStopped. What was finished is kept; go on with: species-wb train --run {shlex.quote(str(run))}" if begun else "\nStopped; give the same command again.", file=sys.stderr)
         raise typer.Exit(130) from None
 
 # %% ../nbs/lib/50_cli.ipynb #train
@@ -58,20 +61,22 @@ def train(
     metadata: Annotated[str, typer.Option(help="A CSV that says more about the photos: site, taken_at, lat, lon, group.")] = "",
     method: Annotated[str, typer.Option(help="auto, probe or finetune.")] = "",
     weights: Annotated[str, typer.Option(help="auto, imagenet, none, or a file.")] = "",
-    size: Annotated[int | None, typer.Option(help="Input size for finetune, pixels.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the photos for finetune.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Photos a step for finetune.")] = None,
-    rate: Annotated[float | None, typer.Option(help="Largest learning rate for finetune.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same numbers.")] = None,
+    size: Annotated[int | None, typer.Option(min=0, help="Input size for finetune, pixels.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=0, help="Passes over the photos for finetune.")] = None,
+    batch: Annotated[int | None, typer.Option(min=0, help="Photos a step for finetune.")] = None,
+    rate: Annotated[float | None, typer.Option(min=0, help="Largest learning rate for finetune.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same numbers.")] = None,
     run: Annotated[str, typer.Option(help="A run folder: an unfinished one is gone on with.")] = "",
 ) -> None:
     "Train a model on photos and write a report on how well it does."
-    from species_wb.models import architecture
+    from species_wb.models import WEIGHTS, architecture
 
+    if arch and named and arch != named:
+        raise UserError(f"Two networks are named, {arch} and {named}: name one.")
     if arch := arch or named:
         architecture(arch)
     asked: dict[str, Any] = {"arch": arch, "photos": typed(photos), "metadata": typed(metadata), "method": method, "size": size, "epochs": epochs, "batch": batch, "rate": rate, "seed": seed}
-    asked["weights"] = weights if weights in ("", "auto", "imagenet", "none") else typed(weights)
+    asked["weights"] = weights if weights in ("", *WEIGHTS) else typed(weights)
     if photos and not os.path.exists(asked["photos"]):
         raise UserError(f"{asked['photos']} is not there: name a folder of photos, a CSV or a manifest.")
     _run("train", Path(typed(run)) if run else new_run("train", arch or "efficientnet_lite0"), asked)
@@ -87,7 +92,9 @@ def evaluate(
     if Path(model).expanduser().is_dir():
         if run_state(typed(model)) == "new":
             raise UserError(f"{model} is not a run folder: name a model file and a folder of labelled photos.")
-        return _run("evaluate", Path(typed(model)), {})
+        if not photos:
+            return _run("evaluate", Path(typed(model)), {})
+        model = str(Path(model) / "model.onnx")
     if not Path(model).expanduser().is_file():
         raise UserError(f"{model} is not there: name a model file, such as reports/train/<run>/model.onnx.")
     if not photos:
@@ -100,12 +107,14 @@ def check(
     folder: Annotated[str, typer.Argument(help="A folder of photos, a CSV, or a manifest.")],
     metadata: Annotated[str, typer.Option(help="A CSV that says more about the photos.")] = "",
     manifest: Annotated[str, typer.Option(help="Write the manifest, a row a file, to this .parquet file.")] = "",
-    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the split.")] = 0,
 ) -> None:
     "Say what is in a folder of photos: what opens, what is double, what each class has."
     from species_wb.contracts import write_table
     from species_wb.photos import findings, scan, sentences
 
+    if manifest and not manifest.endswith(".parquet"):
+        raise UserError(f"{manifest}: a manifest is written as Parquet; end its name in .parquet.")
     table = scan(typed(folder), typed(metadata) or None, seed)
     print(*sentences(findings(table)), sep="\n")
     if manifest:
@@ -123,6 +132,15 @@ def doctor() -> None:
         if finding.mend:
             print(f"    {finding.mend}")
 
+# %% ../nbs/lib/50_cli.ipynb #sentence
+def _sentence(error: OSError | ModuleNotFoundError) -> str:  # "" where it is our own mistake
+    "Say what the system refused."
+    if isinstance(error, ModuleNotFoundError):
+        return "" if (error.name or "").startswith("species_wb") else f"{error.name} is not installed, and this command needs it: pip install '.[train]' (`species-wb doctor` says what else is missing)."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "The disk is full: free some space and run the same command again; what was finished is kept."
+    return f"{error.filename} could not be read or written ({error.strerror}): look at its name and permissions." if error.filename else ""
+
 # %% ../nbs/lib/50_cli.ipynb #main
 def main() -> None:
     "Run the command line."
@@ -133,8 +151,8 @@ def main() -> None:
             raise
         print(str(error), file=sys.stderr)
         raise SystemExit(1) from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or "--debug" in sys.argv:
+    except (OSError, ModuleNotFoundError) as error:
+        if "--debug" in sys.argv or not (said := _sentence(error)):
             raise
-        print("The disk is full: free some space and run the same command again; what was finished is kept.", file=sys.stderr)
+        print(said, file=sys.stderr)
         raise SystemExit(1) from None

@@ -180,7 +180,7 @@ class ModelSpec:
         for name in ("mean", "std"):
             object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
         wrong = (
-            f"input_size is {self.input_size}" if not 16 <= self.input_size <= 2048
+            f"input_size is {self.input_size}" if not isinstance(self.input_size, int) or not 16 <= self.input_size <= 2048
             else f"resize is {self.resize!r}" if self.resize not in RESIZE_RULES
             else f"crop_fraction is {self.crop_fraction}" if not 0.1 <= self.crop_fraction <= 1
             else f"interpolation is {self.interpolation!r}" if self.interpolation not in INTERPOLATIONS
@@ -241,13 +241,18 @@ def info_from_json(
     try:
         data = json.loads(text)
         version = int(data["format_version"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise UserError(f"{where} does not say what it is: it was not made by species_wb, or is damaged.") from None
+    if version < 1:
+        raise UserError(f"{where} has format version {version}, which never was: it was damaged or made by hand.")
     if version > FORMAT_VERSION:
         raise UserError(f"{where} has format version {version}, and this species_wb reads up to {FORMAT_VERSION}: update species_wb.")
     try:
         known = {f.name for f in fields(ModelSpec)}
         spec = ModelSpec(**{k: v for k, v in data["spec"].items() if k in known})
+        photos = data["provenance"].get("training_photos", [])
+        if not isinstance(photos, list) or not all(isinstance(p, str) and len(p) == 16 for p in photos):
+            raise ValueError("training_photos is not a list of sha256 prefixes")
         return ModelInfo(
             labels=[str(n) for n in data["labels"]],
             label_ids=[int(i) for i in data["label_ids"]],
@@ -260,7 +265,7 @@ def info_from_json(
         )
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise UserError(f"{where} says something of itself that cannot be read ({error}): it was damaged or made by hand.") from None
 
 # %% ../nbs/lib/01_contracts.ipynb #predictions

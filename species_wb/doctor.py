@@ -27,9 +27,10 @@ class Finding(NamedTuple):
 
 # %% ../nbs/lib/02_doctor.ipynb #extras
 EXTRAS = {
-    "": "classifying with a given model file",
+    "": "opening photos and model files",
     "train": "training and evaluating",
     "lab": "notebooks in JupyterLab",
+    "photos": "checking folders of photos",
     "heic": "photos of phones in HEIC",
     "dev": "developing species_wb",
 }

@@ -122,5 +122,5 @@ def parity(
         "same_label": float((ours.argmax(1) == theirs.argmax(1)).mean()),
     }
     if not difference <= tolerance:
-        raise UserError(f"{bundle.path.name} answers differently from the network it was made from (by {difference:.3g} in a probability, {tolerance} is allowed; n = {len(pixels)}): please report this with your versions (`species-wb doctor`).")
+        raise UserError(f"The model file answers differently from the network it was made from (by {difference:.3g} in a probability, {tolerance} is allowed; n = {len(pixels)}): please report this with your versions (`species-wb doctor`).")
     return found

@@ -25,11 +25,15 @@ def folds(
     "Split rows for cross-validation, stratified and by group; a fold that would lack a class keeps to fewer folds."
     from sklearn.model_selection import StratifiedGroupKFold
 
-    smallest = min(len(np.unique(groups[truth == c])) for c in np.unique(truth))
-    k = max(2, min(k, smallest))
-    if len(np.unique(groups)) < 2:
-        raise UserError("All photos belong to one group (one burst, or one set of near-duplicates): add photos of other occasions.")
-    return list(StratifiedGroupKFold(k, shuffle=True, random_state=seed).split(truth, truth, groups))
+    occasions = [len(np.unique(groups[truth == c])) for c in np.unique(truth)]
+    several = [n for n in occasions if n > 1]
+    if len(several) < 2:
+        raise UserError("There is too little to choose a head with: at least two classes need photos of two occasions or more (copies and bursts count as one).")
+    k = min(k, min(several), max(np.bincount(truth)))
+    found = list(StratifiedGroupKFold(k, shuffle=True, random_state=seed).split(truth, truth, groups))
+    if any(len(np.unique(truth[fit])) < 2 for fit, _ in found):
+        raise UserError("There is too little to choose a head with: without a fifth of the photos only one class is left; add photos.")
+    return found
 
 # %% ../nbs/lib/19_heads.ipynb #head
 STRENGTHS = tuple(float(s) for s in np.round(10.0 ** np.arange(1, -3.1, -0.5), 5))  # λ, strongest first
@@ -74,7 +78,7 @@ def fit_heads(
         model.fit(z, truth)
         rows = np.vstack([-model.coef_, model.coef_]) / 2 if len(present) == 2 else model.coef_
         start = np.array([-model.intercept_[0], model.intercept_[0]]) / 2 if len(present) == 2 else model.intercept_
-        weight, bias = np.zeros((classes, x.shape[1])), np.full(classes, -20.0)  # a class that does not occur is never the answer
+        weight, bias = np.zeros((classes, x.shape[1])), np.full(classes, -np.inf)  # a class that does not occur is never the answer
         weight[present] = rows / std
         bias[present] = start - weight[present] @ mean
         yield Head(weight.astype(np.float32), bias.astype(np.float32))
@@ -114,9 +118,11 @@ def candidates(
     rows: list[dict[str, Any]] = []
     for strength, logits in zip(strengths, out_of_fold(views, truth, groups, classes, strengths, seed), strict=False):
         temperature = fit_temperature(logits, truth)
-        p = softmax(logits, temperature)[np.arange(len(truth)), truth]
+        judged = logits[np.arange(len(truth)), truth] > -np.inf  # a photo whose whole class was held out says nothing about a strength
+        p = softmax(logits[judged], temperature)[np.arange(judged.sum()), truth[judged]]
         loss = float(-np.log(np.maximum(p, 1e-12)).mean())
-        rows.append({"strength": strength, "flip": len(views) > 1, "temperature": temperature, "log_loss": loss, "accuracy": float((logits.argmax(1) == truth).mean()), "n": len(truth)})
+        accuracy = float((logits[judged].argmax(1) == truth[judged]).mean())
+        rows.append({"strength": strength, "flip": len(views) > 1, "temperature": temperature, "log_loss": loss, "accuracy": accuracy, "n": int(judged.sum())})
         step()
         if len(rows) > 2 and rows[-1]["log_loss"] > rows[-2]["log_loss"] > min(r["log_loss"] for r in rows):
             break

@@ -6,8 +6,10 @@
 __all__ = ['VERSION', 'DEFAULT_LIMIT', 'DecodedCache', 'embeddings', 'Photos']
 
 # %% ../nbs/lib/22_loading.ipynb #imports
+import hashlib
 import json
 import shutil
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,14 @@ from torchvision.transforms import v2
 from .contracts import ModelSpec
 from .core import byte_size, in_threads, plural, progress, write_aside, write_json
 from .pixels import BadPhoto, decode, prepare, read_bytes
+
+
+def _decode(sha256: str, path: str | Path, canonical_size: int) -> np.ndarray:
+    "Decode a photo, if it still is the one that was looked at: a cache must never hold other pixels under its name."
+    data = read_bytes(path)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise BadPhoto("unreadable", f"{Path(path).name} has changed since the folder was checked: start a new run.")
+    return decode(data, canonical_size)
 
 # %% ../nbs/lib/22_loading.ipynb #decodedcache
 VERSION = 1  # of how canonical photos are decoded: a new number leaves old caches behind
@@ -40,7 +50,8 @@ class DecodedCache:
         self.limit = limit if limit is not None else min(DEFAULT_LIMIT, shutil.disk_usage(self.folder).free // 4)
         self.notes: list[str] = []  # what a person should be told
         self.where: dict[str, tuple[np.ndarray, int, int, int]] = {}
-        for index in sorted(self.folder.glob("*.json"), key=lambda p: p.stat().st_mtime):
+        _sweep(self.folder)
+        for index in self.folder.glob("*.json"):
             self._open(index)
 
     def _open(self, index: Path) -> None:
@@ -63,7 +74,7 @@ class DecodedCache:
     ) -> np.ndarray:  # H×W×3 uint8, canonical; raises BadPhoto
         "Return a canonical photo, from the cache where it is there."
         if sha256 not in self.where:
-            return decode(read_bytes(path), self.canonical_size)
+            return _decode(sha256, path, self.canonical_size)
         mapped, offset, height, width = self.where[sha256]
         return mapped[offset : offset + height * width * 3].reshape(height, width, 3)
 
@@ -71,42 +82,48 @@ class DecodedCache:
         self,
         photos: list[tuple[str, str]],  # (sha256, path) of the photos that will be needed
         workers: int = 2,
-    ) -> None:
+    ) -> dict[str, str]:  # the photos that cannot be read, with the reason
         "Decode what is missing into one more shard, as far as there is room."
+        failed: dict[str, str] = {}
         missing = [(sha, path) for sha, path in dict(photos).items() if sha not in self.where]
         if not missing:
-            return
+            return failed
         name, entries, offset = uuid.uuid4().hex, [], 0
         room = self._make_room({sha for sha, _ in photos})
         try:
             with write_aside(self.folder / f"{name}.bin") as aside, aside.open("wb") as file:
                 decoded = in_threads(self._try, missing, workers)
                 for (sha, _), photo in zip(missing, progress(decoded, "decoding", len(missing)), strict=True):
-                    if photo is None or offset + photo.nbytes > room:
+                    if isinstance(photo, str):
+                        failed[sha] = photo
+                        continue
+                    if offset + photo.nbytes > room:
                         continue
                     file.write(photo.tobytes())
                     entries.append((sha, offset, *photo.shape[:2]))
                     offset += photo.nbytes
         except Exception as error:  # a full disk must not stop a run that can go on without a cache
             self.notes.append(f"The cache of decoded photos could not be written ({error}): photos are decoded each time they are needed.")
-            return
+            return failed
         if not entries:
             (self.folder / f"{name}.bin").unlink()
         else:
             write_json(self.folder / f"{name}.json", entries)
             self._open(self.folder / f"{name}.json")
-        if len(entries) < len(missing):
-            self.notes.append(f"{plural(len(missing) - len(entries), 'photo')} did not fit into the cache of decoded photos ({byte_size(self.limit)}) and will be decoded each time.")
+        if outside := len(missing) - len(entries) - len(failed):
+            self.notes.append(f"{plural(outside, 'photo')} did not fit into the cache of decoded photos ({byte_size(self.limit)}) and will be decoded each time.")
+        return failed
 
-    def _try(self, photo: tuple[str, str]) -> np.ndarray | None:
+    def _try(self, photo: tuple[str, str]) -> np.ndarray | str:
         try:
-            return decode(read_bytes(photo[1]), self.canonical_size)
-        except BadPhoto:
-            return None
+            return _decode(*photo, self.canonical_size)
+        except BadPhoto as error:
+            return error.reason
 
     def _make_room(self, needed: set[str]) -> int:
         "Drop shards that hold nothing needed, oldest first, while the cache is more than half full; return the free bytes."
-        shards = sorted(self.folder.glob("*.bin"), key=lambda p: p.stat().st_mtime)
+        shards = [p for p in self.folder.glob("*.bin") if p.exists()]
+        shards.sort(key=lambda p: p.stat().st_mtime)
         used = sum(p.stat().st_size for p in shards)
         for pixels in shards:
             if used <= self.limit // 2:
@@ -118,7 +135,17 @@ class DecodedCache:
                 self.where = {sha: at for sha, at in self.where.items() if sha not in {e[0] for e in entries}}
         return max(0, self.limit - used)
 
-# %% ../nbs/lib/22_loading.ipynb #drop
+# %% ../nbs/lib/22_loading.ipynb #sweep
+def _sweep(folder: Path) -> None:
+    "Remove halves that a killed run left behind a day ago or earlier."
+    for half in folder.glob(".*.partial"):
+        try:
+            if time.time() - half.stat().st_mtime > 86_400:
+                half.unlink()
+        except FileNotFoundError:  # another run was quicker
+            continue
+
+
 def _drop(index: Path) -> None:
     "Remove a shard, index first."
     index.unlink(missing_ok=True)
@@ -145,7 +172,7 @@ def embeddings(
 
     def load(photo: tuple[str, str]) -> np.ndarray | str:
         try:
-            pixels = prepare(decode(read_bytes(photo[1]), spec.canonical_size), spec)
+            pixels = prepare(_decode(*photo, spec.canonical_size), spec)
             return pixels[:, ::-1] if flip else pixels
         except BadPhoto as error:
             return error.reason

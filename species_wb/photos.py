@@ -268,7 +268,7 @@ def _look_at_all(root: str, paths: list[str], cache: Path | None, workers: int |
     try:
         import imagehash  # noqa: F401  once, before the threads want it
     except ImportError:
-        raise UserError("Looking for near-duplicates needs one more package: pip install '.[train]'.") from None
+        raise UserError("Looking for near-duplicates needs one more package: pip install '.[photos]'.") from None
     known = _read_cache(cache)
     stamps = {path: _stamp(root, path) for path in paths}
     found = {path: known[path][1] for path in paths if path in known and known[path][0] == stamps[path]}
@@ -430,6 +430,10 @@ def _split(rows: list[dict[str, Any]], seed: int) -> None:
                 row["given"] = "test"
                 row["split"] = row["split"] and "test"
     _drop_leaks(rows)
+    unlabelled = {row["group"]: row for row in rows if row["given"] == "test" and row["status"] == "ok" and not row["label"]}
+    for row in rows:  # Kaggle's test folder is not scored here, but whoever scores it should know
+        if row["split"] in ("train", "valid") and row["group"] in unlabelled:
+            row["reason"] = f"{_shown(row['path'])} looks like {_shown(unlabelled[row['group']]['path'])} in the unlabelled test folder: used for training all the same."
     known = {row["label"] for row in rows if row["split"] == "train"}
     for row in rows:
         if known and row["split"] in ("valid", "test") and row["label"] not in known:
@@ -552,6 +556,7 @@ def findings(
         "unknown_classes": {label: n for label, n in sorted(Counter(row["label"] for row in left_out if row["group"] not in held).items()) if trained and label not in trained},
         "largest_group": max(Counter(row["group"] for row in ok).values(), default=0),
         "short_side": {"least": short[0], "median": median(short), "most": short[-1]} if short else None,
+        "seen_unlabelled": [row["path"] for row in ok if row["split"] and "in the unlabelled test folder" in (row["reason"] or "")],
         "with_time": sum(bool(row["taken_at"]) for row in ok),
         "with_place": sum(row["lat"] is not None and row["lon"] is not None for row in ok),
         "sites": len({row["site"] for row in ok if row["site"]}),
@@ -576,6 +581,8 @@ def sentences(
         say.append("These photos are simulated.")
     if leaks := found["leaks"]:
         say.append(f"{plural(len(leaks), 'photo')} left out of training, too close to a held-out one. {_few([leaks[0]['reason']])}")
+    if seen := found["seen_unlabelled"]:
+        say.append(f"{plural(len(seen), 'photo')} to learn from stand in the unlabelled test folder too, or nearly so: a score on that folder will be flattered. {_few(seen)}.")
     if unknown := found["unknown_classes"]:
         say.append(f"{plural(sum(unknown.values()), 'test photo')} cannot be scored: there is nothing to train with for the class {_few(unknown)}.")
     if conflicts := found["conflicts"]:
@@ -587,7 +594,7 @@ def sentences(
         say.append(f"{plural(len(found['empty_folders']), 'class folder')} with no files: {_few(found['empty_folders'])}.")
     if found["one_photo"]:
         say.append(f"{plural(len(found['one_photo']), 'class', 'classes')} with one photo: {_few(found['one_photo'])}. Add photos, or leave the folder out.")
-    if few := [label for label in found["few_groups"] if label not in found["one_photo"]]:
+    if few := [label for label in found["few_groups"] if label not in found["one_photo"] and not found["classes"][label]["test"]]:
         say.append(f"{plural(len(few), 'class', 'classes')} with fewer than three independent groups of photos, so not tested: {_few(few)}.")
     if found["exact_duplicates"]:
         say.append(f"{plural(len(found['exact_duplicates']), 'set')} of identical files: {_few(found['exact_duplicates'][0])}. They stay on one side of the split.")

@@ -25,6 +25,7 @@ from matplotlib.font_manager import get_font_names
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
+from .core import plural
 from .metrics import CONFIDENCE, wilson
 
 # %% ../nbs/lib/23_plots.ipynb #width
@@ -97,10 +98,6 @@ def _row_labels(axes: Axes, rows: Sequence[float], labels: Sequence[str], head: 
     axes.set_ylabel(head, rotation=0, ha="right", va="bottom")
     axes.yaxis.set_label_coords(-7 / 72 / (axes.get_position().width * axes.get_figure().get_figwidth()), 1.0)
 
-# %% ../nbs/lib/23_plots.ipynb #plural
-def _plural(n: int, thing: str, things: str | None = None) -> str:
-    return f"{n:,} {thing if n == 1 else things or thing + 's'}"
-
 # %% ../nbs/lib/23_plots.ipynb #most-confused
 def _most_confused(counts: np.ndarray, most: int) -> np.ndarray:
     "Return the numbers of the classes with most mistakes, in order."
@@ -144,7 +141,7 @@ def confusion(
     x, y = _edges([""] * size if flat else columns, wide), _edges(rows, min(wide, 0.34))
     bottom = 0.35 + (0.16 * (1 + max(label.count("\n") for label in columns)) if flat else column_width)
     width = max(WIDTH, left + x[-1] + 0.15)
-    said = f"{right:,} of n = {_plural(n, 'photo')} named right. Cells: {'per cent of the row' if shares else 'photos'}; darker: a larger share of the row."
+    said = f"{right:,} of n = {plural(n, 'photo')} named right. Cells: {'per cent of the row' if shares else 'photos'}; darker: a larger share of the row."
     if len(shown) < len(labels):
         inside = int(part.sum() - np.trace(part))
         said += f" Shown are the {size} of {len(labels):,} classes most often confused; {inside:,} of all {n - right:,} mistakes are among them."
@@ -192,8 +189,8 @@ def per_class(
         axes.spines[:].set_visible(False)
     _row_labels(panels[0], rows, labels, "class (photos)")
     figure.get_layout_engine().set(w_pad=0.08)
-    part = f"the {len(shown)} of {len(classes):,} classes with the lowest F1" if len(shown) < len(classes) else _plural(len(classes), "class", "classes")
-    _title(figure, f"Scores by class with {INTERVALS}: {part}, n = {_plural(sum(c['n'] for c in classes), 'photo')}")
+    part = f"the {len(shown)} of {len(classes):,} classes with the lowest F1" if len(shown) < len(classes) else plural(len(classes), "class", "classes")
+    _title(figure, f"Scores by class with {INTERVALS}: {part}, n = {plural(sum(c['n'] for c in classes), 'photo')}")
     return figure
 
 # %% ../nbs/lib/23_plots.ipynb #reliability
@@ -224,7 +221,7 @@ def reliability(
     lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     upper.grid(True)
     upper.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, ncols=2)
-    _title(figure, f"How often answers of a given score are right, {INTERVALS}, n = {_plural(before['n'], 'photo')}")
+    _title(figure, f"How often answers of a given score are right, {INTERVALS}, n = {plural(before['n'], 'photo')}")
     return figure
 
 # %% ../nbs/lib/23_plots.ipynb #risk-coverage
@@ -254,7 +251,7 @@ def risk_coverage(
         where, side = (-6, "right") if x > 0.5 else (6, "left")
         text = f"score ≥ {mark['threshold']:.2f}:\n{x * 100:.0f} % answered ({mark['n']:,}),\n{y:.3f} of them right"
         axes.annotate(text, (x, bottom), (where, 6), textcoords="offset points", ha=side, va="bottom", color="black")
-    _title(figure, f"Answering only the surest photos, {INTERVALS}, n = {_plural(n, 'photo')}; all answered: {right[-1]:.3f} right")
+    _title(figure, f"Answering only the surest photos, {INTERVALS}, n = {plural(n, 'photo')}; all answered: {right[-1]:.3f} right")
     return figure
 
 # %% ../nbs/lib/23_plots.ipynb #at-the-ends
@@ -299,7 +296,7 @@ def learning_curves(
         _at_the_ends(axes, ends)
     figure.get_layout_engine().set(w_pad=0.12)
     chosen = "" if best is None else f"; dotted: least validation loss, epoch {best}"
-    _title(figure, f"Learning, n = {_plural(len(history), 'epoch')}{chosen}")
+    _title(figure, f"Learning, n = {plural(len(history), 'epoch')}{chosen}")
     return figure
 
 # %% ../nbs/lib/23_plots.ipynb #strength-curve
@@ -307,27 +304,29 @@ def learning_curves(
 def strength_curve(
     candidates: Sequence[Mapping[str, float]],  # strength, log_loss, accuracy, out of fold
     n: int | None = None,  # photos scored: draws the intervals of the accuracy
+    chosen: Mapping[str, float] | None = None,  # what was taken, where it is not the candidate with the least loss
 ) -> Figure:
     "Draw out-of-fold log loss and accuracy against the regularisation strength."
     candidates = sorted(candidates, key=lambda c: c["strength"])
     strength, loss, right = (np.array([c[key] for c in candidates]) for key in ("strength", "log_loss", "accuracy"))
-    best = int(loss.argmin())
+    chosen = chosen or candidates[int(loss.argmin())]
     figure = Picture(figsize=(WIDTH, 3.2), layout="constrained")
-    for axes, values, label in zip(figure.subplots(1, 2), (loss, right), ("log loss (nats)", "share right"), strict=True):
+    measures = (("log_loss", loss, "log loss (nats)"), ("accuracy", right, "share right"))
+    for axes, (key, values, label) in zip(figure.subplots(1, 2), measures, strict=True):
         if n and values is right:
             low, high = np.array([wilson(r * n, n) for r in right]).T
             axes.fill_between(strength, low, high, color=SKY, alpha=0.35, linewidth=0)
         axes.plot(strength, values, color=BLUE, marker="o", markersize=4.5, markerfacecolor="white")
-        axes.plot(strength[best], values[best], "D", color=VERMILLION, markersize=8, markeredgecolor="white")
-        axes.axvline(strength[best], color=VERMILLION, linewidth=1, linestyle="--")
+        axes.plot(chosen["strength"], chosen[key], "D", color=VERMILLION, markersize=8, markeredgecolor="white")
+        axes.axvline(chosen["strength"], color=VERMILLION, linewidth=1, linestyle="--")
         axes.set(xscale="log", xlabel="regularisation strength", ylabel=label)
         ticks = strength[:: -(-len(strength) // 5)]
         axes.set_xticks(ticks, [f"{float(f'{tick:.2g}'):g}" for tick in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.margins(y=0.12)
         axes.grid(True, axis="y")
-    photos = f", n = {_plural(n, 'photo')}" if n else ""
-    _title(figure, f"{_plural(len(loss), 'candidate')}, out of fold{photos}; chosen: {strength[best]:.3g} (log loss {loss[best]:.3f}, {right[best]:.3f} right)")
+    photos = f", n = {plural(n, 'photo')}" if n else ""
+    _title(figure, f"{plural(len(loss), 'candidate')}, out of fold{photos}; chosen: {chosen['strength']:.3g} (log loss {chosen['log_loss']:.3f}, {chosen['accuracy']:.3f} right)")
     return figure
 
 # %% ../nbs/lib/23_plots.ipynb #class-counts
@@ -359,7 +358,7 @@ def class_counts(
     axes.grid(True, axis="x")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1, ncols=5)
     part = f": the 20 largest and 20 smallest of {len(order):,} classes" if len(shown) < len(order) else ""
-    _title(figure, f"Photos by class and split{part}, n = {_plural(sum(sum(row.values()) for row in counts.values()), 'photo')}")
+    _title(figure, f"Photos by class and split{part}, n = {plural(sum(sum(row.values()) for row in counts.values()), 'photo')}")
     return figure
 
 # %% ../nbs/lib/23_plots.ipynb #latency
@@ -382,7 +381,7 @@ def latency(
     axes.set_xlim(left=0)
     axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     slow = f"; {len(times) - len(shown):,} slower than {2 * p95:.3g} ms not shown" if len(shown) < len(times) else ""
-    _title(figure, f"Time for one photo on this machine, n = {_plural(len(times), 'photo')}{slow}")
+    _title(figure, f"Time for one photo on this machine, n = {plural(len(times), 'photo')}{slow}")
     return figure
 
 # %% ../nbs/lib/23_plots.ipynb #calendar
@@ -416,5 +415,5 @@ def calendar(
         axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, "No photo says when it was taken.", transform=axes.transAxes, ha="center", va="center")
     known = f"{len(days):,} of " if len(days) < len(times) else ""
-    _title(figure, f"When the photos were taken, n = {known}{_plural(len(times), 'photo')}")
+    _title(figure, f"When the photos were taken, n = {known}{plural(len(times), 'photo')}")
     return figure

@@ -119,7 +119,9 @@ class Page:
         title: str,
         subtitle: str = "",  # what it is about: the model, the data
         badge: str = "",  # one word beside the title: "simulated"
+        figures: Path | None = None,  # a folder that gets each figure as a file too
     ):
+        self.figures, self.drawn = figures, 0
         self.head = SimpleNamespace(kind="title", title=title, subtitle=subtitle, badge=badge)
         self.opening: list[SimpleNamespace] = []  # headline and what stands before the first section
         self.sections: list[SimpleNamespace] = []
@@ -186,7 +188,11 @@ class Page:
         alt: str,  # what one would say to a person who cannot see it
     ) -> None:
         "Add a figure."
-        self._add("figure", image=_drawn(figure), caption=caption, alt=alt)
+        image, self.drawn = _drawn(figure), self.drawn + 1
+        if self.figures:
+            with core.write_aside(self.figures / f"{self.drawn:02d}-{self.sections[-1].heading.anchor if self.sections else 'figure'}.png") as aside:
+                aside.write_bytes(image.data)
+        self._add("figure", image=image, caption=caption, alt=alt)
 
     def gallery(
         self,

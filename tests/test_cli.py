@@ -140,6 +140,39 @@ def test_a_finished_run_is_not_trained_again(trained):
     assert "finished run" in one_sentence(done)
 
 
+def test_refusing_a_finished_run_changes_nothing_in_it(trained):
+    before = {p.name: p.read_bytes() for p in trained.iterdir() if p.is_file()}
+    typed("train", "--run", trained, SPECIES_WB_HOME=str(trained.parents[2]))
+    assert {p.name: p.read_bytes() for p in trained.iterdir() if p.is_file()} == before
+
+
+def test_a_run_that_somebody_works_on_is_not_opened_twice(tmp_path, workspace):
+    from species_wb.core import open_run
+
+    words = "import time; from species_wb.core import open_run; open_run({!r}, 'train', 'x', {{}}); print('open', flush=True); time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", words.format(str(tmp_path / "run"))], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(UserError, match=f"process {other.pid}"):
+            open_run(tmp_path / "run", "train", "x", {})
+    finally:
+        other.kill()
+        other.wait()
+    assert open_run(tmp_path / "run", "train", "x", {})[2]  # killed: it can be gone on with
+
+
+def test_a_label_column_of_ones_own_does_not_disturb_the_scores(survey, workspace, tmp_path):
+    "The survey's own table has columns truth and x0; a person's may have score."
+    from species_wb.evaluation import to_predict
+    from species_wb.contracts import read_table
+
+    manifest = to_predict(scan(survey))
+    assert {"truth", "x0"} <= set(manifest.schema.names) and read_table(survey / "manifest.parquet")
+    from species_wb.predict import _renamed
+
+    assert {_renamed(n) for n in ("truth", "x0", "label")} == {"truth_given", "x0_given", "truth"}
+
+
 def test_evaluate_rewrites_the_report_of_a_run_and_logs_the_scoring(trained, tmp_path):
     copy = tmp_path / trained.name
     shutil.copytree(trained, copy)

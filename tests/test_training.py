@@ -101,6 +101,52 @@ def test_a_checkpoint_holds_only_tensors_and_plain_types_and_a_damaged_one_is_a_
         training.fit(tmp_path, manifest, labels, network, spec, told, todo)
 
 
+def test_a_resumed_run_keeps_its_plan(manifest, tmp_path, monkeypatch):
+    "The machine may be busier now, and a hub out of reach: what the run was started with holds."
+    asked = {"method": "auto", "epochs": 0, "batch": 0, "rate": 0.0, "size": 0}
+    network, spec, told = models.build("simple_cnn", 10)
+    monkeypatch.setattr(training, "_seconds_a_photo", lambda *_: 0.5)
+    first = training.planned(tmp_path, asked, network, spec, told, 100)
+    monkeypatch.setattr(training, "_seconds_a_photo", lambda *_: 0.01)
+    assert training.planned(tmp_path, asked, network, spec, told, 100) == first
+    assert training.plan("auto", network, spec, told, 100)[0].epochs != first[0].epochs
+    with pytest.raises(UserError, match="was started from weights 'none'"):
+        training.planned(tmp_path, asked, network, spec, {**told, "used": "imagenet"}, 100)
+
+
+def test_a_file_that_answers_differently_never_gets_its_name(manifest, monkeypatch):
+    def lie(*_, **__):
+        raise UserError("it answers differently.")
+
+    monkeypatch.setattr(training, "parity", lie)
+    folder, _, _ = open_run(None, "train", "simple_cnn", {})
+    labels = require_trainable(manifest)
+    network, spec, told = models.build("simple_cnn", len(labels))
+    todo, spec = training.plan("auto", network, spec, told, 10, epochs=1, size=32)
+    with pytest.raises(UserError, match="answers differently"):
+        training.fit(folder, manifest, labels, network, spec, told, todo)
+    assert not (folder / "model.onnx").exists() and not list(folder.glob("*.partial"))
+
+
+@pytest.mark.parametrize("arch", ["efficientnet_lite0", "simple_cnn"])
+def test_a_photo_that_vanished_since_the_scan_is_said_and_stops_nothing(survey, workspace, tmp_path, arch):
+    import shutil
+
+    shutil.copytree(survey, tmp_path / "mine")
+    manifest = scan(tmp_path / "mine")
+    gone = next(r["path"] for r in manifest.to_pylist() if r["split"] == "train")
+    (tmp_path / "mine" / gone).unlink()
+    _, told, _ = fitted(manifest, arch, **({} if arch != "simple_cnn" else {"epochs": 1, "size": 32}))
+    assert any("1 photo could be read when the folder was checked and not any more" in s for s in told["sentences"])
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": -3}, {"batch": -5}, {"rate": -1.0}, {"size": 7}])
+def test_impossible_parameters_are_one_sentence(wrong):
+    network, spec, told = models.build("simple_cnn", 2)
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        training.plan("auto", network, spec, told, 100, **wrong)
+
+
 def test_a_probe_without_pretrained_weights_is_refused(manifest):
     with pytest.raises(UserError, match="needs pretrained weights"):
         fitted(manifest, method="probe")
@@ -185,12 +231,14 @@ def test_parity_from_the_bytes_of_real_photos_on(photos, workspace):
 
 def test_the_run_folder_is_complete(trained):
     names = {p.name for p in trained.iterdir()}
-    assert names >= {"params.json", "status.json", "metrics.json", "training.json", "manifest.parquet", "predictions.parquet", "predictions.csv", "model.onnx", "report.html", "train.ipynb", "evaluate.ipynb"}
+    assert names >= {"params.json", "plan.json", "status.json", "metrics.json", "training.json", "manifest.parquet", "predictions.parquet", "predictions.csv", "model.onnx", "report.html", "train.ipynb", "evaluate.ipynb"}
     assert json.loads((trained / "status.json").read_text())["state"] == "finished"
     assert not list(trained.glob(".*.partial"))
     manifest, predictions = read_manifest(trained / "manifest.parquet"), read_table(trained / "predictions.parquet")
     scored = [r["path"] for r in manifest.to_pylist() if r["split"] == "test"]
-    assert len(set(predictions["path"].to_pylist())) == len(predictions) and set(scored) <= set(predictions["path"].to_pylist())
+    assert predictions["path"].to_pylist() == [r["path"] for r in manifest.to_pylist() if r["split"] not in ("train", "valid")]
+    assert set(scored) < set(predictions["path"].to_pylist())  # the files that are no photos have their rows too
+    assert len(list((trained / "figures").glob("*.png"))) >= 8
     metrics = json.loads((trained / "metrics.json").read_text())
     assert len(metrics["scorings"]) == 1 and metrics["test"]["n"] == len(scored)
 
