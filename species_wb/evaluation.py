@@ -211,7 +211,8 @@ def closing(
 
 # %% ../nbs/lib/35_evaluation.ipynb #range
 def _range(score: dict[str, float]) -> str:
-    return f"{score['value']:.2f} ({score['low']:.2f} to {score['high']:.2f})"
+    value, low, high = metrics.rounded(score)
+    return f"{value} ({low} to {high})"
 
 
 def _percent(share: float) -> str:
@@ -241,11 +242,11 @@ def headline(
     scored: Scored,
 ) -> tuple[str, list[str]]:  # the sentence, and what it rests on
     "Say how good the model is."
-    accuracy, n, spec = scored.scores["accuracy"], len(scored.rows), evaluation.bundle.info.spec
+    (value, low, high), n, spec = metrics.rounded(scored.scores["accuracy"]), len(scored.rows), evaluation.bundle.info.spec
     made_up = simulated(evaluation)
     sentence = (
         f"{int(scored.right.sum())} of {n} {'simulated ' if made_up else ''}test photos are named right: "
-        f"accuracy {accuracy['value']:.2f}, 95\u00a0% interval {accuracy['low']:.2f} to {accuracy['high']:.2f}."
+        f"accuracy {value}, 95\u00a0% interval {low} to {high}."
     )
     origin = evaluation.bundle.info.provenance
     trained = len(origin.get("training_photos", ()))

@@ -224,7 +224,7 @@ def test_any_model_is_evaluated_on_any_labelled_folder(workspace, coloured, tmp_
     assert run_state(run) == "finished" and run.name.startswith("colours-") and found["headline"].startswith("10 of 11 test photos are named right")
     assert found["test"]["n"] == 11 and len(found["scorings"]) == 1 and found["latency"]["p50"] > 0
     assert any("blue (2)" in s for s in found["left_out"]) and any("1 photo is left out" in s and "trained" in s for s in found["left_out"])
-    assert len(contracts.read_table(run / "predictions.parquet")) == 13 and (run / "predictions.csv").is_file()
+    assert len(contracts.read_table(run / "predictions.parquet")) == 14 and (run / "predictions.csv").is_file()
     tab, asked = opened(browser, run / "report.html", 360)
     assert asked == [] and tab.evaluate("[...document.images].every(i => i.naturalWidth > 0)") and tab.locator("img").count() > 10
     assert tab.evaluate("document.documentElement.scrollWidth") <= 360 and "10 of 11 test photos" in tab.locator(".headline").inner_text()
@@ -242,7 +242,7 @@ def test_a_run_is_evaluated_again_and_keeps_what_training_wrote(workspace, colou
     (run / "training.json").write_text(json.dumps({"method": "probe", "sentences": ["It was fitted by hand."], "substitutions": ["No weights: random ones."]}))
     report.run_notebook("evaluate", run / "evaluate.ipynb", {"run": run})
     found, html = read_json(run / "metrics.json"), (run / "report.html").read_text(encoding="utf-8")
-    assert found["validation"] == {"accuracy": 0.9} and [s["at"] == "then" for s in found["scorings"]] == [True, False] and run_state(run) == "new"
+    assert found["validation"] == {"accuracy": 0.9} and [s["at"] == "then" for s in found["scorings"]] == [True, False] and run_state(run) == "finished"
     assert "simulated test photos" in found["headline"] and 'class="badge"' in html and "It was fitted by hand." in html and "No weights: random ones." in html
 
 
