@@ -76,7 +76,7 @@ def plan(
     if method == "auto":
         method = "probe" if pretrained and not gpu else "finetune"
         why = (
-            "Pretrained weights and no GPU: a probe takes a minute where fine-tuning takes hours." if method == "probe"
+            "Pretrained weights and no GPU: a probe takes a minute or so, fine-tuning many times as long." if method == "probe"
             else "No pretrained weights, so the whole network is trained." if not pretrained
             else "A GPU is there, so the whole network is fine-tuned."
         )
