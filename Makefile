@@ -36,7 +36,7 @@ lab: $(VENV)/.train $(VENV)/.lab
 # The tracked example: a report on simulated photos, and its picture for the README where Chromium is there.
 example: $(VENV)/.train
 	rm -rf .cache/example
-	$(BIN)/species-wb train --run .cache/example
+	$(BIN)/species-wb train efficientnet_lite0 --run .cache/example
 	mkdir -p reports/example && cp .cache/example/report.html reports/example/report.html
 	-chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1000,1300 --screenshot=reports/example/report.png reports/example/report.html 2>/dev/null
 

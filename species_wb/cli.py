@@ -59,24 +59,27 @@ def train(
     named: Annotated[str, typer.Option("--arch", help="The same, by name.")] = "",
     photos: Annotated[str, typer.Option(help="A folder of class folders, a CSV, or a manifest. Without it: a simulated survey.")] = "",
     metadata: Annotated[str, typer.Option(help="A CSV that says more about the photos: site, taken_at, lat, lon, group.")] = "",
-    method: Annotated[str, typer.Option(help="auto, probe or finetune.")] = "",
-    weights: Annotated[str, typer.Option(help="auto, imagenet, none, or a file.")] = "",
-    size: Annotated[int | None, typer.Option(min=0, help="Input size for finetune, pixels.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=0, help="Passes over the photos for finetune.")] = None,
-    batch: Annotated[int | None, typer.Option(min=0, help="Photos a step for finetune.")] = None,
-    rate: Annotated[float | None, typer.Option(min=0, help="Largest learning rate for finetune.")] = None,
+    method: Annotated[str, typer.Option(help="auto, probe (a head on a frozen network) or finetune (the whole network).")] = "",
+    weights: Annotated[str, typer.Option(help="auto (pretrained where they can be had), imagenet, none, or a file.")] = "",
+    size: Annotated[int | None, typer.Option(min=0, help="Input size for finetune, pixels; chosen where not given.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=0, help="Passes over the photos for finetune; chosen where not given.")] = None,
+    batch: Annotated[int | None, typer.Option(min=0, help="Photos a step for finetune; chosen where not given.")] = None,
+    rate: Annotated[float | None, typer.Option(min=0, help="Largest learning rate for finetune; chosen where not given.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same numbers.")] = None,
     run: Annotated[str, typer.Option(help="A run folder: an unfinished one is gone on with.")] = "",
 ) -> None:
     "Train a model on photos and write a report on how well it does."
-    from species_wb.models import WEIGHTS, architecture
+    from species_wb.models import WEIGHTS
+    from species_wb.training import check_words
 
     if arch and named and arch != named:
         raise UserError(f"Two networks are named, {arch} and {named}: name one.")
-    if arch := arch or named:
-        architecture(arch)
+    arch = arch or named
+    if run and not (arch or photos) and run_state(typed(run)) == "new":
+        raise UserError(f"{typed(run)} is not an unfinished run: name one, such as reports/train/<run>; to start a run in that folder, name its network or photos too.")
     asked: dict[str, Any] = {"arch": arch, "photos": typed(photos), "metadata": typed(metadata), "method": method, "size": size, "epochs": epochs, "batch": batch, "rate": rate, "seed": seed}
     asked["weights"] = weights if weights in ("", *WEIGHTS) else typed(weights)
+    check_words(arch or "efficientnet_lite0", method or "auto", asked["weights"] or "auto")
     if photos and not os.path.exists(asked["photos"]):
         raise UserError(f"{asked['photos']} is not there: name a folder of photos, a CSV or a manifest.")
     _run("train", Path(typed(run)) if run else new_run("train", arch or "efficientnet_lite0"), asked)
@@ -99,7 +102,8 @@ def evaluate(
         raise UserError(f"{model} is not there: name a model file, such as reports/train/<run>/model.onnx.")
     if not photos:
         raise UserError(f"Which photos is {Path(model).name} to be evaluated on? Name a folder with one sub-folder a class.")
-    _run("evaluate", new_run("evaluate", Path(model).stem), {"model": typed(model), "photos": typed(photos), "metadata": typed(metadata)})
+    stem = Path(typed(model)).parent.name if Path(model).stem == "model" else Path(model).stem
+    _run("evaluate", new_run("evaluate", stem), {"model": typed(model), "photos": typed(photos), "metadata": typed(metadata)})
 
 # %% ../nbs/lib/50_cli.ipynb #check
 @photos_app.command()
@@ -128,7 +132,7 @@ def doctor() -> None:
     from species_wb.doctor import examine
 
     for finding in examine():
-        print(f"{'✓' if finding.well else '✗'} {finding.what}: {finding.said}")
+        print(f"{'✓' if finding.well else '–' if finding.optional else '✗'} {finding.what}: {finding.said}")
         if finding.mend:
             print(f"    {finding.mend}")
 

@@ -282,7 +282,7 @@ def progress(
     if os.environ.get("SPECIES_WB_PROGRESS") == "lines":
         from tqdm import tqdm
 
-        line = "{desc}: {n_fmt} of {total_fmt}{unit}, {rate_fmt}, {remaining} left"
+        line = "{desc}: {n_fmt} of {total_fmt}{unit}, {rate_noinv_fmt}, {remaining} left"
         return tqdm(items, desc=what, total=total, unit=unit, file=_Lines(), mininterval=5, maxinterval=30, bar_format=line)
     from tqdm.auto import tqdm as auto
 

@@ -24,6 +24,7 @@ class Finding(NamedTuple):
     well: bool  # whether it can be done
     said: str  # a sentence
     mend: str = ""  # the line that mends it
+    optional: bool = False  # whether one can do well without
 
 # %% ../nbs/lib/02_doctor.ipynb #extras
 EXTRAS = {
@@ -60,7 +61,8 @@ def _extra(extra: str) -> Finding:
     if not missing:
         return Finding(EXTRAS[extra], True, "everything is installed")
     some = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
-    return Finding(EXTRAS[extra], False, f"not installed: {some}", f"pip install '.[{extra}]'" if extra else "pip install .")
+    lines = {"": "pip install .", "train": "make train", "lab": "make lab", "dev": "make test"}
+    return Finding(EXTRAS[extra], False, f"not installed: {some}", lines.get(extra, f".venv/bin/pip install -c constraints.txt -e '.[{extra}]'"), extra not in ("", "train"))
 
 # %% ../nbs/lib/02_doctor.ipynb #place
 def _place() -> list[Finding]:

@@ -142,11 +142,11 @@ def _left_out(count: Counter, unknown: Counter) -> list[str]:  # photos by reaso
     named = ", ".join(f"{label} ({n})" for label, n in unknown.most_common(8)) + (", …" if len(unknown) > 8 else "")
     sentences = {
         "unread": "could not be read and {is_are} not scored",
-        "unknown": f"{{has_have}} a label that the model does not know and {{is_are}} not scored: {named}",
+        "unknown": f"{{has_have}} a label that the model does not know and {{is_are}} not scored (it would give {{them_it}} one of its own names): {named}",
         "trained": "{is_are} left out of the scores, because the model was trained on the very same bytes",
         "unlabelled": "{has_have} no label: predicted, not scored",
     }
-    forms = [{"is_are": "are", "has_have": "have"}, {"is_are": "is", "has_have": "has"}]
+    forms = [{"is_are": "are", "has_have": "have", "them_it": "them"}, {"is_are": "is", "has_have": "has", "them_it": "it"}]
     return [f"{plural(count[k], 'photo')} {text.format(**forms[count[k] == 1])}." for k, text in sentences.items() if count[k]]
 
 # %% ../nbs/lib/35_evaluation.ipynb #score
@@ -207,7 +207,7 @@ def closing(
     run: Path,  # a run folder that was evaluated
 ) -> str:  # two lines
     "Say how good the model is, and where the report lies."
-    return f"{core.read_json(run / 'metrics.json')['headline']}\nReport: {run / 'report.html'}"
+    return f"{core.read_json(run / 'metrics.json')['headline']}\nReport, to be opened in a browser: {run / 'report.html'}"
 
 # %% ../nbs/lib/35_evaluation.ipynb #range
 def _range(score: dict[str, float]) -> str:
@@ -234,7 +234,7 @@ def weakest(
     k = min(tested)[1]
     row, counts = scored.scores["classes"][k], scored.scores["confusion"][k]
     other = max((c for c in range(len(counts)) if c != k), key=lambda c: counts[c])
-    return f"Weakest is {row['label']}: {counts[k]} of its {plural(row['n'], 'photo')} are found, recall {_range(row['recall'])}; most often it is taken for {scored.labels[other]}."
+    return f"Weakest is {row['label']}: {counts[k]} of its {plural(row['n'], 'photo')} are found, recall {_range(row['recall'])}; most often it is taken for {scored.labels[other]} ({plural(counts[other], 'photo')})."
 
 # %% ../nbs/lib/35_evaluation.ipynb #headline
 def headline(
@@ -253,9 +253,10 @@ def headline(
     tested = sum(1 for row in scored.scores["classes"] if row["n"])
     groups = "" if scored.scores["groups"] is None else f" in {plural(scored.scores['groups'], 'independent group')}"
     details = [
+        *(s for s in scored.left_out if "does not know" in s),
         weakest(scored),
         f"The interval says how far the number could be off because no more than {plural(n, 'photo')}{groups} were tested. F1, weighted by class size, is {_range(scored.scores['weighted_f1'])}.",
-        f"The model is {spec.name}{f', made with {trained:,} photos' if trained else ''}; it was tested on {plural(tested, 'class', 'classes')} of {named(evaluation)}.",
+        f"The model is {spec.name}{f', made with {trained:,} different photos' if trained else ''}; it was tested on {plural(tested, 'class', 'classes')} of {named(evaluation)}.",
         *evaluation.training.get("substitutions", []),
         "The model was made with simulated photos." if origin.get("simulated") and not made_up else "",
         "The photos are simulated: the number says that the workbench works, and nothing about real animals." if made_up
@@ -286,7 +287,7 @@ def answered(
         return f"Even among its surest answers, fewer than {_percent(goal)} are right: leaving photos unanswered does not get it there.", None
     return (
         f"If it may leave {_percent(1 - point['coverage'])} of the photos unanswered (those with a score below {point['threshold']:.2f}), "
-        f"{_percent(point['accuracy'])} of its answers are right (95\u00a0% interval {_percent(point['low'])} to {_percent(point['high'])}, n = {point['n']})."
+        f"{round(point['accuracy'] * point['n'])} of its {plural(point['n'], 'answer')} are right ({_percent(point['accuracy'])}; 95\u00a0% interval {_percent(point['low'])} to {_percent(point['high'])})."
     ), point
 
 # %% ../nbs/lib/35_evaluation.ipynb #title

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SPLIT_FOLDERS', 'PATH_COLUMNS', 'LABEL_COLUMNS', 'RESERVED', 'FILLED', 'LOOKED_AT', 'CACHE_VERSION', 'NEAR',
-           'FEWEST_BITS', 'BURST_SECONDS', 'near_pairs', 'deal', 'scan', 'findings', 'sentences', 'require_trainable']
+           'FEWEST_BITS', 'BURST_SECONDS', 'IN_WORDS', 'near_pairs', 'deal', 'scan', 'findings', 'sentences',
+           'require_trainable']
 
 # %% ../nbs/lib/12_photos.ipynb #imports
 import csv
@@ -276,7 +277,8 @@ def _look_at_all(root: str, paths: list[str], cache: Path | None, workers: int |
     workers = workers or min(32, 1 + cpu_count())
     pool, saved = ThreadPoolExecutor(workers), time.monotonic()
     try:
-        for path, row in progress(zip(todo, pool.map(lambda path: _look_at(root, path), todo), strict=True), "reading photos", total=len(todo), unit=" files"):
+        looked = zip(todo, pool.map(lambda path: _look_at(root, path), todo), strict=True)
+        for path, row in progress(looked, "reading photos", total=len(todo), unit=" files") if todo else looked:
             found[path] = row
             if time.monotonic() - saved > 60:  # so that not even kill -9 costs more than a minute
                 _write_cache(cache, stamps, found)
@@ -550,7 +552,7 @@ def findings(
         "few_groups": sorted(label for label in classes if len(groups[label]) < 3),
         "exact_duplicates": [[ok[i]["path"] for i in s] for s in exact],
         "near_duplicates": [[ok[i]["path"] for i in s] for s in near],
-        "conflicts": [{ok[i]["path"]: ok[i]["label"] for i in s} for s in exact if len({ok[i]["label"] for i in s} - {None}) > 1],
+        "conflicts": [{ok[i]["path"]: ok[i]["label"] for i in s if ok[i]["label"]} for s in exact if len({ok[i]["label"] for i in s} - {None}) > 1],
         "near_conflicts": [{ok[i]["path"]: ok[i]["label"] for i in s} for s in near if len({ok[i]["label"] for i in s} - {None}) > 1],
         "leaks": [{"path": row["path"], "reason": row["reason"]} for row in left_out if row["group"] in held],
         "unknown_classes": {label: n for label, n in sorted(Counter(row["label"] for row in left_out if row["group"] not in held).items()) if trained and label not in trained},
@@ -571,6 +573,12 @@ def _few(names: Iterable[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
+IN_WORDS = {
+    "missing": "missing", "empty": "empty", "not-a-photo": "no photo", "cut-short": "cut short", "unreadable": "unreadable",
+    "too-large": "too large for a photo", "not-a-file": "no file", "link-loop": "a link that leads nowhere new",
+}  # fmt: skip
+
+
 def sentences(
     found: dict[str, Any],  # of `findings`
 ) -> list[str]:  # the gravest first
@@ -586,10 +594,10 @@ def sentences(
     if unknown := found["unknown_classes"]:
         say.append(f"{plural(sum(unknown.values()), 'test photo')} cannot be scored: there is nothing to train with for the class {_few(unknown)}.")
     if conflicts := found["conflicts"]:
-        say.append(f"{plural(len(conflicts), 'set')} of identical files with different labels, so one label must be wrong: {_few(f'{p} ({label})' for p, label in conflicts[0].items())}.")
+        say.append(f"{plural(len(conflicts), 'set')} of identical files with different labels, so one label must be wrong: {_few(f'{p} ({label})' for p, label in conflicts[0].items())}. They are used as they are labelled: put the label right and begin again.")
     for status, n in found["statuses"].items():
         if status != "ok":
-            say.append(f"{plural(n, 'file')} {status}: {_few(bad['path'] for bad in found['bad'] if bad['status'] == status)}.")
+            say.append(f"{plural(n, 'file')} {'is' if n == 1 else 'are'} {IN_WORDS[status]}: {_few(bad['path'] for bad in found['bad'] if bad['status'] == status)}.")
     if found["empty_folders"]:
         say.append(f"{plural(len(found['empty_folders']), 'class folder')} with no files: {_few(found['empty_folders'])}.")
     if found["one_photo"]:
@@ -607,7 +615,8 @@ def sentences(
     if conflicts := found["near_conflicts"]:
         say.append(f"{plural(len(conflicts), 'set')} of near-duplicates with different labels: {_few(f'{p} ({label})' for p, label in conflicts[0].items())}. A label may be wrong, or a fixed camera saw small animals before one ground.")
     if side := found["short_side"]:
-        say.append(f"The short side is {side['least']:,} to {side['most']:,} pixels, {side['median']:,.0f} in the middle.")
+        several = f"{side['least']:,} to {side['most']:,} pixels, {side['median']:,.0f} in the middle"
+        say.append(f"The short side is {several if side['least'] < side['most'] else str(side['least']) + ' pixels'}.")
     known = {"their time": found["with_time"], "their position": found["with_place"]}
     told = [f"{plural(n, 'photo')} tell{'s' if n == 1 else ''} {what}" for what, n in known.items() if n] or ["No photo tells its time or position"]
     say.append(", ".join(told) + (f"; {plural(found['sites'], 'site')}." if found["sites"] else "."))
