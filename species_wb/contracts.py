@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['STATUSES', 'MANIFEST', 'SPLITS', 'RESIZE_RULES', 'INTERPOLATIONS', 'CANONICAL_SIZES', 'FORMAT_VERSION',
            'METADATA_KEY', 'MAX_LABELS', 'PREDICTIONS', 'ONLY_PARQUET', 'path_text', 'text_path', 'manifest_table',
-           'check_manifest', 'manifest_root', 'write_table', 'read_table', 'read_manifest', 'data_hash', 'ModelSpec',
-           'ModelInfo', 'info_to_json', 'info_from_json', 'predictions_table', 'prediction_labels', 'write_predictions']
+           'check_manifest', 'manifest_root', 'write_table', 'read_table', 'read_manifest', 'is_simulated', 'data_hash',
+           'ModelSpec', 'ModelInfo', 'info_to_json', 'info_from_json', 'predictions_table', 'prediction_labels',
+           'write_predictions']
 
 # %% ../nbs/lib/01_contracts.ipynb #imports
 import csv
@@ -146,6 +147,13 @@ def read_manifest(
     table = read_table(path)
     check_manifest(table)
     return table
+
+# %% ../nbs/lib/01_contracts.ipynb #is-simulated
+def is_simulated(
+    table: pa.Table,  # a manifest
+) -> bool:
+    "Tell whether any of the photos is simulated: whatever is said of them must then say so."
+    return any("simulated" in str(source).lower() for source in table["source"].unique().to_pylist())
 
 # %% ../nbs/lib/01_contracts.ipynb #data-hash
 def data_hash(

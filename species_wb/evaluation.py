@@ -221,7 +221,7 @@ def _percent(share: float) -> str:
 # %% ../nbs/lib/35_evaluation.ipynb #simulated
 def simulated(evaluation: Evaluation) -> bool:
     "Tell whether any of the photos is simulated."
-    return any("simulated" in str(source).lower() for source in evaluation.manifest["source"].unique().to_pylist())
+    return contracts.is_simulated(evaluation.manifest)
 
 # %% ../nbs/lib/35_evaluation.ipynb #weakest
 def weakest(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['IMAGENET', 'HALF', 'ARCHITECTURES', 'WEIGHTS', 'Body', 'Network', 'Unreachable', 'Architecture', 'architecture',
-           'read_weights', 'fit_weights', 'build', 'fingerprint']
+           'read_weights', 'fit_weights', 'check_weights', 'build', 'fingerprint']
 
 # %% ../nbs/lib/20_models.ipynb #imports
 import hashlib
@@ -207,14 +207,19 @@ def architecture(
         raise UserError(f"The architecture {name!r} is not known{nearest(name, ARCHITECTURES)}")
     return ARCHITECTURES[name]
 
-# %% ../nbs/lib/20_models.ipynb #read-weights
+# %% ../nbs/lib/20_models.ipynb #weights-file
+def _weights_file(path: str | Path) -> Path:
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(f"{path} is not a file of weights: `weights` is auto, imagenet, none, or a .pth or .safetensors file.")
+    return path
+
+
 def read_weights(
     path: str | Path,  # .pth, .pt or .safetensors
 ) -> dict[str, torch.Tensor]:
     "Read a file of weights without running anything in it."
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path} is not a file of weights: `weights` is auto, imagenet, none, or a .pth or .safetensors file.")
+    path = _weights_file(path)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -246,8 +251,21 @@ def fit_weights(
     network.load_state_dict(filled, strict=False)
     return sorted(filled), sorted(set(own) - set(filled))
 
-# %% ../nbs/lib/20_models.ipynb #build
+# %% ../nbs/lib/20_models.ipynb #check-weights
 WEIGHTS = ("auto", "imagenet", "none")  # anything else is a file
+
+
+def check_weights(
+    name: str,  # a key of ARCHITECTURES
+    weights: str,  # one of WEIGHTS, or a file
+) -> Architecture:
+    "Look an architecture up, and refuse weights that it cannot have."
+    arch = architecture(name)
+    if weights == "imagenet" and not arch.fetch:
+        raise UserError(f"There are no ImageNet weights for {name}: choose another architecture, or weights=none.")
+    if weights not in WEIGHTS:
+        _weights_file(weights)
+    return arch
 
 
 def build(
@@ -256,11 +274,9 @@ def build(
     weights: str = "auto",  # auto, imagenet, none, or a file
 ) -> tuple[Network, ModelSpec, dict[str, Any]]:  # the network, its spec, and what weights it got: used ("imagenet", "file", "none"), sentence, substituted
     "Build a network with the weights asked for."
-    arch = architecture(name)
+    arch = check_weights(name, weights)
     network = arch.build(classes)
     used, where, licence, substituted = "none", "random numbers", "none", ""
-    if weights == "imagenet" and not arch.fetch:
-        raise UserError(f"There are no ImageNet weights for {name}: choose another architecture, or weights=none.")
     if weights in ("auto", "imagenet") and arch.fetch:
         try:
             network.body.net.load_state_dict(_fitting(network.body.net, arch.fetch()))
@@ -270,7 +286,7 @@ def build(
                 raise UserError(f"The ImageNet weights of {name} cannot be had: {error}. Connect, or use weights=none or a file.") from None
             substituted = f"The ImageNet weights of {name} cannot be had ({error}): it starts from random numbers instead."
     elif weights not in WEIGHTS:
-        filled, left = fit_weights(network, read_weights(Path(weights).expanduser()))
+        filled, left = fit_weights(network, read_weights(weights))
         body = [k for k in network.state_dict() if k.startswith("body.")]
         fitted = sum(k.startswith("body.") for k in filled)
         if fitted < 0.9 * len(body):

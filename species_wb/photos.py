@@ -29,16 +29,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from .contracts import MANIFEST, manifest_table, path_text, read_manifest, text_path, write_table
+from .contracts import MANIFEST, is_simulated, manifest_table, path_text, read_manifest, text_path, write_table
 from .core import UserError, cache_folder, cpu_count, plural, progress
-from .pixels import BadPhoto, decode, header, read_bytes
+from .pixels import BadPhoto, decode, header, read_bytes, shown
 
-# %% ../nbs/lib/12_photos.ipynb #shown
-def _shown(path: str) -> str:
-    "A path, as `path_text`, as it can stand in a sentence."
-    return path if path.isprintable() else "".join(c if c.isprintable() else "�" for c in path)
-
-
+# %% ../nbs/lib/12_photos.ipynb #walk
 def _walk(root: str) -> tuple[list[str], list[str], dict[str, dict[str, str]]]:
     "All files and folders below a folder, relative to it, as text; and what could not be entered, with its status and reason."
     files, folders, barred = [], [], {}
@@ -49,13 +44,13 @@ def _walk(root: str) -> tuple[list[str], list[str], dict[str, dict[str, str]]]:
         try:
             info = os.stat(os.path.join(root, folder))
             if (info.st_dev, info.st_ino) in seen:
-                barred[path_text(folder)] = {"status": "link-loop", "reason": f"{_shown(path_text(folder))} leads to a folder that was already read: nothing is lost."}
+                barred[path_text(folder)] = {"status": "link-loop", "reason": f"{shown(path_text(folder))} leads to a folder that was already read: nothing is lost."}
                 continue
             seen.add((info.st_dev, info.st_ino))
             with os.scandir(os.path.join(root, folder)) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
-            barred[path_text(folder)] = {"status": "unreadable", "reason": f"The folder {_shown(path_text(folder or root))} may not be opened ({error.strerror}): change its permissions."}
+            barred[path_text(folder)] = {"status": "unreadable", "reason": f"The folder {shown(path_text(folder or root))} may not be opened ({error.strerror}): change its permissions."}
             continue
         folders.append(path_text(folder))
         for entry in entries:
@@ -210,7 +205,7 @@ def _look_at(root: str, path: str) -> dict[str, Any]:
     import imagehash
 
     found: dict[str, Any] = {"status": "ok"}
-    name = _shown(path)
+    name = shown(path)
     try:
         data = read_bytes(os.path.join(root, text_path(path)), name)
         found["sha256"] = hashlib.sha256(data).hexdigest()
@@ -416,7 +411,7 @@ def _drop_leaks(rows: list[dict[str, Any]]) -> None:
         if above:
             different, distance, _, nearest = min((*_apart(row, other), other["path"], other) for other in above)
             what = "is a copy of" if not different else "is nearly the same picture as" if distance <= NEAR else "belongs together with"
-            row["reason"] = f"{_shown(row['path'])} {what} {_shown(nearest['path'])}, which is given for {'test' if nearest['given'] == 'test' else 'validation'}: left out of training."
+            row["reason"] = f"{shown(row['path'])} {what} {shown(nearest['path'])}, which is given for {'test' if nearest['given'] == 'test' else 'validation'}: left out of training."
             row["split"] = None
 
 
@@ -425,7 +420,7 @@ def _split(rows: list[dict[str, Any]], seed: int) -> None:
     for row in rows:
         row["split"] = row["given"] if row["status"] == "ok" and row["label"] else None
         if row["status"] == "ok" and row.get("why"):
-            row["reason"] = f"{_shown(row['path'])} {row['why']}: not used for training."
+            row["reason"] = f"{shown(row['path'])} {row['why']}: not used for training."
     if not any(row["split"] == "test" for row in rows):  # inaturalist_12K: the photos called val are the test
         for row in rows:
             if row["given"] == "valid":
@@ -435,11 +430,11 @@ def _split(rows: list[dict[str, Any]], seed: int) -> None:
     unlabelled = {row["group"]: row for row in rows if row["given"] == "test" and row["status"] == "ok" and not row["label"]}
     for row in rows:  # Kaggle's test folder is not scored here, but whoever scores it should know
         if row["split"] in ("train", "valid") and row["group"] in unlabelled:
-            row["reason"] = f"{_shown(row['path'])} looks like {_shown(unlabelled[row['group']]['path'])} in the unlabelled test folder: used for training all the same."
+            row["reason"] = f"{shown(row['path'])} looks like {shown(unlabelled[row['group']]['path'])} in the unlabelled test folder: used for training all the same."
     known = {row["label"] for row in rows if row["split"] == "train"}
     for row in rows:
         if known and row["split"] in ("valid", "test") and row["label"] not in known:
-            row |= {"split": None, "reason": f"{_shown(row['path'])} is of the class {row['label']}, of which there is no photo to train with: not scored."}
+            row |= {"split": None, "reason": f"{shown(row['path'])} is of the class {row['label']}, of which there is no photo to train with: not scored."}
     given = {row["split"] for row in rows} - {None}
     shares = {} if "valid" in given else {"train": 0.85, "valid": 0.15} if "test" in given else {"train": 0.7, "valid": 0.15, "test": 0.15}
     free = [row for row in rows if row["status"] == "ok" and row["label"] and (row["split"] == "train" or row["given"] is None and not row.get("why"))]
@@ -562,14 +557,14 @@ def findings(
         "with_time": sum(bool(row["taken_at"]) for row in ok),
         "with_place": sum(row["lat"] is not None and row["lon"] is not None for row in ok),
         "sites": len({row["site"] for row in ok if row["site"]}),
-        "simulated": any(row["source"] == "simulated" for row in ok),
+        "simulated": is_simulated(manifest),
         "notes": notes["notes"],
     }
 
 # %% ../nbs/lib/12_photos.ipynb #few
 def _few(names: Iterable[str], most: int = 3) -> str:
     "A few examples and how many more there are."
-    names = [_shown(str(name)) for name in names]
+    names = [shown(str(name)) for name in names]
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 

@@ -25,13 +25,13 @@ import torch
 from torch import nn
 
 from .bundle import Bundle, best_batch, read, run
-from .contracts import ModelInfo, ModelSpec, data_hash, manifest_root, read_manifest, text_path, write_table
+from .contracts import ModelInfo, ModelSpec, data_hash, is_simulated, manifest_root, read_manifest, text_path, write_table
 from .core import UserError, cache_folder, cpu_count, duration, nearest, now, plural, progress, read_json, set_seed, versions, write_aside, write_json
 from .export import FromBytes, parity, to_onnx, with_head
 from .heads import STRENGTHS, candidates, fit_heads, unit
 from .loading import DecodedCache, Photos, embeddings
 from .metrics import fit_temperature, softmax
-from .models import WEIGHTS, Network, architecture, fingerprint
+from .models import WEIGHTS, Network, check_weights, fingerprint
 from .photos import scan
 from .pixels import BadPhoto, decode, prepare, read_bytes
 from .simulate import default_photos
@@ -52,20 +52,20 @@ class Plan:
     rate: float = 0.0  # largest learning rate
     sentences: list[str] = field(default_factory=list)  # what was substituted or limited
 
-# %% ../nbs/lib/30_training.ipynb #check-words
+# %% ../nbs/lib/30_training.ipynb #check-method
+def _check_method(method: str) -> None:
+    if method not in METHODS:
+        raise UserError(f"The method {method!r} is not known{nearest(method, METHODS)}")
+
+
 def check_words(
     arch: str,  # a key of `models.ARCHITECTURES`
     method: str,  # one of METHODS
     weights: str,  # one of `models.WEIGHTS`, or a file
 ) -> None:
     "Refuse what can be seen to be wrong before any photo is looked at."
-    known = architecture(arch)
-    if method not in METHODS:
-        raise UserError(f"The method {method!r} is not known{nearest(method, METHODS)}")
-    if weights == "imagenet" and not known.fetch:
-        raise UserError(f"There are no ImageNet weights for {arch}: choose another architecture, or weights=none.")
-    if weights not in WEIGHTS and not Path(weights).expanduser().is_file():
-        raise UserError(f"{weights} is not a file of weights: `weights` is auto, imagenet, none, or a .pth or .safetensors file.")
+    known = check_weights(arch, weights)
+    _check_method(method)
     if method == "probe" and (weights == "none" or not known.fetch and weights in WEIGHTS):
         raise UserError(f"A probe of {arch} needs pretrained weights, and it would start from random numbers: use method=finetune, or another network.")
 
@@ -82,8 +82,7 @@ def plan(
     size: int = 0,  # 0: chosen here; pixels, for finetune
 ) -> tuple[Plan, ModelSpec]:  # the plan, and the spec with the input size it asks for
     "Choose the method, and for fine-tuning a size and a length that end in time."
-    if method not in METHODS:
-        raise UserError(f"The method {method!r} is not known{nearest(method, METHODS)}")
+    _check_method(method)
     for name, value, least, most in (("epochs", epochs, 0, 10_000), ("batch", batch, 0, 65_536), ("rate", rate, 0, 10), ("size", size, 0, 2048)):
         if not least <= value <= most or (name == "size" and 0 < value < 16):
             raise UserError(f"{name} is {value}: it goes from {'16' if name == 'size' else '1' if name != 'rate' else '0'} to {most:,}, and 0 lets it be chosen.")
@@ -233,7 +232,7 @@ def provenance(
         "run": run_id,
         "seed": seed,
         "made_at": now(),
-        "simulated": "simulated" in manifest["source"].unique().to_pylist(),
+        "simulated": is_simulated(manifest),
         "versions": versions(),
     }
 
