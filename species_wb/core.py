@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PACKAGES', 'UserError', 'nearest', 'workspace', 'typed', 'cache_folder', 'write_aside', 'write_text', 'write_json',
            'read_json', 'run_state', 'set_state', 'now', 'new_run', 'check_run', 'open_run', 'set_seed', 'progress',
-           'in_threads', 'cpu_count', 'versions', 'plural', 'duration', 'byte_size']
+           'in_threads', 'cpu_count', 'timed', 'versions', 'plural', 'duration', 'byte_size']
 
 # %% ../nbs/lib/00_core.ipynb #imports
 import atexit
@@ -17,6 +17,7 @@ import platform
 import random
 import socket
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -170,12 +171,12 @@ def now() -> str:  # such as 2026-05-04T13:07:55+02:00
 # %% ../nbs/lib/00_core.ipynb #new-run
 def new_run(
     notebook: str,  # the workbench notebook's name: "train", "evaluate", …
-    name: str,  # what is run: an architecture, a model's name
+    name: str,  # what is run: an architecture, a model's name; may be ""
 ) -> Path:  # a fresh, existing folder reports/<notebook>/<name>-<time>
     "Make a run folder that no other run has."
     base = workspace() / "reports" / notebook
     safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)[:80]
-    stem = f"{safe}-{datetime.now():%Y%m%d-%H%M%S}"
+    stem = "-".join(filter(None, (safe, f"{datetime.now():%Y%m%d-%H%M%S}")))
     for extra in ("", *(f"-{n}" for n in range(2, 1000))):
         try:
             (base / (stem + extra)).mkdir(parents=True)
@@ -313,6 +314,17 @@ def in_threads(
 def cpu_count() -> int:
     "Return how many processors this process may use."
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+# %% ../nbs/lib/00_core.ipynb #timed
+@contextmanager
+def timed(
+    seconds: dict[str, float],  # gets the time
+    step: str,  # its name, as a person reads it
+) -> Iterator[None]:
+    "Note how long a step took; what an earlier, interrupted part took stays in the sum."
+    start = time.perf_counter()
+    yield
+    seconds[step] = round(seconds.get(step, 0.0) + time.perf_counter() - start, 2)
 
 # %% ../nbs/lib/00_core.ipynb #versions
 PACKAGES = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "numpy", "pyarrow", "pillow", "simplejpeg", "scikit-learn")

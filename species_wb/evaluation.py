@@ -189,6 +189,7 @@ def record(
     evaluation: Evaluation,
     scored: Scored,
     latency: dict[str, Any],  # from `bundle.latency`
+    seeds: dict[str, Any] | None = None,  # from `seeds.measure`
 ) -> dict[str, Any]:  # what stands in metrics.json now
     "Write the scores into the run's `metrics.json`."
     path = evaluation.run / "metrics.json"
@@ -197,7 +198,7 @@ def record(
     quality = {name: {"log_loss": about["log_loss"], "ece": about["ece"]} for name, about in calibration(scored).items()}
     known |= {
         "headline": headline(evaluation, scored)[0], "test": scored.scores, "left_out": scored.left_out, "calibration": quality,
-        "latency": {k: v for k, v in latency.items() if k != "milliseconds"}, "scorings": [*known.get("scorings", []), look],
+        "latency": {k: v for k, v in latency.items() if k != "milliseconds"}, "scorings": [*known.get("scorings", []), look], **({"seeds": seeds} if seeds else {}),
     }
     core.write_json(path, known)
     return known
@@ -321,8 +322,9 @@ def training_sentences(evaluation: Evaluation) -> list[str]:  # paragraphs
 
 
 def strengths(evaluation: Evaluation) -> list[dict[str, Any]]:  # for `plots.strength_curve`; empty where no probe was fitted
-    "Return the candidates that differ in nothing but their strength: those without mirrored photos."
-    return [row for row in evaluation.training.get("candidates", []) if not row.get("flip")]
+    "Return the candidates that differ from the chosen one in nothing but their strength: those without mirrored photos."
+    chosen = evaluation.training.get("chosen", {})
+    return [row for row in evaluation.training.get("candidates", []) if not row.get("flip") and row.get("known") == chosen.get("known")]
 
 # %% ../nbs/lib/35_evaluation.ipynb #calibration-sentences
 def calibration_sentences(evaluation: Evaluation, found: dict[str, dict[str, Any]]) -> list[str]:  # from `calibration`

@@ -65,11 +65,12 @@ def fit_heads(
     truth: np.ndarray,  # N class numbers; all C classes must occur
     classes: int,  # C
     strengths: tuple[float, ...],  # λ, strongest first
+    emphasis: np.ndarray | float = 1.0,  # D: a column of 10 counts as if its weights were penalised a hundredth as much
 ) -> Iterator[Head]:  # one for each strength
     "Fit logistic heads along a path of strengths."
     from sklearn.linear_model import LogisticRegression
 
-    mean, std = x.mean(0), x.std(0) + 1e-6
+    mean, std = x.mean(0), (x.std(0) + 1e-6) / emphasis
     z = ((x - mean) / std).astype(np.float32)
     present = np.unique(truth)
     model = LogisticRegression(warm_start=True, max_iter=300, tol=1e-3)
@@ -91,12 +92,13 @@ def out_of_fold(
     classes: int,
     strengths: tuple[float, ...] = STRENGTHS,
     seed: int = 0,
+    emphasis: np.ndarray | float = 1.0,  # as in `fit_heads`
 ) -> Iterator[np.ndarray]:  # for each strength N×C logits of the photos as they are, each from a head that never saw its group
     "Judge every photo by a head fitted without it, at one strength after the other."
     from threadpoolctl import threadpool_limits
 
     parts = folds(truth, groups, seed=seed)
-    paths = [fit_heads(np.concatenate([v[fit] for v in views]), np.tile(truth[fit], len(views)), classes, strengths) for fit, _ in parts]
+    paths = [fit_heads(np.concatenate([v[fit] for v in views]), np.tile(truth[fit], len(views)), classes, strengths, emphasis) for fit, _ in parts]
     for _ in strengths:
         found = np.zeros((len(truth), classes), np.float32)
         with threadpool_limits(1):  # a fold a thread: many small products on many threads each wait more than they work
@@ -113,10 +115,11 @@ def candidates(
     strengths: tuple[float, ...] = STRENGTHS,  # λ, strongest first
     seed: int = 0,
     step: Callable[[], None] = lambda: None,  # called after each strength
+    emphasis: np.ndarray | float = 1.0,  # as in `fit_heads`
 ) -> list[dict[str, Any]]:  # strength, flip, temperature, log_loss (calibrated), accuracy, n: a row each strength tried
     "Score strengths by their calibrated log loss out of fold."
     rows: list[dict[str, Any]] = []
-    for strength, logits in zip(strengths, out_of_fold(views, truth, groups, classes, strengths, seed), strict=False):
+    for strength, logits in zip(strengths, out_of_fold(views, truth, groups, classes, strengths, seed, emphasis), strict=False):
         temperature = fit_temperature(logits, truth)
         judged = logits[np.arange(len(truth)), truth] > -np.inf  # a photo whose whole class was held out says nothing about a strength
         p = softmax(logits[judged], temperature)[np.arange(judged.sum()), truth[judged]]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WIDTH', 'DPI', 'BLUE', 'VERMILLION', 'ORANGE', 'SKY', 'GREY', 'FALLBACK', 'INTERVALS', 'STYLE', 'Picture',
-           'confusion', 'per_class', 'reliability', 'risk_coverage', 'learning_curves', 'strength_curve',
+           'confusion', 'per_class', 'reliability', 'risk_coverage', 'robustness', 'learning_curves', 'strength_curve',
            'class_counts', 'latency', 'calendar']
 
 # %% ../nbs/lib/23_plots.ipynb #imports
@@ -252,6 +252,41 @@ def risk_coverage(
         text = f"score ≥ {mark['threshold']:.2f}:\n{x * 100:.0f} % answered ({mark['n']:,}),\n{y:.3f} of them right"
         axes.annotate(text, (x, bottom), (where, 6), textcoords="offset points", ha=side, va="bottom", color="black")
     _title(figure, f"Answering only the surest photos, {INTERVALS}, n = {plural(n, 'photo')}; all answered: {right[-1]:.3f} right")
+    return figure
+
+# %% ../nbs/lib/23_plots.ipynb #robustness
+@_styled
+def robustness(
+    found: Mapping[str, Any],  # from `robustness.measure`
+    meanings: Mapping[str, str],  # corruption → what it is in the field
+) -> Figure:
+    "Draw the share right and the mean score against the strength of each corruption."
+    clean, columns = found["clean_accuracy"]["value"], 3
+    rows = -(-len(found["corruptions"]) // columns)
+    figure = Picture(figsize=(WIDTH, 0.6 + 2.1 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes, (name, strengths) in zip(panels, found["corruptions"].items(), strict=False):
+        x = [0, *(s["strength"] for s in strengths)]
+        value, low, high = (np.array([found["clean_accuracy"][end], *(s["accuracy"][end] for s in strengths)]) for end in ("value", "low", "high"))
+        score = np.array([found["clean_score"], *(s["mean_score"] for s in strengths)])
+        axes.axhline(clean, color=GREY, linewidth=1.2, linestyle=":", label="share right as they are")
+        axes.fill_between(x, low, high, color=SKY, alpha=0.35, linewidth=0, label=INTERVALS)
+        axes.plot(x, value, color=BLUE, marker="o", markersize=4.5, clip_on=False, zorder=3, label="share right")
+        axes.plot(x, score, color=VERMILLION, linestyle="--", marker="s", markersize=4, markerfacecolor="white", clip_on=False, zorder=3, label="mean score")
+        axes.set(xlim=(0, x[-1]), ylim=(0, 1))
+        axes.set_title(f"{name}: {meanings[name]}", loc="left", size=9.5)
+        axes.set_xticks(x)
+        axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
+        axes.grid(True, axis="y")
+        axes.tick_params(labelbottom=True)
+    for axes in panels[len(found["corruptions"]) :]:
+        axes.set_axis_off()
+    for axes in panels[::columns]:
+        axes.set_ylabel("share")
+    handles, labels = panels[0].get_legend_handles_labels()
+    panels[-1].legend(handles[::-1], labels[::-1], loc="center", labelspacing=0.8)
+    figure.supxlabel("strength (0: the photo as it is)", size=9.5)
+    _title(figure, f"Photos made worse, {INTERVALS}, n = {plural(found['n'], 'photo')}: {clean:.3f} right as they are, {found['mean_accuracy']['value']:.3f} on average over all panels and strengths")
     return figure
 
 # %% ../nbs/lib/23_plots.ipynb #at-the-ends

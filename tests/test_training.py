@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from species_wb import bundle, heads, models, training
-from species_wb.contracts import manifest_table, read_manifest, read_table
+from species_wb import bundle, heads, models, pixels, training
+from species_wb.contracts import data_hash, manifest_table, read_manifest, read_table
 from species_wb.core import UserError, open_run
 from species_wb.export import FromBytes
 from species_wb.metrics import softmax
 from species_wb.photos import require_trainable, scan
 from species_wb.pixels import load
+from species_wb.selection import count
 
 
 def fitted(manifest, arch="simple_cnn", seed=0, method="auto", weights="auto", **how):
@@ -23,7 +24,7 @@ def fitted(manifest, arch="simple_cnn", seed=0, method="auto", weights="auto", *
 
     set_seed(seed)
     network, spec, told = models.build(arch, len(labels), weights)
-    todo, spec = training.plan(method, network, spec, told, training.count(manifest), **how)
+    todo, spec = training.plan(network, spec, told, count(manifest), method, **how)
     return folder, training.fit(folder, manifest, labels, network, spec, told, todo, seed), network
 
 
@@ -36,80 +37,19 @@ def test_same_seed_same_numbers_for_the_probe(manifest):
     first, second = (fitted(manifest, "efficientnet_lite0") for _ in range(2))
     assert first[1]["candidates"] == second[1]["candidates"] and first[1]["temperature"] == second[1]["temperature"]
     files = [bundle.read(f / "model.onnx") for f, _, _ in (first, second)]
-    pixels = np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3), np.uint8)
-    assert np.array_equal(*(bundle.run(f, pixels)[0] for f in files))
-
-
-def numbers(folder):
-    "The history without the seconds."
-    return [line.rsplit(",", 1)[0] for line in (folder / "history.csv").read_text().splitlines()]
-
-
-HOW = {"epochs": 4, "size": 64}
-
-
-@pytest.fixture(scope="module")
-def whole(survey, tmp_path_factory):
-    "A fine-tuning that nothing disturbed."
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPECIES_WB_HOME", str(tmp_path_factory.mktemp("whole")))
-        yield fitted(scan(survey), **HOW)[0]
-
-
-def test_finetuning_learns(whole):
-    losses = [float(line.split(",")[1]) for line in numbers(whole)[1:]]
-    assert len(losses) == HOW["epochs"] and losses[-1] < losses[0] - 0.1
-
-
-def test_an_interrupted_finetuning_goes_on_where_it_was(whole, manifest, monkeypatch):
-    "Same seed, same numbers, with and without an interruption."
-    kept, real = [], training._keep
-
-    def stop_after_one(*args):
-        real(*args)
-        kept.append(1)
-        if len(kept) == 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(training, "_keep", stop_after_one)
-    labels = require_trainable(manifest)
-    folder, _, _ = open_run(None, "train", "simple_cnn", {})
-    for attempt in range(2):
-        training.set_seed(0)
-        network, spec, told = models.build("simple_cnn", len(labels))
-        todo, spec = training.plan("auto", network, spec, told, training.count(manifest), **HOW)
-        if attempt == 0:
-            with pytest.raises(KeyboardInterrupt):
-                training.fit(folder, manifest, labels, network, spec, told, todo)
-        else:
-            training.fit(folder, manifest, labels, network, spec, told, todo)
-    assert numbers(folder) == numbers(whole)
-
-
-@pytest.mark.slow
-def test_another_seed_gives_other_numbers(whole, manifest):
-    assert numbers(fitted(manifest, seed=1, **HOW)[0]) != numbers(whole)
-
-
-def test_a_checkpoint_holds_only_tensors_and_plain_types_and_a_damaged_one_is_a_sentence(whole, manifest, tmp_path):
-    assert set(torch.load(whole / "checkpoint.pt", weights_only=True)) >= {"network", "optimizer", "schedule", "history"}
-    (tmp_path / "checkpoint.pt").write_bytes((whole / "checkpoint.pt").read_bytes()[:1000])
-    labels = require_trainable(manifest)
-    network, spec, told = models.build("simple_cnn", len(labels))
-    todo, spec = training.plan("auto", network, spec, told, 10, **HOW)
-    with pytest.raises(UserError, match="cannot be resumed from"):
-        training.fit(tmp_path, manifest, labels, network, spec, told, todo)
+    noise = np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3), np.uint8)
+    assert np.array_equal(*(bundle.run(f, noise)[0] for f in files))
 
 
 def test_a_resumed_run_keeps_its_plan(manifest, tmp_path, monkeypatch):
     "The machine may be busier now, and a hub out of reach: what the run was started with holds."
-    asked = {"method": "auto", "epochs": 0, "batch": 0, "rate": 0.0, "size": 0}
+    asked = dict.fromkeys(training.PLANNED, 0) | {"method": "auto"}
     network, spec, told = models.build("simple_cnn", 10)
     monkeypatch.setattr(training, "_seconds_a_photo", lambda *_: 0.5)
     first = training.planned(tmp_path, asked, network, spec, told, 100)
     monkeypatch.setattr(training, "_seconds_a_photo", lambda *_: 0.01)
     assert training.planned(tmp_path, asked, network, spec, told, 100) == first
-    assert training.plan("auto", network, spec, told, 100)[0].epochs != first[0].epochs
+    assert training.plan(network, spec, told, 100)[0].recipe.epochs != first[0].recipe.epochs
     with pytest.raises(UserError, match="was started from weights 'none'"):
         training.planned(tmp_path, asked, network, spec, {**told, "used": "imagenet"}, 100)
 
@@ -118,11 +58,11 @@ def test_a_file_that_answers_differently_never_gets_its_name(manifest, monkeypat
     def lie(*_, **__):
         raise UserError("it answers differently.")
 
-    monkeypatch.setattr(training, "parity", lie)
+    monkeypatch.setattr("species_wb.selection.parity", lie)
     folder, _, _ = open_run(None, "train", "simple_cnn", {})
     labels = require_trainable(manifest)
     network, spec, told = models.build("simple_cnn", len(labels))
-    todo, spec = training.plan("auto", network, spec, told, 10, epochs=1, size=32)
+    todo, spec = training.plan(network, spec, told, 10, epochs=1, size=32)
     with pytest.raises(UserError, match="answers differently"):
         training.fit(folder, manifest, labels, network, spec, told, todo)
     assert not (folder / "model.onnx").exists() and not list(folder.glob("*.partial"))
@@ -144,7 +84,7 @@ def test_a_photo_that_vanished_since_the_scan_is_said_and_stops_nothing(survey, 
 def test_impossible_parameters_are_one_sentence(wrong):
     network, spec, told = models.build("simple_cnn", 2)
     with pytest.raises(UserError, match=next(iter(wrong))):
-        training.plan("auto", network, spec, told, 100, **wrong)
+        training.plan(network, spec, told, 100, **wrong)
 
 
 def test_a_probe_without_pretrained_weights_is_refused(manifest):
@@ -153,11 +93,11 @@ def test_a_probe_without_pretrained_weights_is_refused(manifest):
 
 
 def test_what_was_substituted_is_said(manifest, monkeypatch):
-    monkeypatch.setattr(models, "_answers", lambda url, seconds=5: False)
+    monkeypatch.setattr("species_wb.weights._answers", lambda url, seconds=5: False)
     monkeypatch.setenv("TORCH_HOME", "nowhere")
     network, spec, told = models.build("resnet50", 3)
     assert told["used"] == "none" and "did not answer within 5 s" in told["substituted"]
-    todo, _ = training.plan("auto", network, spec, told, 100, epochs=1)
+    todo, _ = training.plan(network, spec, told, 100, epochs=1)
     assert todo.method == "finetune" and "No pretrained weights" in todo.why
     with pytest.raises(UserError, match="cannot be had"):
         models.build("resnet50", 3, "imagenet")
@@ -165,9 +105,10 @@ def test_what_was_substituted_is_said(manifest, monkeypatch):
 
 def test_auto_states_size_and_length(manifest):
     network, spec, told = models.build("resnet50", 3, "none")
-    todo, smaller = training.plan("auto", network, spec, told, 5000)
+    todo, smaller = training.plan(network, spec, told, 5000)
     assert todo.epochs >= 1 and smaller.input_size <= spec.input_size
-    assert f"{smaller.input_size} px" in todo.sentences[0] and ("minutes" in todo.sentences[0] or "One epoch" in todo.sentences[0])
+    said = " ".join(todo.sentences)
+    assert f"{smaller.input_size} px" in said and ("minutes" in said or "One epoch" in said) and todo.recipe.precision in ("fp32", "bf16")
 
 
 def test_unknown_words_name_the_nearest(manifest):
@@ -182,9 +123,9 @@ def test_choosing_never_sees_the_test_photos(manifest, monkeypatch):
     _, told, _ = fitted(manifest, "efficientnet_lite0")
     test = {r["path"] for r in manifest.to_pylist() if r["split"] == "test"}
     assert len(test) > 10
-    real = training.read_bytes
+    real = pixels.read_bytes
     opened = []
-    for module in ("species_wb.training", "species_wb.loading"):
+    for module in ("species_wb.selection", "species_wb.loading"):
         monkeypatch.setattr(f"{module}.read_bytes", lambda path: opened.append(str(path)) or real(path))
     import shutil
 
@@ -208,9 +149,9 @@ def test_photos_of_one_group_are_on_one_side_of_every_fold():
 
 def test_the_data_hash_names_content_not_places(tmp_path):
     rows = [{"path": f"{k}.jpg", "sha256": f"{k:064d}", "label": "a", "split": "train", "status": "ok"} for k in range(3)]
-    same = training.data_hash(manifest_table(rows, tmp_path))
-    assert same == training.data_hash(manifest_table([{**r, "path": "x/" + r["path"]} for r in reversed(rows)], "/elsewhere"))
-    assert same != training.data_hash(manifest_table([{**rows[0], "label": "b"}, *rows[1:]], tmp_path))
+    same = data_hash(manifest_table(rows, tmp_path))
+    assert same == data_hash(manifest_table([{**r, "path": "x/" + r["path"]} for r in reversed(rows)], "/elsewhere"))
+    assert same != data_hash(manifest_table([{**rows[0], "label": "b"}, *rows[1:]], tmp_path))
 
 
 def test_parity_from_the_bytes_of_real_photos_on(photos, workspace):
@@ -221,11 +162,11 @@ def test_parity_from_the_bytes_of_real_photos_on(photos, workspace):
     network, spec, _ = models.build("efficientnet_lite0", 10)
     to_onnx(network, ModelInfo([f"c{k}" for k in range(10)], list(range(10)), spec), workspace / "model.onnx")
     file = bundle.read(workspace / "model.onnx")
-    pixels = np.stack([load(p, spec) for p in sorted(photos.glob("test/*/*.jpg"))[::15]])
+    prepared = np.stack([load(p, spec) for p in sorted(photos.glob("test/*/*.jpg"))[::15]])
     with torch.inference_mode():
-        reference = FromBytes(network.eval(), spec)(torch.from_numpy(pixels))
-    logits, embedding = bundle.run(file, pixels)
-    assert len(pixels) >= 15 and np.abs(softmax(logits) - softmax(reference[0].numpy())).max() < 1e-4
+        reference = FromBytes(network.eval(), spec)(torch.from_numpy(prepared))
+    logits, embedding = bundle.run(file, prepared)
+    assert len(prepared) >= 15 and np.abs(softmax(logits) - softmax(reference[0].numpy())).max() < 1e-4
     assert np.abs(embedding - reference[1].numpy()).max() < 1e-3
 
 
@@ -251,8 +192,8 @@ def test_the_reports_numbers_come_from_the_exported_file(trained):
     manifest = read_manifest(trained / "manifest.parquet")
     from species_wb.contracts import manifest_root
 
-    pixels = np.stack([load(Path(manifest_root(manifest)) / r["path"], file.info.spec) for r in rows])
-    answers = [file.info.labels[k] for k in bundle.run(file, pixels)[0].argmax(1)]
+    prepared = np.stack([load(Path(manifest_root(manifest)) / r["path"], file.info.spec) for r in rows])
+    answers = [file.info.labels[k] for k in bundle.run(file, prepared)[0].argmax(1)]
     scores = json.loads((trained / "metrics.json").read_text())["test"]
     assert answers == [r["label"] for r in rows]
     assert scores["accuracy"]["value"] == pytest.approx(accuracy_score([r["truth"] for r in rows], answers))

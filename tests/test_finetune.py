@@ -1,0 +1,269 @@
+"""Fine-tuning: what survives a kill, a full disk, too little memory and a loss that explodes, and that equal seeds give equal numbers."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from species_wb import bundle, checkpoints, core, finetune, models, training
+from species_wb.core import UserError
+from species_wb.finetune import Recipe, Trainer
+from species_wb.photos import require_trainable, scan
+from species_wb.selection import count
+
+HOW = {"epochs": 4, "size": 64}
+
+
+def fit(folder, manifest, seed=0, arch="simple_cnn", **how):
+    "Fit as the notebook does."
+    labels = require_trainable(manifest)
+    core.set_seed(seed)
+    network, spec, told = models.build(arch, len(labels), "none" if arch == "simple_cnn" else "auto")
+    todo, spec = training.planned(folder, {"method": "finetune", **HOW, **how}, network, spec, told, count(manifest))
+    return training.fit(folder, manifest, labels, network, spec, told, todo, seed)
+
+
+def numbers(folder):
+    "The history without the seconds."
+    return [line.rsplit(",", 1)[0] for line in (folder / "history.csv").read_text().splitlines()]
+
+
+def answers(folder):
+    "What the finished model says to made-up photos."
+    file = bundle.read(folder / "model.onnx")
+    side = file.info.spec.input_size
+    return bundle.run(file, np.random.default_rng(0).integers(0, 256, (4, side, side, 3), np.uint8))[0] / file.info.temperature
+
+
+@pytest.fixture
+def manifest(survey, workspace):
+    return scan(survey)
+
+
+@pytest.fixture(scope="module")
+def whole(survey, tmp_path_factory):
+    "A training that nothing disturbed."
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPECIES_WB_HOME", str(folder))
+        fit(folder, scan(survey))
+    return folder
+
+
+def test_the_loss_falls(whole):
+    losses = [float(line.split(",")[1]) for line in numbers(whole)[1:]]
+    assert len(losses) == HOW["epochs"] and losses[-1] < losses[0] - 0.1
+
+
+def test_equal_seeds_give_equal_numbers_and_others_do_not(whole, manifest, tmp_path):
+    (tmp_path / "other").mkdir(), (tmp_path / "same").mkdir()
+    fit(tmp_path / "same", manifest)
+    fit(tmp_path / "other", manifest, seed=1)
+    assert numbers(tmp_path / "same") == numbers(whole) and np.array_equal(answers(tmp_path / "same"), answers(whole))
+    assert numbers(tmp_path / "other") != numbers(whole)
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from species_wb import finetune
+finetune.KEEP_SECONDS = 0
+sys.path.insert(0, sys.argv[3])
+from test_finetune import fit
+from species_wb.photos import scan
+fit(Path(sys.argv[1]), scan(sys.argv[2]))
+"""
+
+
+def test_a_killed_training_ends_as_an_unbroken_one(whole, survey, workspace, tmp_path):
+    "kill -9 at moments drawn at random, in the middle of an epoch as likely as not; each resumed run goes on from the last step kept."
+    rng, kills = np.random.default_rng(), 0
+    places = []
+    for _ in range(3):
+        child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path), str(survey), str(Path(__file__).parent)], stderr=subprocess.DEVNULL)
+        checkpoint, seen = tmp_path / "checkpoint.pt", time.time()
+        while child.poll() is None and not (checkpoint.exists() and checkpoint.stat().st_mtime > seen):
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 1.0))
+        child.send_signal(signal.SIGKILL)
+        kills += child.wait() == -signal.SIGKILL
+        state = torch.load(checkpoint, weights_only=True)
+        places.append((state["epoch"], state["step"]))
+    assert kills >= 1 and places == sorted(places)
+    fit(tmp_path, scan(survey))
+    assert numbers(tmp_path) == numbers(whole), f"killed after {places}"
+    assert np.array_equal(answers(tmp_path), answers(whole))
+
+
+def test_a_checkpoint_holds_all_that_decides_the_next_step_as_tensors_and_plain_types(whole):
+    state = torch.load(whole / "checkpoint.pt", weights_only=True)
+    assert set(state) >= {"made_from", "network", "averages", "optimizer", "schedule", "random", "epoch", "step", "history", "best"}
+
+
+def test_a_checkpoint_cut_short_is_refused(whole, manifest, tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes((whole / "checkpoint.pt").read_bytes()[:1000])
+    with pytest.raises(UserError, match="damaged or not a checkpoint"):
+        fit(tmp_path, manifest)
+
+
+@pytest.mark.parametrize("what", ["photos", "code", "plan"])
+def test_a_checkpoint_of_something_else_is_refused(whole, manifest, tmp_path, monkeypatch, what):
+    (tmp_path / "checkpoint.pt").write_bytes((whole / "checkpoint.pt").read_bytes())
+    if what == "photos":  # one label was changed since
+        rows = manifest["label"].to_pylist()
+        k = next(k for k, s in enumerate(manifest["split"].to_pylist()) if s == "train")
+        rows[k] = next(label for label in rows if label and label != rows[k])
+        manifest = manifest.set_column(manifest.schema.get_field_index("label"), "label", pa.array(rows))
+    if what == "code":
+        monkeypatch.setattr(checkpoints, "MODULES", ("core", *checkpoints.MODULES))
+    with pytest.raises(UserError, match={"photos": "other photos or labels", "code": "another version", "plan": "other parameters"}[what]):
+        fit(tmp_path, manifest, **({"epochs": 5} if what == "plan" else {}))
+
+
+def test_a_photo_that_changed_since_the_checkpoint_stops_the_resumed_run(whole, survey, workspace, tmp_path):
+    "Its pixels are not the ones the run began with; the cache of this workspace is empty, so it has to be read again."
+    import shutil
+
+    shutil.copytree(survey, tmp_path / "mine")
+    manifest = scan(tmp_path / "mine")
+    (tmp_path / "checkpoint.pt").write_bytes((whole / "checkpoint.pt").read_bytes())
+    one, other = [r["path"] for r in manifest.to_pylist() if r["split"] == "train"][:2]
+    shutil.copy(tmp_path / "mine" / other, tmp_path / "mine" / one)
+    with pytest.raises(UserError, match="other photos or labels: put them back"):
+        fit(tmp_path, manifest)
+
+
+def test_a_disk_that_fills_leaves_the_last_checkpoint_whole(manifest, tmp_path, monkeypatch):
+    real, written = Path.write_bytes, []
+
+    def fills(path, data):
+        if "checkpoint" in path.name:
+            written.append(path)
+            if len(written) == 3:
+                real(path, bytes(data)[:5000])
+                raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", fills)
+    with pytest.raises(UserError, match="disk is full"):
+        fit(tmp_path, manifest)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["epoch"] == 3 and not list(tmp_path.glob(".*"))
+
+
+def test_a_batch_that_does_not_fit_is_taken_in_parts_and_said(manifest, tmp_path, monkeypatch):
+    real, asked = Trainer._gradients, []
+
+    def little_memory(self, x, y, share):
+        asked.append(len(x))
+        if len(x) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return real(self, x, y, share)
+
+    monkeypatch.setattr(Trainer, "_gradients", little_memory)
+    told = fit(tmp_path, manifest, epochs=1)
+    assert max(asked) == 32 and told["parts"] == 4
+    assert any("did not fit into memory" in s and "4 parts" in s and "still one of 32 photos" in s for s in told["sentences"])
+
+
+def test_not_even_one_photo_is_a_sentence_and_another_error_stays_itself(manifest, tmp_path, monkeypatch):
+    def none(self, x, y, share):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+    monkeypatch.setattr(Trainer, "_gradients", none)
+    with pytest.raises(UserError, match="Not even one photo of 64 px fits"):
+        fit(tmp_path, manifest, epochs=1)
+    monkeypatch.setattr(Trainer, "_gradients", lambda *_: (_ for _ in ()).throw(RuntimeError("sizes do not match")))
+    with pytest.raises(RuntimeError, match="sizes do not match"):
+        fit(tmp_path, manifest, epochs=1)
+
+
+def test_a_loss_that_is_no_number_stops_with_step_rate_and_advice(manifest, tmp_path, monkeypatch):
+    real, steps = Trainer._gradients, []
+
+    def explodes(self, x, y, share):
+        steps.append(1)
+        return real(self, x, y, share) if len(steps) < 7 else float("nan")
+
+    monkeypatch.setattr(Trainer, "_gradients", explodes)
+    with pytest.raises(UserError, match=r"became nan at step \d of epoch 2, at a rate of .*start a new run with a smaller rate, such as rate=0.0002"):
+        fit(tmp_path, manifest, batch=32)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["epoch"] == 2  # the one before stands
+
+
+def test_a_gpu_that_disappears_is_a_sentence(manifest, tmp_path, monkeypatch):
+    def gone(self, after_step):
+        self.device = torch.device("cuda")
+        raise RuntimeError("CUDA error: unspecified launch failure\nCompile with ...")
+
+    monkeypatch.setattr(Trainer, "one_epoch", gone)
+    with pytest.raises(UserError, match="The GPU stopped answering .*go on with run="):
+        fit(tmp_path, manifest)
+
+
+def test_it_stops_early_when_validation_no_longer_improves(manifest, tmp_path, monkeypatch):
+    monkeypatch.setattr(finetune, "judge", lambda logits, truth: {"valid_loss": 1.0, "valid_accuracy": 0.5, "valid_weighted_f1": 0.5})
+    monkeypatch.setattr(training, "FROM_NOTHING", Recipe(epochs=60, patience=2))
+    told = fit(tmp_path, manifest, epochs=20, size=32)
+    assert told["epochs_done"] == 3 and any("stopped early, after 2 epochs" in s and "Epoch 1 had" in s for s in told["sentences"])
+
+
+def test_a_class_that_only_validation_has_is_refused(manifest, tmp_path):
+    labels = manifest["label"].to_pylist()
+    split = ["valid" if label == "Aves" and s == "train" else s for label, s in zip(labels, manifest["split"].to_pylist(), strict=True)]
+    manifest = manifest.set_column(manifest.schema.get_field_index("split"), "split", pa.array(split))
+    with pytest.raises(UserError, match="Aves"):
+        fit(tmp_path, manifest)
+
+
+def test_uneven_classes_are_balanced_and_said(manifest, tmp_path):
+    rows, kept, left = manifest.to_pylist(), [], 2
+    for k, row in enumerate(rows):
+        if row["label"] == "Aves" and row["split"] == "train":
+            left -= 1
+            if left < 0:
+                continue
+        kept.append(k)
+    told = fit(tmp_path, manifest.take(kept), epochs=1, size=32)
+    assert any("classes are uneven" in s for s in told["sentences"])
+
+
+def test_finetuning_starts_from_a_fitted_head_and_ends_in_a_mixture(manifest, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "_seconds_a_photo", lambda *_: 0.01)
+    told = fit(tmp_path, manifest, arch="efficientnet_lite0", epochs=1, size=96)
+    said = " ".join(told["sentences"])
+    assert (tmp_path / "start.safetensors").exists() and "The head was fitted first" in said and "of the fine-tuned weights" in said
+    assert [r["share"] for r in told["mix"]] == [k / 10 for k in range(11)]
+    best = min(told["mix"], key=lambda r: r["log_loss"])
+    assert told["validation"]["log_loss"] == pytest.approx(best["log_loss"], abs=0.02)
+    start = told["mix"][0]
+    assert start["accuracy"] > 0.3  # ten classes: the fitted head is there before any step
+
+
+def test_mixup_and_cutmix_train_with_soft_labels(manifest, tmp_path):
+    fit(tmp_path, manifest, epochs=1, size=32, mixup=0.2, cutmix=1.0)
+    assert json.loads((tmp_path / "plan.json").read_text())["recipe"]["cutmix"] == 1.0
+
+
+def test_the_command_goes_on_where_a_kill_stopped_it(survey, tmp_path):
+    "As a person does it: species-wb train, power cut, species-wb train --run FOLDER."
+    command = [str(Path(sys.executable).parent / "species-wb"), "train"]
+    env, run = {**os.environ, "SPECIES_WB_HOME": str(tmp_path)}, tmp_path / "my run"
+    first = [*command, "simple_cnn", "--photos", str(survey), "--epochs", "6", "--size", "48", "--run", str(run)]
+    child = subprocess.Popen(first, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    while child.poll() is None and not (run / "history.csv").exists():
+        time.sleep(0.05)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    assert (run / "history.csv").exists() and not (run / "report.html").exists()
+    done = subprocess.run([*command, "--run", str(run)], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(numbers(run)) == 7 and (run / "report.html").exists()
