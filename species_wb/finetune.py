@@ -125,7 +125,7 @@ class Trainer:
     ):
         from accelerate import Accelerator
 
-        self.accelerator, self.recipe, self.seed, self.spec = Accelerator(), recipe, seed, train.spec
+        self.accelerator, self.recipe, self.seed, self.spec = Accelerator(cpu=not torch.cuda.is_available()), recipe, seed, train.spec  # Apple's GPUs are not used: nobody tried
         self.device = self.accelerator.device
         self.batches = Batches(train.truth.numpy(), min(recipe.batch, len(train)), seed)
         self.steps = recipe.epochs * len(self.batches)
@@ -368,7 +368,8 @@ def _train(trainer: Trainer, judges: Photos, folder: Path, made_from: dict[str, 
             keep()
 
     while trainer.epoch <= recipe.epochs and trainer.epoch - trainer.best.get("epoch", trainer.epoch) <= recipe.patience:
-        begun, epoch, rate = time.perf_counter(), trainer.epoch, trainer.schedule.get_last_lr()[-1]
+        begun, epoch = time.perf_counter(), trainer.epoch
+        rate = recipe.rate * rate_factor((epoch - 1) * len(trainer.batches), trainer.steps, recipe.warmup)  # at its first step, also where it is resumed within
         try:
             loss = trainer.one_epoch(after_step)
         except RuntimeError as error:

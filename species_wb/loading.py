@@ -100,8 +100,9 @@ class DecodedCache:
                     if isinstance(photo, str):
                         failed[sha] = photo
                         continue
-                    if offset + photo.nbytes > room:
-                        continue
+                    if offset + photo.nbytes > room:  # the others are decoded when they are needed; here they are only looked for
+                        failed |= {sha: f"{Path(path).name} is not there any more." for sha, path in missing[len(entries) + len(failed) :] if not Path(path).is_file()}
+                        break
                     file.write(photo.tobytes())
                     entries.append((sha, offset, *photo.shape[:2]))
                     offset += photo.nbytes

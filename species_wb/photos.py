@@ -587,7 +587,7 @@ def sentences(
     if seen := found["seen_unlabelled"]:
         say.append(f"{plural(len(seen), 'photo')} to learn from stand in the unlabelled test folder too, or nearly so: a score on that folder will be flattered. {_few(seen)}.")
     if unknown := found["unknown_classes"]:
-        say.append(f"{plural(sum(unknown.values()), 'test photo')} cannot be scored: there is nothing to train with for the class {_few(unknown)}.")
+        say.append(f"{plural(sum(unknown.values()), 'photo')} held out for validation or testing cannot be scored: there is nothing to train with for the class {_few(unknown)}.")
     if conflicts := found["conflicts"]:
         say.append(f"{plural(len(conflicts), 'set')} of identical files with different labels, so one label must be wrong: {_few(f'{p} ({label})' for p, label in conflicts[0].items())}. They are used as they are labelled: put the label right and begin again.")
     for status, n in found["statuses"].items():

@@ -11,23 +11,26 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 # %% ../nbs/lib/18_simple_cnn.ipynb #conv
-def _conv(wide_in: int, wide: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    "A convolution that keeps the borders, and its normalisation."
-    return nn.Sequential(nn.Conv2d(wide_in, wide, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(wide))
+def _conv(wide_in: int, wide: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(wide_in, wide, 3, padding=1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(inplace=True))
+
+
+def _halve(wide_in: int, wide: int) -> nn.Sequential:
+    "A convolution to more channels, then half the resolution."
+    return nn.Sequential(*_conv(wide_in, wide), nn.MaxPool2d(2))
 
 # %% ../nbs/lib/18_simple_cnn.ipynb #residual
 class Residual(nn.Module):
     "Two 3×3 convolutions beside a shortcut."
 
-    def __init__(self, wide_in: int, wide: int, stride: int = 1, drop: float = 0.0):
+    def __init__(self, wide: int, drop: float):
         super().__init__()
-        self.main = nn.Sequential(_conv(wide_in, wide, stride=stride), nn.ReLU(inplace=True), _conv(wide, wide))
-        self.shortcut = nn.Sequential(nn.AvgPool2d(stride, ceil_mode=True), _conv(wide_in, wide, 1)) if wide_in != wide else nn.Identity()
-        self.drop, self.act = StochasticDepth(drop, "row"), nn.ReLU(inplace=True)
-        nn.init.zeros_(self.main[2][1].weight)  # the block starts as its shortcut
+        *second, act = _conv(wide, wide)
+        self.main, self.drop, self.act = nn.Sequential(*_conv(wide, wide), *second), StochasticDepth(drop, "row"), act
+        nn.init.zeros_(second[-1].weight)  # the block starts as its shortcut
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.act(self.shortcut(x) + self.drop(self.main(x)))
+        return self.act(x + self.drop(self.main(x)))
 
 # %% ../nbs/lib/18_simple_cnn.ipynb #simple-cnn-3
 WIDTH = 256  # of the embedding
@@ -35,10 +38,9 @@ WIDTH = 256  # of the embedding
 
 def simple_cnn() -> nn.Sequential:  # N×3×S×S → N×256×S/16×S/16
     "Build the network, without a head."
-    relu = nn.ReLU(inplace=True)
     return nn.Sequential(
-        _conv(3, 32, stride=2), relu, _conv(32, 32), relu, _conv(32, 64), relu, nn.MaxPool2d(3, 2, 1),
-        Residual(64, 64), Residual(64, 64, drop=0.02),
-        Residual(64, 128, 2, drop=0.04), Residual(128, 128, drop=0.06),
-        Residual(128, WIDTH, 2, drop=0.08), Residual(WIDTH, WIDTH, drop=0.1),
+        _halve(3, 32),
+        _halve(32, 64), Residual(64, 0.02),
+        _halve(64, 128), Residual(128, 0.05),
+        _halve(128, WIDTH), Residual(WIDTH, 0.1),
     )  # fmt: skip

@@ -178,7 +178,9 @@ def fit(
     todo: Plan,
     seed: int = 0,
 ) -> dict[str, Any]:  # what `training.json` holds: `sentences` say all of it, `found` what came up while fitting
-    "Fit as planned; leave `model.onnx` and `training.json` in the run folder."
+    "Fit as planned; leave `model.onnx` and `training.json` in the run folder. What an interrupted run had finished is not done again."
+    if (folder / "training.json").exists():  # written last
+        return read_json(folder / "training.json")
     set_seed(seed)
     start = time.perf_counter()
     if weights["used"] == "imagenet":
@@ -209,12 +211,10 @@ def fit_seeds(
     spec: ModelSpec,
     todo: Plan,
 ) -> list[Path]:  # the folders `seed-<n>` in the run folder, each with `model.onnx` and `training.json`
-    "Fit the same plan with the next seeds; what an interrupted run had finished is kept."
+    "Fit the same plan with the next seeds."
     folders = []
     for seed in range(asked["seed"] + 1, asked["seed"] + asked["seeds"]):
         folders.append(inner := folder / f"seed-{seed}")
-        if (inner / "training.json").exists():
-            continue
         inner.mkdir(exist_ok=True)
         set_seed(seed)
         network, _, weights = build(asked["arch"], len(labels), asked["weights"])

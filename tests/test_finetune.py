@@ -17,7 +17,7 @@ import torch
 from species_wb import bundle, checkpoints, core, finetune, models, training
 from species_wb.core import UserError
 from species_wb.finetune import Recipe, Trainer
-from species_wb.photos import require_trainable, scan
+from species_wb.photos import findings, require_trainable, scan, sentences
 from species_wb.selection import count
 
 HOW = {"epochs": 4, "size": 64}
@@ -216,12 +216,17 @@ def test_it_stops_early_when_validation_no_longer_improves(manifest, tmp_path, m
     assert told["epochs_done"] == 3 and any("stopped early, after 2 epochs" in s and "Epoch 1 had" in s for s in told["sentences"])
 
 
-def test_a_class_that_only_validation_has_is_refused(manifest, tmp_path):
-    labels = manifest["label"].to_pylist()
-    split = ["valid" if label == "Aves" and s == "train" else s for label, s in zip(labels, manifest["split"].to_pylist(), strict=True)]
-    manifest = manifest.set_column(manifest.schema.get_field_index("split"), "split", pa.array(split))
-    with pytest.raises(UserError, match="Aves"):
-        fit(tmp_path, manifest)
+def test_a_class_that_only_validation_has_is_said_and_left_out(survey, workspace, tmp_path):
+    import shutil
+
+    for k, path in enumerate(sorted(p for label in ("Aves", "Fungi", "Plantae") for p in (survey / label).glob("*.jpg"))):
+        split = "val" if path.parent.name == "Plantae" else ("train", "val", "test")[k % 3]
+        (folder := tmp_path / "mine" / split / path.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder)
+    manifest = scan(tmp_path / "mine")
+    assert any("Plantae" in s and "held out for validation" in s for s in sentences(findings(manifest))) and require_trainable(manifest) == ["Aves", "Fungi"]
+    told = fit(tmp_path, manifest, epochs=1, size=32)
+    assert bundle.read(tmp_path / "model.onnx").info.labels == ["Aves", "Fungi"] and told["validation"]["n"] == manifest["split"].to_pylist().count("valid")
 
 
 def test_uneven_classes_are_balanced_and_said(manifest, tmp_path):
