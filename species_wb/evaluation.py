@@ -48,6 +48,8 @@ def begin(
     "Find what is to be evaluated, and open it."
     folder = Path(run).expanduser().resolve() if run else None
     if folder and (folder / "model.onnx").exists():
+        if missing := _unfinished(folder):
+            raise UserError(f"The training of {folder} did not get to its end ({missing} is not there): go on with `species-wb train --run {folder}`.")
         if model:
             raise UserError(f"{folder} is the run of a model of its own: name either `run`, or `model` and `photos`.")
         return _trained(folder)
@@ -61,7 +63,17 @@ def begin(
         raise UserError("Nothing to evaluate: name a run folder (`run`), or a model file and a folder of labelled photos (`model` and `photos`).")
     return _given(folder, params)
 
-# %% ../nbs/lib/35_evaluation.ipynb #trained
+# %% ../nbs/lib/35_evaluation.ipynb #unfinished
+def _unfinished(folder: Path) -> str:  # a file that is not there yet; "" where the training is whole
+    "Find what a training was to leave behind and has not yet."
+    if not (folder / "params.json").exists():  # no run: a folder with a model file in it
+        return ""
+    params = core.read_json(folder / "params.json")
+    first = params.get("seed", 0)
+    wanted = ["training.json", *(f"seed-{n}/training.json" for n in range(first + 1, first + params.get("seeds", 1)))]
+    return next((name for name in wanted if not (folder / name).exists()), "")
+
+
 def _trained(folder: Path) -> Evaluation:
     "A run of train.ipynb."
     import csv
@@ -198,7 +210,7 @@ def record(
     quality = {name: {"log_loss": about["log_loss"], "ece": about["ece"]} for name, about in calibration(scored).items()}
     known |= {
         "headline": headline(evaluation, scored)[0], "test": scored.scores, "left_out": scored.left_out, "calibration": quality,
-        "latency": {k: v for k, v in latency.items() if k != "milliseconds"}, "scorings": [*known.get("scorings", []), look], **({"seeds": seeds} if seeds else {}),
+        "latency": {k: v for k, v in latency.items() if k != "milliseconds"}, "scorings": [*known.get("scorings", []), look, *(seeds or {}).get("scorings", [])], **({"seeds": {k: v for k, v in seeds.items() if k != "scorings"}} if seeds else {}),
     }
     core.write_json(path, known)
     return known

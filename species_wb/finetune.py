@@ -125,6 +125,7 @@ class Trainer:
     ):
         from accelerate import Accelerator
 
+        torch.backends.cudnn.deterministic = True  # else a GPU sums in another order each time
         self.accelerator, self.recipe, self.seed, self.spec = Accelerator(cpu=not torch.cuda.is_available()), recipe, seed, train.spec  # Apple's GPUs are not used: nobody tried
         self.device = self.accelerator.device
         self.batches = Batches(train.truth.numpy(), min(recipe.batch, len(train)), seed)
@@ -137,14 +138,14 @@ class Trainer:
         self.module = self.accelerator.unwrap_model(self.network)
         self.averages = AveragedModel(self.module, multi_avg_fn=_averaging(recipe.averaging, self.steps), use_buffers=True)
         self.normalise, self.mixing = Normalise(train.spec).to(self.device), mixing(network.head.out_features, recipe.mixup, recipe.cutmix)
-        self.epoch, self.step, self.parts, self.loss, self.seen = 1, 0, 1, 0.0, 0
+        self.epoch, self.step, self.parts, self.loss, self.seen, self.seconds = 1, 0, 1, 0.0, 0, 0.0
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
         self.notes: list[str] = []
 
     def state(self) -> dict[str, Any]:  # tensors and plain types
         "Return what a checkpoint must hold."
-        plain = ("epoch", "step", "parts", "loss", "seen", "history", "best", "notes")
+        plain = ("epoch", "step", "parts", "loss", "seen", "seconds", "history", "best", "notes")
         return {
             "network": self.module.state_dict(), "averages": self.averages.state_dict(), "optimizer": self.optimizer.state_dict(),
             "schedule": {"last_epoch": self.schedule.last_epoch}, "random": torch.get_rng_state(), "device": self.device.type, **{k: getattr(self, k) for k in plain},
@@ -157,7 +158,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.last_epoch = state["schedule"]["last_epoch"]
         torch.set_rng_state(state["random"])
-        for name in ("epoch", "step", "parts", "loss", "seen", "history", "best", "notes"):
+        for name in ("epoch", "step", "parts", "loss", "seen", "seconds", "history", "best", "notes"):
             setattr(self, name, state[name])
         if state["device"] != self.device.type:
             self.notes.append(f"It was begun on {state['device']} and went on on {self.device.type} in epoch {self.epoch}.")
@@ -186,17 +187,19 @@ class Trainer:
     ) -> float:  # the loss
         "Move the weights once, and their averages."
         x, y = self.mixing(self.normalise(pixels.to(self.device)), truth.to(self.device))
+        from accelerate.utils.memory import should_reduce_batch_size
+
         while True:
             try:
                 self.optimizer.zero_grad()
                 loss = sum(self._gradients(a, b, len(b) / len(y)) for a, b in zip(x.chunk(self.parts), y.chunk(self.parts), strict=True))
                 break
             except RuntimeError as error:
-                self._take_smaller_parts(error, len(y))
-        rate = self.schedule.get_last_lr()[-1]
-        if not math.isfinite(loss):
-            raise UserError(f"The loss became {loss} at step {self.step + 1} of epoch {self.epoch}, at a rate of {rate:.2g}: start a new run with a smaller rate, such as rate={self.recipe.rate / 10:.1g}.")
-        self.accelerator.clip_grad_norm_(self.network.parameters(), 5.0)
+                if not should_reduce_batch_size(error):
+                    raise
+            self._take_smaller_parts(len(y))  # outside the handler, whose traceback holds on to what was computed
+        self._require_finite("loss", loss)
+        self._require_finite("gradient", float(self.accelerator.clip_grad_norm_(self.network.parameters(), 5.0)))
         self.optimizer.step()
         self.schedule.step()
         self.averages.update_parameters(self.module)
@@ -211,15 +214,19 @@ class Trainer:
         self.accelerator.backward(loss * share)
         return float(loss.detach()) * share
 
-    def _take_smaller_parts(self, error: RuntimeError, photos: int) -> None:
-        "Halve what is computed at once, where memory was short."
-        from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+    def _require_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            rate = self.optimizer.param_groups[-1]["lr"]
+            raise UserError(f"The {what} became {value} at step {self.step + 1} of epoch {self.epoch}, at a rate of {rate:.2g}: start a new run with a smaller rate, such as rate={self.recipe.rate / 10:.1g}.")
 
-        if not should_reduce_batch_size(error):
-            raise error
-        if self.parts >= photos:
-            raise UserError(f"Not even one photo of {self.spec.input_size} px fits into memory with {self.spec.name}: give a smaller size, or close other programs.") from None
-        self.parts = min(2 * self.parts, photos)
+    def _take_smaller_parts(self, photos: int) -> None:
+        "Halve what is computed at once, where memory was short."
+        from accelerate.utils.memory import clear_device_cache
+
+        least = 2 if self.recipe.train_norm else 1  # one photo alone has no statistics
+        if photos // self.parts <= least:
+            raise UserError(f"Not even {plural(least, 'photo')} of {self.spec.input_size} px fit into memory with {self.spec.name}: give a smaller size, or close other programs.")
+        self.parts *= 2
         self.notes.append(f"A batch of {plural(photos, 'photo')} did not fit into memory: from epoch {self.epoch} on it is taken in {self.parts} parts whose gradients are summed, so a step is still one of {plural(photos, 'photo')}.")
         clear_device_cache(garbage_collection=True)
 
@@ -234,7 +241,7 @@ def logits_of(
     "Return the logits of photos, in full precision."
     network.eval()
     normalise = Normalise(photos.spec).to(device)
-    found = []
+    found = [np.zeros((0, network.head.out_features), np.float32)]
     for start in range(0, len(photos), batch):
         items = [(k, 0) for k in range(start, min(start + batch, len(photos)))]
         pixels = torch.stack([p for p, _ in photos.__getitems__(items)])
@@ -315,14 +322,16 @@ def fit_finetune(
     require_classes(train.truth, labels)
     made_from = checkpoints.origin(train.photos + valid.photos, [*train.truth, *valid.truth], {"spec": spec, "labels": labels, "seed": seed, **asdict(recipe)})
     saved = checkpoints.read(folder / "checkpoint.pt", made_from)
-    start, reasons = _head_first(folder, network, spec, train, labels, seed, seconds) if pretrained else ({}, [])
+    for half in folder.glob(".checkpoint.pt.*.partial"):  # of a run that was killed while it wrote
+        half.unlink()
+    start, reasons = _head_first(folder, network, spec, train, labels, seed, seconds, made_from) if pretrained else ({}, [])
     set_seed(seed)
     judges = Photos(cache, valid.photos, valid.truth, spec, workers=cpu_count())
     trainer = Trainer(network, Photos(cache, train.photos, train.truth, spec, pipeline(spec, recipe.policy, recipe.least), cpu_count()), recipe, seed)
     if saved:
         trainer.load(saved)
-    with timed(seconds, "training"):
-        _train(trainer, judges, folder, made_from)
+    _train(trainer, judges, folder, made_from)
+    seconds["training"] = round(trainer.seconds, 2)
     best = trainer.best
     reasons += [*trainer.notes, _trained(trainer, len(train.photos), len(valid.photos))]
     network = trainer.module
@@ -359,8 +368,8 @@ def _train(trainer: Trainer, judges: Photos, folder: Path, made_from: dict[str, 
 
     def keep() -> None:
         nonlocal kept
+        trainer.seconds, kept = trainer.seconds + time.monotonic() - kept, time.monotonic()
         checkpoints.write(folder / "checkpoint.pt", made_from, trainer.state())
-        kept = time.monotonic()
 
     def after_step(photos: int) -> None:
         bar.update(photos)
@@ -372,19 +381,35 @@ def _train(trainer: Trainer, judges: Photos, folder: Path, made_from: dict[str, 
         rate = recipe.rate * rate_factor((epoch - 1) * len(trainer.batches), trainer.steps, recipe.warmup)  # at its first step, also where it is resumed within
         try:
             loss = trainer.one_epoch(after_step)
+            logits = logits_of(trainer.averages.module, judges, trainer.device)
         except RuntimeError as error:
-            if trainer.device.type == "cuda" and "CUDA" in str(error):
-                raise UserError(f"The GPU stopped answering ({str(error).splitlines()[0]}): the last checkpoint is whole; go on with run={folder}.") from error
+            if said := _explained(error, trainer.device, folder):
+                raise UserError(said) from error
             raise
-        scores = judge(logits_of(trainer.averages.module, judges, trainer.device), truth) if len(truth) else dict.fromkeys(("valid_loss", "valid_accuracy", "valid_weighted_f1"))
+        trainer._require_finite("answer to the validation photos", float(np.abs(logits).max(initial=0)))
+        scores = judge(logits, truth) if len(truth) else dict.fromkeys(("valid_loss", "valid_accuracy", "valid_weighted_f1"))
         trainer.history.append({"epoch": epoch, "train_loss": loss, **scores, "rate": rate, "seconds": round(time.perf_counter() - begun, 2)})
         if not trainer.best or not len(truth) or _rank(scores) > _rank(trainer.best):
             trainer.best = {"epoch": epoch, **scores, "state": {k: v.detach().cpu().clone() for k, v in trainer.averages.module.state_dict().items()}}
-        keep()
         _write_history(folder / "history.csv", trainer.history)
+        keep()
     bar.close()
 
-# %% ../nbs/lib/29_finetune.ipynb #rank
+# %% ../nbs/lib/29_finetune.ipynb #explained
+def _explained(error: RuntimeError, device: torch.device, folder: Path) -> str:  # "" where it is our own mistake
+    "Say what stopped a training from outside."
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    said, last = str(error).splitlines(), f"the last checkpoint is whole; go on with run={checkpoints.outer(folder)}."
+    if "BadPhoto: " in said[-1]:  # a worker process can send no more than text
+        return f"{said[-1].split('BadPhoto: ')[1]} Put it back: {last}"
+    if should_reduce_batch_size(error):
+        return f"The memory of the {'GPU' if device.type == 'cuda' else 'machine'} is full: close other programs; {last}"
+    if device.type == "cuda" and "CUDA" in said[0]:
+        return f"The GPU stopped answering ({said[0]}): {last}"
+    return ""
+
+
 def _rank(scores: dict[str, Any]) -> tuple[float, float]:
     return round(scores["valid_weighted_f1"], 9), -scores["valid_loss"]
 
@@ -396,7 +421,7 @@ def _write_history(path: Path, history: list[dict[str, Any]]) -> None:
         writer.writerows(history)
 
 # %% ../nbs/lib/29_finetune.ipynb #head-first
-def _head_first(folder: Path, network: Network, spec: ModelSpec, train: Selection, labels: list[str], seed: int, seconds: dict[str, float]) -> tuple[dict[str, torch.Tensor], list[str]]:
+def _head_first(folder: Path, network: Network, spec: ModelSpec, train: Selection, labels: list[str], seed: int, seconds: dict[str, float], made_from: dict[str, str]) -> tuple[dict[str, torch.Tensor], list[str]]:
     "Fit the head on the frozen network, or read back what an interrupted run had fitted."
     from safetensors import safe_open
     from safetensors.torch import save_file
@@ -409,10 +434,14 @@ def _head_first(folder: Path, network: Network, spec: ModelSpec, train: Selectio
             network.head.bias /= found.best["temperature"]
         sentences = ["The head was fitted first, on the frozen network, and divided by its temperature.", *found.sentences]
         with write_aside(path) as aside:
-            save_file({k: v.contiguous() for k, v in network.state_dict().items()}, aside, {"sentences": json.dumps(sentences)})
-    with safe_open(path, "pt") as file:
-        start = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (it is no dict)
-        sentences = json.loads(file.metadata()["sentences"])
+            save_file({k: v.contiguous() for k, v in network.state_dict().items()}, aside, {"sentences": json.dumps(sentences), "made_from": json.dumps(made_from)})
+    try:
+        with safe_open(path, "pt") as file:
+            start = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (it is no dict)
+            sentences, then = (json.loads(file.metadata()[k]) for k in ("sentences", "made_from"))
+    except Exception as error:  # cut short or something else: the library raises several kinds
+        raise UserError(f"{path} is damaged ({type(error).__name__}): delete it to begin this run anew, or start a new run.") from None
+    checkpoints.check(path, then, made_from)
     network.unit = True
     network.load_state_dict(start)
     return start, sentences

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['AUXILIARY_WEIGHT', 'INCEPTION', 'Linear', 'IMAGENET', 'HALF', 'ARCHITECTURES', 'WEIGHTS', 'Body', 'Network',
-           'Architecture', 'architecture', 'fit_weights', 'check_weights', 'build', 'imagenet_head', 'works_at',
-           'fingerprint']
+           'Architecture', 'at_size', 'architecture', 'fit_weights', 'check_weights', 'build', 'imagenet_head',
+           'works_at', 'fingerprint']
 
 # %% ../nbs/lib/20_models.ipynb #imports
 import difflib
@@ -221,9 +221,18 @@ class Architecture:
     classifier: Callable[[dict[str, torch.Tensor]], Linear | None] | None = None  # what was fetched → what fits our head, where that is linear
     top: str = ""  # published name of the layer that our head stands for
 
-# %% ../nbs/lib/20_models.ipynb #spec
+# %% ../nbs/lib/20_models.ipynb #at-size
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+
+
+def at_size(
+    spec: ModelSpec,
+    size: int,  # pixels
+) -> ModelSpec:  # decoded no smaller than it needs
+    "Give a network another input size."
+    resized = math.floor(size / spec.crop_fraction + 1e-6)  # short side before the middle is cut out, pixels
+    return replace(spec, input_size=size, canonical_size=next((c for c in CANONICAL_SIZES if c >= resized), CANONICAL_SIZES[-1]))
 
 
 def _spec(
@@ -234,9 +243,7 @@ def _spec(
     resize: str = "crop",
     **normal: tuple[float, float, float],  # mean, std
 ) -> ModelSpec:
-    resized = math.floor(size / crop + 1e-6)  # short side before the middle is cut out, pixels
-    canonical = next((c for c in CANONICAL_SIZES if c >= resized), CANONICAL_SIZES[-1])
-    return ModelSpec(name, size, **normal, resize=resize, crop_fraction=crop, interpolation=interpolation, canonical_size=canonical)
+    return at_size(ModelSpec(name, size, **normal, resize=resize, crop_fraction=crop, interpolation=interpolation), size)
 
 # %% ../nbs/lib/20_models.ipynb #published
 def _published(
@@ -345,9 +352,9 @@ def _account(
     body, head = _in_body(found.reshaped), found.reshaped.get("head.weight")
     lacking = _in_body(found.missing)
     said = [
-        f"Its head is for {head[0][0]} classes and this network has {classes}, so the head starts anew." if head
-        else f"Its head was taken too: it is right only if its {classes} classes are these, in this order." if "head.weight" in found.taken
-        else "It has no head that fits, so the head starts anew."
+        f"Its head, for {head[0][0]} classes, is left aside: one for these {classes} is fitted." if head
+        else f"Its head is for {classes} classes as well; one for these is fitted anew." if "head.weight" in found.taken
+        else f"It has no head that fits: one for these {classes} classes is fitted."
     ]  # fmt: skip
     if lacking:
         said.append(f"Missing in the file: {listed(lacking)}.")

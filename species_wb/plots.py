@@ -311,7 +311,7 @@ def learning_curves(
     if not kinds:
         raise ValueError("a history needs one of train_loss, valid_loss, train_accuracy and valid_accuracy")
     scored = [row for row in history if row.get("valid_loss") is not None]
-    best = min(scored, key=lambda row: row["valid_loss"])["epoch"] if scored else None
+    best = max(scored, key=lambda row: (round(row.get("valid_weighted_f1", 0), 9), -row["valid_loss"]))["epoch"] if scored else None
     figure = Picture(figsize=(WIDTH, 3.2), layout="constrained")
     for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
         ends = []
@@ -330,7 +330,7 @@ def learning_curves(
         axes.grid(True, axis="y")
         _at_the_ends(axes, ends)
     figure.get_layout_engine().set(w_pad=0.12)
-    chosen = "" if best is None else f"; dotted: least validation loss, epoch {best}"
+    chosen = "" if best is None else f"; dotted: the epoch that was kept, {best}"
     _title(figure, f"Learning, n = {plural(len(history), 'epoch')}{chosen}")
     return figure
 

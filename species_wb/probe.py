@@ -47,7 +47,7 @@ def frozen(
 def _key(network: Network, spec: ModelSpec) -> str:
     "Name a frozen network with its preparation and the code that runs it."
     what = f"{spec}{version('onnxruntime')}{version('torch')}{version('pillow')}{version('simplejpeg')}"
-    return f"{spec.name}-{fingerprint(network.body)}-{hashlib.sha256(what.encode()).hexdigest()[:8]}"
+    return f"{spec.name.replace('/', '-')}-{fingerprint(network.body)}-{hashlib.sha256(what.encode()).hexdigest()[:8]}"
 
 # %% ../nbs/lib/26_probe.ipynb #recall
 EMPHASIS = 10.0

@@ -12,7 +12,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from . import bundle, evaluation, predict
-from .core import plural
+from .core import now, plural
 
 # %% ../nbs/lib/38_seeds.ipynb #folders
 def folders(
@@ -25,15 +25,16 @@ def folders(
 def measure(
     judged: evaluation.Evaluation,
     scored: evaluation.Scored,  # the run's own model
-) -> dict[str, Any] | None:  # n, seeds, and of accuracy and weighted_f1 mean, sd (of a single training) and values; None where there is one seed only
+) -> dict[str, Any] | None:  # n, seeds, scorings (for `evaluation.record`), and of accuracy and weighted_f1 mean, sd (of a single training) and values; None where there is one seed only
     "Score the models of all seeds on the same test photos."
     if not (further := folders(judged.run)):
         return None
-    found = [scored.scores]
+    found, looks = [scored.scores], []
     for folder in further:
         other = replace(judged, bundle=bundle.read(folder / "model.onnx"))
         found.append(evaluation.score(other, predict.predict_manifest(other.bundle, evaluation.to_predict(judged.manifest)), resamples=2).scores)
-    about: dict[str, Any] = {"n": len(found), "photos": len(scored.rows), "seeds": [judged.bundle.info.provenance.get("seed", 0), *(int(f.name.removeprefix("seed-")) for f in further)]}
+        looks.append({"at": now(), "n": len(scored.rows), "model": other.bundle.sha256, "accuracy": found[-1]["accuracy"]["value"]})
+    about: dict[str, Any] = {"scorings": looks, "n": len(found), "photos": len(scored.rows), "seeds": [judged.bundle.info.provenance.get("seed", 0), *(int(f.name.removeprefix("seed-")) for f in further)]}
     for name in ("accuracy", "weighted_f1"):
         values = [s[name]["value"] for s in found]
         about[name] = {"mean": mean(values), "sd": stdev(values), "values": values}
@@ -48,5 +49,5 @@ def sentence(
     return (
         f"Trained {plural(found['n'], 'time')} on the same photos, with the seeds {', '.join(map(str, found['seeds']))}: weighted F1 {f1['mean']:.3f} on average with a standard deviation of {f1['sd']:.3f} "
         f"({min(f1['values']):.3f} to {max(f1['values']):.3f}), accuracy {accuracy['mean']:.3f} ± {accuracy['sd']:.3f}, each on the same {plural(found['photos'], 'test photo')}. "
-        "Two networks that differ by less than twice that may differ by the chance of training alone."
+        "Two trainings may differ by about three times that by chance alone, and from so few seeds the deviation itself is rough."
     )

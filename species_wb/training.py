@@ -16,9 +16,10 @@ import pyarrow as pa
 import torch
 
 from .contracts import ModelSpec
+from .checkpoints import outer
 from .core import UserError, duration, nearest, plural, read_json, set_seed, write_json
 from .finetune import Recipe, fit_finetune
-from .models import WEIGHTS, Network, build, check_weights
+from .models import WEIGHTS, Network, at_size, build, check_weights, works_at
 from .pixels import BadPhoto
 from .probe import fit_probe, recall
 
@@ -55,7 +56,7 @@ def check_words(
 
 # %% ../nbs/lib/30_training.ipynb #plan-2
 PRETRAINED = Recipe(epochs=10, rate=1e-4, lowest=0.1, train_norm=False)
-FROM_NOTHING = Recipe(epochs=60, rate=2e-3, train_norm=True, patience=20)
+FROM_NOTHING = Recipe(epochs=60, rate=1e-3, policy="crop", least=0.7, train_norm=True, patience=20)
 
 
 def plan(
@@ -95,9 +96,11 @@ def plan(
         return Plan("probe", why, sentences=[f"A probe has no use for {', '.join(unused)}: it was left aside."] if unused else []), spec
     recipe, sentences = PRETRAINED if pretrained else FROM_NOTHING, []
     recipe = replace(recipe, batch=batch or recipe.batch, rate=rate or recipe.rate, mixup=mixup, cutmix=cutmix)
-    spec = replace(spec, input_size=size or spec.input_size)
+    if size and not works_at(network, size):
+        raise UserError(f"{spec.name} does not work at {size} px: leave size out for its own, {spec.input_size} px, or give one nearer to that.")
+    native, spec = spec.input_size, at_size(spec, size) if size else spec
     if not gpu:
-        recipe, spec, sentences = _affordable(network, spec, recipe, n_train, bool(size), epochs)
+        recipe, spec, sentences = _affordable(network, spec, recipe, n_train, native, bool(size), epochs)
     elif torch.cuda.is_bf16_supported(including_emulation=False):
         recipe = replace(recipe, precision="bf16")
     return Plan("finetune", why, replace(recipe, epochs=epochs or recipe.epochs), sentences), spec
@@ -125,11 +128,15 @@ def planned(
     stored = read_json(path)
     if (used := stored.pop("weights")) != weights["used"]:
         raise UserError(f"This run was started from weights {used!r} and would now go on from {weights['used']!r}: make them available again, or start a new run.")
-    recipe = Recipe(**stored["recipe"]) if stored["recipe"] else None
-    return Plan(stored["method"], stored["why"], recipe, stored["sentences"]), replace(spec, input_size=stored["input_size"])
+    try:
+        recipe = Recipe(**stored["recipe"]) if stored["recipe"] else None
+    except TypeError:
+        raise UserError(f"{path} was written by another version of species_wb: go on with that version, or start a new run.") from None
+    spec = spec if stored["input_size"] == spec.input_size else at_size(spec, stored["input_size"])
+    return Plan(stored["method"], stored["why"], recipe, stored["sentences"]), spec
 
 # %% ../nbs/lib/30_training.ipynb #affordable
-def _affordable(network: Network, spec: ModelSpec, recipe: Recipe, n_train: int, fixed_size: bool, epochs: int) -> tuple[Recipe, ModelSpec, list[str]]:
+def _affordable(network: Network, spec: ModelSpec, recipe: Recipe, n_train: int, native: int, fixed_size: bool, epochs: int) -> tuple[Recipe, ModelSpec, list[str]]:
     "Choose precision, input size and epochs so that training ends in about ten minutes."
     times = {precision: _seconds_a_photo(network, spec.input_size, precision) for precision in ("fp32", "bf16")}
     own, precision = times["fp32"], "fp32"
@@ -139,17 +146,17 @@ def _affordable(network: Network, spec: ModelSpec, recipe: Recipe, n_train: int,
     if epochs:
         return replace(recipe, precision=precision), spec, said
     least = min(8, recipe.epochs)
-    for size in [spec.input_size, *(s for s in (160, 128, 96) if s < spec.input_size and not fixed_size)]:
+    for size in [spec.input_size, *(s for s in (160, 128, 96) if s < spec.input_size and not fixed_size and works_at(network, s))]:
         seconds = own * (size / spec.input_size) ** 2
         fitting = int(FINETUNE_SECONDS / (seconds * max(n_train, 1)))
         if fitting >= least:
             break
     length = max(1, min(fitting, recipe.epochs))
     if length * seconds * n_train > 1.5 * FINETUNE_SECONDS:
-        said.append(f"One epoch at {size} px is the least that can be done, and will take about {duration(seconds * n_train)} without a GPU (its own size is {spec.input_size} px).")
+        said.append(f"One epoch at {size} px is the least that can be done, and will take about {duration(seconds * n_train)} without a GPU (its own size is {native} px).")
     elif length < recipe.epochs or size < spec.input_size:
-        said.append(f"Without a GPU the length is chosen to end in about {FINETUNE_SECONDS // 60} minutes: {plural(length, 'epoch')} at {size} px (its own size is {spec.input_size} px).")
-    return replace(recipe, precision=precision, epochs=length), replace(spec, input_size=size), said
+        said.append(f"Without a GPU the length is chosen to end in about {FINETUNE_SECONDS // 60} minutes: {plural(length, 'epoch')} at {size} px (its own size is {native} px).")
+    return replace(recipe, precision=precision, epochs=length), at_size(spec, size) if size != spec.input_size else spec, said
 
 # %% ../nbs/lib/30_training.ipynb #seconds-a-photo
 def _seconds_a_photo(network: Network, size: int, precision: str, batch: int = 8) -> float:
@@ -191,13 +198,13 @@ def fit(
         else:
             found = fit_finetune(folder, manifest, labels, network, spec, todo.recipe, weights["used"] != "none", seed)
     except BadPhoto as error:  # it vanished while the run was going on
-        raise UserError(f"{error.reason} The run can be gone on with: run={folder}.") from None
+        raise UserError(f"{error.reason} The run can be gone on with: run={outer(folder)}.") from None
     substitutions = [s for s in (weights["substituted"],) if s]
     found["found"] = found.pop("sentences")
     sentences = [todo.why, weights["sentence"], *todo.sentences, *found["found"]]
     told = {
         "method": todo.method, "arch": spec.name, "why": todo.why, "sentences": sentences, "substitutions": substitutions, "seed": seed,
-        "weights": weights, "input_size": spec.input_size, "total": round(time.perf_counter() - start, 1), **found,
+        "weights": weights, "input_size": spec.input_size, "total": round(max(time.perf_counter() - start, sum(found["seconds"].values())), 1), **found,
     }  # fmt: skip
     write_json(folder / "training.json", told)
     return told
@@ -218,5 +225,7 @@ def fit_seeds(
         inner.mkdir(exist_ok=True)
         set_seed(seed)
         network, _, weights = build(asked["arch"], len(labels), asked["weights"])
+        if weights["used"] != (used := read_json(folder / "training.json")["weights"]["used"]):
+            raise UserError(f"Seed {seed} would start from weights {weights['used']!r} and the first one started from {used!r}: make them available again and go on with run={folder}.")
         fit(inner, manifest, labels, network, spec, weights, todo, seed)
     return folders

@@ -67,7 +67,7 @@ def test_the_registry_holds_what_was_promised():
 # ── each architecture, from building to its file ─────────────────────────────
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LITE[1:] else name for name in ALL])  # they are lite0, deeper
 def test_it_learns_and_its_file_answers_like_it(name, tmp_path):
     torch.manual_seed(0)
     network, spec, told = models.build(name, 3, weights="none")
@@ -143,23 +143,24 @@ def test_published_weights_land_where_they_belong(name, monkeypatch):
     "A published network, its numbers shuffled, gives our network the same answers through its classifier, where that is linear."
     from torchvision.models import get_model
 
+    torch.manual_seed(0)
     published = shuffled(get_model(name, weights=None, **({"transform_input": True, "init_weights": False} if name == "inception_v3" else {})))
     publish(monkeypatch, name, published.state_dict())
     network, spec, told = models.build(name, 10, "imagenet")
     assert told["used"] == "imagenet" and "torchvision" in told["sentence"]
-    size = 128
-    raw = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8))
+    raw = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 128, 128, 3), np.uint8))
+    x = FromBytes(nn.Identity(), replace(spec, input_size=128))(raw)
     linear = models.imagenet_head(name)
     assert (linear is None) == (name == "mobilenet_v3_large")  # its classifier has a hidden layer
     with torch.inference_mode():
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (preset(name).mean, preset(name).std))
-        theirs = published((raw.permute(0, 3, 1, 2) / 255 - mean) / std)
+        theirs = published((raw.permute(0, 3, 1, 2) / 255 - mean) / std if name == "inception_v3" else x)
         if linear is None:
             network.head = published.classifier
         else:
             network.head = nn.Linear(linear[0].shape[1], 1000)
             network.head.load_state_dict({"weight": linear[0], "bias": linear[1]})
-        ours = FromBytes(network.eval(), replace(spec, input_size=size))(raw)[0]
+        ours = network.eval()(x)[0]
     assert theirs.std() > 1e-3 and torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max()))
     if network.auxiliary is not None:
         assert torch.equal(network.auxiliary[1].conv0.conv.weight, published.AuxLogits.conv0.conv.weight)
@@ -293,13 +294,20 @@ def test_weights_for_other_classes_lend_their_body():
         models.build("mobilenet_v3_large", 10, str(path))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "inception_v3", "convnext_tiny"])
-@pytest.mark.parametrize("dress", [("", ".pth"), ("module.", ".pth"), ("model.backbone.", ".safetensors"), ("_orig_mod.module.", ".pth")], ids=lambda d: d[0] + d[1])
-def test_names_are_undressed(name, dress, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "prefix", "suffix"),
+    [
+        ("resnet18", "", ".pth"),
+        ("resnet18", "module.", ".pth"),
+        ("resnet18", "model.backbone.", ".safetensors"),
+        ("inception_v3", "_orig_mod.module.", ".pth"),
+        ("convnext_tiny", "model.", ".pth"),
+    ],
+)
+def test_names_are_undressed(name, prefix, suffix, tmp_path):
     "Files from several GPUs, compiled networks and other programs, without the counters that older ones lack."
     from torchvision.models import get_model
 
-    prefix, suffix = dress
     published = get_model(name, weights=None, num_classes=4, **({"init_weights": False} if name == "inception_v3" else {})).state_dict()
     state = {prefix + k: v for k, v in published.items() if not k.endswith("num_batches_tracked")}
     path = saved(tmp_path / f"w{suffix}", {"epoch": 3, "model": {"state_dict": state}} if suffix == ".pth" else state)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ def fit(folder, manifest, seed=0, arch="simple_cnn", **how):
     core.set_seed(seed)
     network, spec, told = models.build(arch, len(labels), "none" if arch == "simple_cnn" else "auto")
     todo, spec = training.planned(folder, {"method": "finetune", **HOW, **how}, network, spec, told, count(manifest))
+    todo = replace(todo, recipe=replace(todo.recipe, precision="fp32"))  # how fast this machine is now is not what is tested
     return training.fit(folder, manifest, labels, network, spec, told, todo, seed)
 
 
@@ -143,17 +145,15 @@ def test_a_photo_that_changed_since_the_checkpoint_stops_the_resumed_run(whole, 
 
 
 def test_a_disk_that_fills_leaves_the_last_checkpoint_whole(manifest, tmp_path, monkeypatch):
-    real, written = Path.write_bytes, []
+    real, written = os.fsync, []
 
-    def fills(path, data):
-        if "checkpoint" in path.name:
-            written.append(path)
-            if len(written) == 3:
-                real(path, bytes(data)[:5000])
-                raise OSError(errno.ENOSPC, "No space left on device")
-        return real(path, data)
+    def fills(descriptor):
+        written.append(descriptor)
+        if len(written) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
 
-    monkeypatch.setattr(Path, "write_bytes", fills)
+    monkeypatch.setattr(checkpoints.os, "fsync", fills)
     with pytest.raises(UserError, match="disk is full"):
         fit(tmp_path, manifest)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["epoch"] == 3 and not list(tmp_path.glob(".*"))
@@ -179,7 +179,7 @@ def test_not_even_one_photo_is_a_sentence_and_another_error_stays_itself(manifes
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
 
     monkeypatch.setattr(Trainer, "_gradients", none)
-    with pytest.raises(UserError, match="Not even one photo of 64 px fits"):
+    with pytest.raises(UserError, match="Not even 2 photos of 64 px fit"):
         fit(tmp_path, manifest, epochs=1)
     monkeypatch.setattr(Trainer, "_gradients", lambda *_: (_ for _ in ()).throw(RuntimeError("sizes do not match")))
     with pytest.raises(RuntimeError, match="sizes do not match"):
@@ -197,6 +197,62 @@ def test_a_loss_that_is_no_number_stops_with_step_rate_and_advice(manifest, tmp_
     with pytest.raises(UserError, match=r"became nan at step \d of epoch 2, at a rate of .*start a new run with a smaller rate, such as rate=0.0002"):
         fit(tmp_path, manifest, batch=32)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["epoch"] == 2  # the one before stands
+
+
+def test_a_gradient_that_explodes_under_a_finite_loss_never_reaches_the_weights(manifest, tmp_path, monkeypatch):
+    real, steps = Trainer._gradients, []
+
+    def explodes(self, x, y, share):
+        loss = real(self, x, y, share)
+        steps.append(1)
+        if len(steps) == 7:
+            self.module.head.weight.grad.fill_(float("inf"))
+        return loss
+
+    monkeypatch.setattr(Trainer, "_gradients", explodes)
+    with pytest.raises(UserError, match=r"The gradient became (nan|inf) at step \d of epoch 2"):
+        fit(tmp_path, manifest)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert all(v.isfinite().all() for v in state["network"].values())
+
+
+@pytest.mark.parametrize(("text", "said"), [("Caught BadPhoto in DataLoader worker process 0.\nOriginal Traceback …\nspecies_wb.pixels.BadPhoto: a.jpg has changed.", "a.jpg has changed. Put it back"), ("CUDA out of memory.", "memory of the machine is full")])
+def test_what_stops_a_training_from_outside_is_a_sentence(text, said, tmp_path):
+    assert said in finetune._explained(RuntimeError(text), torch.device("cpu"), tmp_path) and finetune._explained(RuntimeError("a mistake of ours"), torch.device("cpu"), tmp_path) == ""
+
+
+def test_a_start_that_stands_on_other_photos_is_refused(manifest, tmp_path, monkeypatch):
+    fit(tmp_path, manifest, arch="efficientnet_lite0", epochs=1, size=96)
+    (tmp_path / "checkpoint.pt").unlink(), (tmp_path / "training.json").unlink()  # killed between the two
+    rows = manifest["label"].to_pylist()
+    k = next(k for k, s in enumerate(manifest["split"].to_pylist()) if s == "train")
+    rows[k] = next(label for label in rows if label and label != rows[k])
+    other = manifest.set_column(manifest.schema.get_field_index("label"), "label", pa.array(rows))
+    with pytest.raises(UserError, match="start.safetensors was made with other photos"):
+        fit(tmp_path, other, arch="efficientnet_lite0", epochs=1, size=96)
+
+
+def test_several_seeds_are_trained_scored_and_reported_and_an_unfinished_one_is_not_evaluated(survey, tmp_path):
+    command, run = str(Path(sys.executable).parent / "species-wb"), tmp_path / "run"
+    env = {**os.environ, "SPECIES_WB_HOME": str(tmp_path)}
+    done = subprocess.run([command, "train", "simple_cnn", "--photos", str(survey), "--epochs", "1", "--size", "32", "--seeds", "3", "--run", str(run)], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads((run / "metrics.json").read_text())
+    values = found["seeds"]["weighted_f1"]["values"]
+    assert found["seeds"]["n"] == len(values) == 3 and found["seeds"]["weighted_f1"]["mean"] == pytest.approx(np.mean(values)) and found["seeds"]["weighted_f1"]["sd"] == pytest.approx(np.std(values, ddof=1))
+    assert len(found["scorings"]) == 3 and "Trained 3 times" in (run / "report.html").read_text(encoding="utf-8")
+    (run / "seed-2" / "training.json").unlink()
+    again = subprocess.run([command, "evaluate", str(run)], env=env, capture_output=True, text=True)
+    assert again.returncode != 0 and "seed-2/training.json is not there" in again.stderr + again.stdout
+
+
+def test_an_input_size_is_tried_before_anything_is_trained(manifest):
+    network, spec, told = models.build("simple_cnn", 3, "none")
+    larger = training.plan(network, spec, told, 100, "finetune", size=512, epochs=1)[1]
+    assert larger.canonical_size == 512  # photos are decoded as large as it needs
+    vit, own, told = models.build("timm/vit_tiny_patch16_224", 3, "none")
+    with pytest.raises(UserError, match="does not work at 100 px"):
+        training.plan(vit, own, told, 100, "finetune", size=100, epochs=1)
 
 
 def test_a_gpu_that_disappears_is_a_sentence(manifest, tmp_path, monkeypatch):
