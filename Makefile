@@ -21,7 +21,7 @@ train: $(VENV)/.train
 
 test: $(VENV)/.dev
 	$(BIN)/nbdev_test --path nbs/lib --n_workers 2
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow

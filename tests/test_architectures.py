@@ -287,7 +287,7 @@ def test_weights_for_other_classes_lend_their_body():
     if not path.is_file():
         lacking("weights", f"no weights at {path}")
     network, spec, told = models.build("mobilenet_v2", 10, str(path))
-    assert told["used"] == "file" and "all 260 entries of the body fit" in told["sentence"] and "for 965 classes and this network has 10" in told["sentence"]
+    assert told["used"] == "file" and "all 260 entries of the body fit" in told["sentence"] and "for 965 classes, is left aside: one for these 10 is fitted" in told["sentence"]
     assert told["fit"]["reshaped"] == {"head.weight": ([965, 1280], [10, 1280]), "head.bias": ([965], [10])} and not told["fit"]["missing"] and not told["fit"]["unexpected"]
     assert torch.equal(network.body.net.features[0][0].weight, torch.load(path, weights_only=True)["features.0.0.weight"])
     with pytest.raises(UserError, match="another architecture"):
@@ -313,7 +313,7 @@ def test_names_are_undressed(name, prefix, suffix, tmp_path):
     path = saved(tmp_path / f"w{suffix}", {"epoch": 3, "model": {"state_dict": state}} if suffix == ".pth" else state)
     network, _, told = models.build(name, 4, path)
     assert told["fit"]["missing"] == ([] if name != "convnext_tiny" else ["head.weight", "head.bias"]) and not told["fit"]["reshaped"]
-    assert ("4 classes are these" in told["sentence"]) == (name != "convnext_tiny")  # its published classifier is more than our head
+    assert ("is for 4 classes as well; one for these is fitted anew" in told["sentence"]) == (name != "convnext_tiny")  # its published classifier is more than our head
     own = network.body.net.state_dict()
     assert all(torch.equal(own[k], v) for k, v in published.items() if k in own and not k.endswith("num_batches_tracked"))
     json.dumps(told)
