@@ -194,7 +194,7 @@ def test_a_loss_that_is_no_number_stops_with_step_rate_and_advice(manifest, tmp_
         return real(self, x, y, share) if len(steps) < 7 else float("nan")
 
     monkeypatch.setattr(Trainer, "_gradients", explodes)
-    with pytest.raises(UserError, match=r"became nan at step \d of epoch 2, at a rate of .*start a new run with a smaller rate, such as rate=0.0002"):
+    with pytest.raises(UserError, match=r"became nan at step \d of epoch 2, at a rate of .*start a new run with a smaller rate, such as rate=0.0001"):
         fit(tmp_path, manifest, batch=32)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["epoch"] == 2  # the one before stands
 

@@ -106,7 +106,7 @@ def test_what_was_substituted_is_said(manifest, monkeypatch):
 def test_auto_states_size_and_length(manifest):
     network, spec, told = models.build("resnet50", 3, "none")
     todo, smaller = training.plan(network, spec, told, 5000)
-    assert todo.epochs >= 1 and smaller.input_size <= spec.input_size
+    assert todo.recipe.epochs >= 1 and smaller.input_size <= spec.input_size
     said = " ".join(todo.sentences)
     assert f"{smaller.input_size} px" in said and ("minutes" in said or "One epoch" in said) and todo.recipe.precision in ("fp32", "bf16")
 
