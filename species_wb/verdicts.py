@@ -177,7 +177,7 @@ def _seeds(model: Model) -> str:
 def costs(comparison: Comparison) -> tuple[list[list[Any]], list[str]]:  # rows and columns
     "Lay out what the models cost."
     rows = [
-        [m.name, core.byte_size(m.size), f"{m.latency['p50']:.3g}", f"{m.latency['p95']:.3g}", f"{m.latency['photos_per_second']:.3g}", "yes" if best else "", m.method, _took(m), _start(m).split(",")[0]]
+        [m.name, core.byte_size(m.size), f"{m.latency['p50']:.3g}", f"{m.latency['p95']:.3g}", f"{m.latency['photos_per_second']:,.0f}", "yes" if best else "", m.method, _took(m), _start(m).split(",")[0]]
         for m, best in zip(comparison.models, on_front(comparison), strict=True)
     ]
     return rows, ["model", "file", "ms", "ms, 95 %", "photos/s", "front", "method", "trained in", "started from"]
