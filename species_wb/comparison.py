@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from . import bundle as bundles
 from . import contracts, core, metrics, pairing, photos, predict
 from .core import UserError, plural
-from .evaluation import _all_test, place
+from .evaluation import all_test, place
 
 # %% ../nbs/lib/36_comparison.ipynb #model
 @dataclass(eq=False)
@@ -124,7 +124,7 @@ def _unfinished(folder: Path) -> str:  # "" for a finished run
     if state == "finished":
         return ""
     if state == "running":
-        return "still at work" if core._at_work(folder) else f"stopped before its end; to go on: species-wb train --run {place(folder)}"
+        return "still at work" if core.at_work(folder) else f"stopped before its end; to go on: species-wb train --run {place(folder)}"
     return f"failed: {core.read_json(folder / 'status.json').get('why') or 'no reason is known'}" if state == "failed" else "not a run: it was not begun, or holds something else"
 
 # %% ../nbs/lib/36_comparison.ipynb #named-paths
@@ -139,7 +139,14 @@ def named_paths(
             found, waiting = [*found, path], ""
     if waiting:
         raise UserError(f"{core.typed(waiting.strip())} is not there: name run folders or model files (.onnx), such as reports/train/<run>.")
-    return [inner for path in found for inner in (_runs_in(path) if path.is_dir() and core.run_state(path) == "new" else [path])]
+    return [inner for path in found for inner in _stands_for(path)]
+
+
+def _stands_for(path: Path) -> list[Path]:
+    "A folder of runs stands for the runs in it, and a mix for its members and itself."
+    if path.is_dir():
+        return _runs_in(path) if core.run_state(path) == "new" else [path]
+    return [*(m.path for m in bundles.read(path).members), path] if path.name.endswith(".mix.json") else [path]
 
 
 def _runs_in(folder: Path) -> list[Path]:
@@ -184,7 +191,7 @@ def gather(
 def _answered(model: Model, manifest: pa.Table | None) -> pa.Table:
     "Return a model's own answers, or run it on photos."
     if manifest is not None:
-        mine = _all_test(manifest, model.trained)
+        mine = all_test(manifest, model.trained)
         table = predict.predict_manifest(bundles.read(model.path), mine.filter(pc.equal(mine["split"], "test")))
     elif model.run:
         table = contracts.read_table(model.run / "predictions.parquet")
@@ -296,13 +303,13 @@ def compare(
     truth = np.array([labels.index(models[0].test[sha]) for sha in shas])
     about = {row["sha256"]: row for row in models[0].answers.select(["sha256", "group", "path"]).to_pylist()}
     groups = [about[sha]["group"] for sha in shas]
-    alone = len(set(groups) - {None}) + groups.count(None) == len(groups)
+    together = metrics.tied(groups)
     for model, name in zip(models, short_names([_telling(m) for m in models]), strict=True):
         p = _chances(model, shas, labels)
-        model.scores, model.reliability = metrics.scores(p, truth, labels, None if alone else groups, 1000, seed), metrics.reliability(p, truth)
+        model.scores, model.reliability = metrics.scores(p, truth, labels, together, 1000, seed), metrics.reliability(p, truth)
         model.name, model.answer, model.score = name, p.argmax(1), p.max(1)
     models.sort(key=lambda m: (-m.scores["weighted_f1"]["value"], -m.scores["accuracy"]["value"], m.size))
-    found = pairing.paired((_chances(m, shas, labels) for m in models), truth, None if alone else groups, resamples, seed)
+    found = pairing.paired((_chances(m, shas, labels) for m in models), truth, together, resamples, seed)
     aside = [*((_called(m), _elsewhere(group, models)) for group in rest for m in group), *gathered.aside]
     root = contracts.manifest_root(models[0].answers)
     return Comparison(models, labels, truth, [about[s]["path"] for s in shas], root, _simulated(models), _left_out(models, shas), aside, found, gathered.named)

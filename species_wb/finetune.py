@@ -116,6 +116,8 @@ def _averaging(share: float, steps: int) -> Callable:
 class Trainer:
     "A network being trained: its weights, their averages, the optimizer and the place in the run."
 
+    PLAIN = ("epoch", "step", "parts", "loss", "seen", "seconds", "history", "best", "notes")  # what a checkpoint holds beside tensors
+
     def __init__(
         self,
         network: Network,
@@ -145,10 +147,9 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:  # tensors and plain types
         "Return what a checkpoint must hold."
-        plain = ("epoch", "step", "parts", "loss", "seen", "seconds", "history", "best", "notes")
         return {
             "network": self.module.state_dict(), "averages": self.averages.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "schedule": {"last_epoch": self.schedule.last_epoch}, "random": torch.get_rng_state(), "device": self.device.type, **{k: getattr(self, k) for k in plain},
+            "schedule": {"last_epoch": self.schedule.last_epoch}, "random": torch.get_rng_state(), "device": self.device.type, **{k: getattr(self, k) for k in self.PLAIN},
         }  # fmt: skip
 
     def load(self, state: dict[str, Any]) -> None:
@@ -158,7 +159,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.last_epoch = state["schedule"]["last_epoch"]
         torch.set_rng_state(state["random"])
-        for name in ("epoch", "step", "parts", "loss", "seen", "seconds", "history", "best", "notes"):
+        for name in self.PLAIN:
             setattr(self, name, state[name])
         if state["device"] != self.device.type:
             self.notes.append(f"It was begun on {state['device']} and went on on {self.device.type} in epoch {self.epoch}.")
@@ -186,9 +187,9 @@ class Trainer:
         truth: torch.Tensor,  # N class numbers
     ) -> float:  # the loss
         "Move the weights once, and their averages."
-        x, y = self.mixing(self.normalise(pixels.to(self.device)), truth.to(self.device))
         from accelerate.utils.memory import should_reduce_batch_size
 
+        x, y = self.mixing(self.normalise(pixels.to(self.device)), truth.to(self.device))
         while True:
             try:
                 self.optimizer.zero_grad()
@@ -198,8 +199,8 @@ class Trainer:
                 if not should_reduce_batch_size(error):
                     raise
             self._take_smaller_parts(len(y))  # outside the handler, whose traceback holds on to what was computed
-        self._require_finite("loss", loss)
-        self._require_finite("gradient", float(self.accelerator.clip_grad_norm_(self.network.parameters(), 5.0)))
+        self.require_finite("loss", loss)
+        self.require_finite("gradient", float(self.accelerator.clip_grad_norm_(self.network.parameters(), 5.0)))
         self.optimizer.step()
         self.schedule.step()
         self.averages.update_parameters(self.module)
@@ -214,7 +215,7 @@ class Trainer:
         self.accelerator.backward(loss * share)
         return float(loss.detach()) * share
 
-    def _require_finite(self, what: str, value: float) -> None:
+    def require_finite(self, what: str, value: float) -> None:
         if not math.isfinite(value):
             rate = self.optimizer.param_groups[-1]["lr"]
             raise UserError(f"The {what} became {value} at step {self.step + 1} of epoch {self.epoch}, at a rate of {rate:.2g}: start a new run with a smaller rate, such as rate={self.recipe.rate / 10:.1g}.")
@@ -248,7 +249,16 @@ def logits_of(
         found.append(network(normalise(pixels.to(device)))[0].float().cpu().numpy())
     return np.concatenate(found)
 
-# %% ../nbs/lib/29_finetune.ipynb #judge
+# %% ../nbs/lib/29_finetune.ipynb #scored
+def _scored(
+    logits: np.ndarray,  # N×C
+    truth: np.ndarray,  # N class numbers
+    temperature: float = 1.0,
+) -> tuple[float, float]:  # log loss, accuracy
+    own = softmax(logits, temperature)[np.arange(len(truth)), truth]
+    return float(-np.log(np.maximum(own, 1e-12)).mean()), float((logits.argmax(1) == truth).mean())
+
+
 def judge(
     logits: np.ndarray,  # N×C
     truth: np.ndarray,  # N class numbers
@@ -256,12 +266,8 @@ def judge(
     "Score an epoch on the validation photos."
     from sklearn.metrics import f1_score
 
-    answer, own = logits.argmax(1), softmax(logits)[np.arange(len(truth)), truth]
-    return {
-        "valid_loss": float(-np.log(np.maximum(own, 1e-12)).mean()),
-        "valid_accuracy": float((answer == truth).mean()),
-        "valid_weighted_f1": float(f1_score(truth, answer, average="weighted", zero_division=0)),
-    }
+    loss, accuracy = _scored(logits, truth)
+    return {"valid_loss": loss, "valid_accuracy": accuracy, "valid_weighted_f1": float(f1_score(truth, logits.argmax(1), average="weighted", zero_division=0))}
 
 # %% ../nbs/lib/29_finetune.ipynb #mix
 SHARES = tuple(k / 10 for k in range(11))
@@ -286,8 +292,7 @@ def mix(
     for share in SHARES:
         take(share)
         logits = logits_of(network, some, device)
-        own = softmax(logits, fit_temperature(logits, truth))[np.arange(len(truth)), truth]
-        rows.append({"share": share, "log_loss": float(-np.log(np.maximum(own, 1e-12)).mean()), "accuracy": float((logits.argmax(1) == truth).mean())})
+        rows.append({"share": share, **dict(zip(("log_loss", "accuracy"), _scored(logits, truth, fit_temperature(logits, truth)), strict=True))})
     take(min(rows, key=lambda r: r["log_loss"])["share"])
     return rows
 
@@ -346,8 +351,7 @@ def fit_finetune(
     if len(judges):
         logits = logits_of(network, judges)
         temperature = fit_temperature(logits, valid.truth)
-        own = softmax(logits, temperature)[np.arange(len(judges)), valid.truth]
-        validation |= {"accuracy": float((logits.argmax(1) == valid.truth).mean()), "log_loss": float(-np.log(np.maximum(own, 1e-12)).mean())}
+        validation |= dict(zip(("log_loss", "accuracy"), _scored(logits, valid.truth, temperature), strict=True))
     info = ModelInfo(labels, list(range(len(labels))), spec, temperature, validation=validation, provenance=provenance(manifest, select(manifest, labels), folder.name, seed))
     with timed(seconds, "exporting and checking the model file"):
         with write_aside(folder / "model.onnx") as aside:  # it gets its name when it has passed
@@ -386,7 +390,7 @@ def _train(trainer: Trainer, judges: Photos, folder: Path, made_from: dict[str, 
             if said := _explained(error, trainer.device, folder):
                 raise UserError(said) from error
             raise
-        trainer._require_finite("answer to the validation photos", float(np.abs(logits).max(initial=0)))
+        trainer.require_finite("answer to the validation photos", float(np.abs(logits).max(initial=0)))
         scores = judge(logits, truth) if len(truth) else dict.fromkeys(("valid_loss", "valid_accuracy", "valid_weighted_f1"))
         trainer.history.append({"epoch": epoch, "train_loss": loss, **scores, "rate": rate, "seconds": round(time.perf_counter() - begun, 2)})
         if not trainer.best or not len(truth) or _rank(scores) > _rank(trainer.best):

@@ -8,12 +8,13 @@ __all__ = ['MEASURES', 'BY_CLASS', 'PLAIN', 'Tally', 'tally', 'together', 'paire
 # %% ../nbs/lib/17_pairing.ipynb #imports
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
-from .metrics import CONFIDENCE, _arrays, _by_photo, _group_numbers
+from .metrics import CONFIDENCE, _arrays, _by_photo, _group_numbers, draws
 
 # %% ../nbs/lib/17_pairing.ipynb #tally
 @dataclass(frozen=True)
@@ -52,10 +53,9 @@ def tally(
 # %% ../nbs/lib/17_pairing.ipynb #draws
 def _draws(units: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     "Yield how often each group counts, for some resamples at a time: B×U."
-    yield np.ones((1, units))
-    rng, step = np.random.default_rng(seed), max(1, min(1000, 4_000_000 // units))
-    for start in range(0, resamples, step):
-        yield np.stack([np.bincount(rng.integers(units, size=units), minlength=units) for _ in range(min(step, resamples - start))]).astype(float)
+    drawn = draws(units, resamples, seed)
+    while several := list(islice(drawn, max(1, min(1000, 4_000_000 // units)))):
+        yield np.stack(several)
 
 # %% ../nbs/lib/17_pairing.ipynb #scored
 MEASURES = ("weighted_f1", "accuracy", "log_loss")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_BYTES', 'MAX_PIXELS', 'MAX_PIXELS_IN_FULL', 'MAX_SCANS', 'LARGE', 'BadPhoto', 'shown', 'read_bytes', 'Header',
-           'header', 'canonical_scale', 'decode', 'prepare', 'load', 'encode_jpeg', 'thumbnail']
+           'header', 'canonical_scale', 'opened', 'decode', 'prepare', 'load', 'encode_jpeg', 'thumbnail']
 
 # %% ../nbs/lib/11_pixels.ipynb #imports
 import errno
@@ -390,18 +390,23 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(pixels)
 
-# %% ../nbs/lib/11_pixels.ipynb #decode
-def decode(
+# %% ../nbs/lib/11_pixels.ipynb #opened
+def opened(
     data: bytes,  # of a whole file
     canonical_size: int | None,  # the least short side wanted, pixels; None: full size
     name: str = "This file",  # what sentences call it
-) -> np.ndarray:  # uint8, H×W×3, RGB, upright
-    "Decode the canonical photo; raises `BadPhoto`."
+) -> tuple[Header, np.ndarray]:  # uint8, H×W×3, RGB, upright
+    "Read the header and decode the canonical photo; raises `BadPhoto`."
     head, orientation, size = _look(data, name)
     scale = canonical_scale(min(size), canonical_size) if head.format == "JPEG" else 1
     with _ONE_LARGE if math.prod(size) > LARGE * scale**2 else nullcontext():
         pixels = _from_jpeg(data, size, scale, name) if head.format == "JPEG" else _from_pillow(_open(data, name), data, name)
-        return _upright(pixels, orientation)
+        return head, _upright(pixels, orientation)
+
+
+def decode(data: bytes, canonical_size: int | None, name: str = "This file") -> np.ndarray:  # uint8, H×W×3, RGB, upright
+    "Decode the canonical photo; raises `BadPhoto`."
+    return opened(data, canonical_size, name)[1]
 
 # %% ../nbs/lib/11_pixels.ipynb #prepare
 def prepare(
@@ -409,13 +414,18 @@ def prepare(
     spec: ModelSpec,  # what the network wants
 ) -> np.ndarray:  # uint8, S×S×3 with S = spec.input_size
     "Make a network's input."
-    height, width = photo.shape[:2]
-    box = None
-    if spec.resize == "crop":
-        side = min(height, width) * spec.crop_fraction
-        box = ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
+    (height, width), size = photo.shape[:2], spec.input_size
     resample = Image.Resampling[spec.interpolation.upper()]
-    return np.array(Image.fromarray(photo).resize((spec.input_size, spec.input_size), resample, box=box))
+    if spec.resize != "crop":
+        return np.array(Image.fromarray(photo).resize((size, size), resample))
+    side = min(height, width) * spec.crop_fraction
+    left, top = (width - side) / 2, (height - side) / 2
+    if side == size and left.is_integer() and top.is_integer():
+        return photo[int(top) : int(top) + size, int(left) : int(left) + size].copy()
+    reach = math.ceil(2 * max(side / size, 1)) + 1  # of the wider filter, bicubic: two pixels of the result
+    x, y = max(math.floor(left) - reach, 0), max(math.floor(top) - reach, 0)
+    part = photo[y : math.ceil(top + side) + reach, x : math.ceil(left + side) + reach]
+    return np.array(Image.fromarray(part).resize((size, size), resample, box=(left - x, top - y, left - x + side, top - y + side)))
 
 
 def load(

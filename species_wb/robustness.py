@@ -112,21 +112,15 @@ def measure(
     table: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for (name, strength), about, mean in list(zip(VARIANTS, accuracy, mean_score, strict=True))[1:]:
         table[name].append({"strength": strength, "accuracy": about, "mean_score": mean})
-    together = len(set(groups) - {None}) + groups.count(None)
     return {
-        "how": how, "n": len(kept), "of": len(rows), "groups": None if together == len(kept) else together, "seed": seed, "model": bundle.sha256,
+        "how": how, "n": len(kept), "of": len(rows), "groups": None if metrics.tied(groups) is None else len(set(groups) - {None}) + groups.count(None), "seed": seed, "model": bundle.sha256,
         "photos": hashlib.sha256("\n".join(sorted(str(row["sha256"]) for row in kept)).encode()).hexdigest()[:16],  # equal where two models saw the same ones
         "clean_accuracy": accuracy[0], "clean_score": mean_score[0],
         "means": dict(zip(names, found, strict=False)), "mean_accuracy": next(found), "mean_score": float(np.mean(mean_score[1:])),
         "corruptions": table,
     }  # fmt: skip
 
-# %% ../nbs/lib/37_robustness.ipynb #range
-def _range(score: dict[str, float]) -> str:
-    value, low, high = metrics.rounded(score)
-    return f"{value} ({low} to {high})"
-
-
+# %% ../nbs/lib/37_robustness.ipynb #knows
 def _knows(found: dict[str, Any]) -> str:
     "Say whether scores fall with the share of right answers."
     score, accuracy = found["mean_score"], found["mean_accuracy"]
@@ -151,11 +145,11 @@ def sentences(
     least = found["corruptions"][worst][-1]["accuracy"]
     named = {name: f"{name} ({meaning})" for name, meaning in MEANINGS.items()}
     hardest = (
-        f"Hardest is {named[worst]}: {_range(found['means'][worst])} over its five strengths, {_range(least)} at the strongest. "
-        f"Least harm does {named[best]}: {_range(found['means'][best])}."
+        f"Hardest is {named[worst]}: {metrics.with_interval(found['means'][worst])} over its five strengths, {metrics.with_interval(least)} at the strongest. "
+        f"Least harm does {named[best]}: {metrics.with_interval(found['means'][best])}."
     )
     return [
-        f"{asked} were made worse in five ways, at five strengths each. As they are, {_range(found['clean_accuracy'])} of the answers are right; over the 25 kinds of worse photos, {_range(found['mean_accuracy'])}.",
+        f"{asked} were made worse in five ways, at five strengths each. As they are, {metrics.with_interval(found['clean_accuracy'])} of the answers are right; over the 25 kinds of worse photos, {metrics.with_interval(found['mean_accuracy'])}.",
         hardest if found["means"][worst]["value"] < found["means"][best]["value"] else "",
         _knows(found),
         "The photos are spoiled by computing, with the strengths of ImageNet-C (Hendrycks and Dietterich 2019) where it has them. That compares models; bad photos from the field are bad in more ways at once.",
@@ -166,9 +160,9 @@ def table(
     found: dict[str, Any],  # from `measure`
 ) -> tuple[list[list[Any]], list[str]]:  # rows and columns, for `Page.table`
     "Lay out the share of right answers by corruption and strength."
-    rows = [[f"{name}: {MEANINGS[name]}", *(f"{s['accuracy']['value']:.2f}" for s in strengths), _range(found["means"][name])] for name, strengths in found["corruptions"].items()]
+    rows = [[f"{name}: {MEANINGS[name]}", *(f"{s['accuracy']['value']:.2f}" for s in strengths), metrics.with_interval(found["means"][name])] for name, strengths in found["corruptions"].items()]
     by_strength = [np.mean([strengths[k]["accuracy"]["value"] for strengths in found["corruptions"].values()]) for k in range(len(corruptions.STRENGTHS))]
-    return [*rows, ["all", *(f"{mean:.2f}" for mean in by_strength), _range(found["mean_accuracy"])]], ["right at strength", *map(str, corruptions.STRENGTHS), "mean"]
+    return [*rows, ["all", *(f"{mean:.2f}" for mean in by_strength), metrics.with_interval(found["mean_accuracy"])]], ["right at strength", *map(str, corruptions.STRENGTHS), "mean"]
 
 
 def strengths_table() -> tuple[list[list[Any]], list[str]]:  # rows and columns, for `Page.table`
@@ -265,7 +259,7 @@ def part_sentence(
         else "the difference is not established"
     )
     return (
-        f"By {column}, weakest is {row['value']}: accuracy {_range(row['accuracy'])} on {plural(row['n'], 'photo')}, where its {plural(row['classes'], 'class', 'classes')} "
+        f"By {column}, weakest is {row['value']}: accuracy {metrics.with_interval(row['accuracy'])} on {plural(row['n'], 'photo')}, where its {plural(row['classes'], 'class', 'classes')} "
         f"would let one expect {row['expected']:.2f}; {verdict}."
     )
 
@@ -275,7 +269,7 @@ def part_table(
     rows: list[dict[str, Any]],  # of `parts`
 ) -> tuple[list[list[Any]], list[str]]:  # rows and columns, for `Page.table`
     "Lay out the accuracy of the parts."
-    return [[row["value"], row["n"], row["classes"], _range(row["accuracy"]), f"{row['expected']:.2f}"] for row in rows], [column, "n", "classes", "accuracy", "expected"]
+    return [[row["value"], row["n"], row["classes"], metrics.with_interval(row["accuracy"]), f"{row['expected']:.2f}"] for row in rows], [column, "n", "classes", "accuracy", "expected"]
 
 # %% ../nbs/lib/37_robustness.ipynb #record
 def record(

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from . import bundle as bundles
-from . import contracts, core, pairing, pixels
+from . import core, pairing
 from .comparison import Comparison, Gathered, Model, on_front, rivals, thriftiest
 from .core import plural
-from .evaluation import _range, place
+from .evaluation import place, thumbnail
+from .metrics import with_interval
 
 # %% ../nbs/lib/37_verdicts.ipynb #points
 def points(value: float) -> str:  # "+1.2", "−0.4", "0.0"
@@ -54,7 +55,7 @@ def headline(
 ) -> tuple[str, list[str]]:  # the sentence, and what it rests on
     "Say which file to take."
     best, thrifty, n = comparison.best, thriftiest(comparison), comparison.n
-    score = f"weighted F1 {_range(best.scores['weighted_f1'])}"
+    score = f"weighted F1 {with_interval(best.scores['weighted_f1'])}"
     worse = [m for m in comparison.models[1:] if comparison.pair(best, m)["established"]]
     if len(comparison.models) == 1:
         sentence = f"There is one model, {best.name}, and nothing to compare it with: {score}, {_cost(best)}."
@@ -115,7 +116,7 @@ def difference_sentences(comparison: Comparison) -> list[str]:  # paragraphs
             f"until all {pairs} hold together 95 times in a hundred ({comparison.found['z']['weighted_f1']:.1f} instead of 2.0 standard errors), and a difference is called established only if the widened interval leaves out 0."
         )
     return [
-        "All models are drawn on the same photos in each of 10,000 resamples, and what is looked at is the difference: photos that are hard for all of them cancel out.".replace("10,000", f"{comparison.found['resamples']:,}"),
+        f"All models are drawn on the same photos in each of {comparison.found['resamples']:,} resamples, and what is looked at is the difference: photos that are hard for all of them cancel out.",
         how,
         " ".join(verdict(comparison, comparison.best, m) for m in comparison.models[1:7]) + (" …" if len(comparison.models) > 7 else ""),
     ]
@@ -132,10 +133,10 @@ def calibration_sentence(comparison: Comparison) -> str:
     "Say whose scores can be believed most."
     ranked = sorted(comparison.models, key=lambda m: m.scores["ece"]["value"])
     if len(ranked) == 1:
-        return f"{ranked[0].name} has an expected calibration error (ECE) of {_range(ranked[0].scores['ece'])}."
+        return f"{ranked[0].name} has an expected calibration error (ECE) of {with_interval(ranked[0].scores['ece'])}."
     overlap = ranked[0].scores["ece"]["high"] >= ranked[-1].scores["ece"]["low"]
     return (
-        f"The expected calibration error (ECE) runs from {_range(ranked[0].scores['ece'])} for {ranked[0].name} to {_range(ranked[-1].scores['ece'])} for {ranked[-1].name}"
+        f"The expected calibration error (ECE) runs from {with_interval(ranked[0].scores['ece'])} for {ranked[0].name} to {with_interval(ranked[-1].scores['ece'])} for {ranked[-1].name}"
         f"{': the intervals overlap, so the scores of none are shown to be more honest' if overlap else ''}. Each model's temperature was chosen without these photos."
     )
 
@@ -165,7 +166,7 @@ def _range3(score: dict[str, float]) -> str:
 def _robustness(model: Model) -> str:
     found = model.metrics.get("robustness")
     mean = found.get("mean_accuracy") if isinstance(found, dict) else None
-    return _range(mean) if isinstance(mean, dict) and {"value", "low", "high"} <= set(mean) else ""
+    return with_interval(mean) if isinstance(mean, dict) and {"value", "low", "high"} <= set(mean) else ""
 
 
 def _seeds(model: Model) -> str:
@@ -263,11 +264,7 @@ def gallery(
     for k in chosen:
         truth = comparison.labels[comparison.truth[k]]
         lines = [f"{'✓' if m.answer[k] == comparison.truth[k] else '✗'} {m.name}: {comparison.labels[m.answer[k]]} {m.score[k]:.2f}" for m in rivals(comparison)]
-        try:
-            photo = pixels.thumbnail(pixels.decode(pixels.read_bytes(os.path.join(comparison.root, contracts.text_path(comparison.paths[k]))), 256), side)
-        except pixels.BadPhoto:
-            photo = None
-        yield {"photo": photo, "name": comparison.paths[k].rsplit("/", 1)[-1], "alt": f"Photo of class {truth}", "lines": [f"is {truth}", *lines]}
+        yield {"photo": thumbnail(comparison.root, comparison.paths[k], side), "name": comparison.paths[k].rsplit("/", 1)[-1], "alt": f"Photo of class {truth}", "lines": [f"is {truth}", *lines]}
 
 # %% ../nbs/lib/37_verdicts.ipynb #records
 def records(comparison: Comparison) -> list[dict[str, Any]]:  # a row a model, plain

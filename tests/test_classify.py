@@ -1,0 +1,447 @@
+"""The engine and the command `classify`: one row for every file, jobs that go on, and a sentence for whatever is wrong."""
+
+import csv
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_cli import BIN, one_sentence, typed
+from test_photos import odd_files
+
+from species_wb import bundle, classify, predict, sources, toy
+from species_wb.contracts import ModelInfo, path_text, read_table, text_path
+from species_wb.core import UserError
+from species_wb.pixels import BadPhoto, encode_jpeg
+
+COLOURS = {"red": (200, 20, 20), "green": (20, 200, 20)}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPECIES_WB_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    return toy.write(tmp_path / "tiny.onnx")
+
+
+def coloured(name: str, seed: int = 0) -> bytes:
+    noise = np.random.default_rng(seed).integers(-15, 15, (24, 30, 3))
+    return encode_jpeg(np.clip(np.array(COLOURS[name]) + noise, 0, 255).astype(np.uint8))
+
+
+def card(folder: Path, count: int) -> Path:
+    "A memory card: every third photo is green."
+    for k in range(count):
+        place = folder / f"{100 + k // 100}MEDIA"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"IMG_{k:05}.JPG").write_bytes(coloured("red" if k % 3 else "green", k))
+    return folder
+
+
+def rows(path: Path) -> list[dict]:
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+# --- one row for every file ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ("csv", "jsonl", "parquet"))
+def test_every_odd_file_gets_one_row_with_the_right_status(tmp_path, model, ending):
+    wanted = odd_files(tmp_path / "photos")
+    out = tmp_path / f"found.{ending}"
+    done = typed("classify", tmp_path / "photos", "--model", model, "--out", out)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    found = read_table(out).to_pylist() if ending == "parquet" else rows(out)
+    prefix = "" if ending == "parquet" else f"{path_text(tmp_path / 'photos')}/"
+    assert len(found) == len(wanted) >= 60
+    status = {row["path"]: row["status"] for row in found}
+    film = next(path for path in wanted if path.endswith("film.mp4"))
+    assert status.pop(prefix + film) in ("not-a-photo", "cut-short", "unreadable")  # a film by its name that holds no film
+    assert status == {prefix + path: said for path, said in wanted.items() if path != film}
+    for row in found:
+        assert (row["label"] in COLOURS) == (row["status"] == "ok") and (row["status"] == "ok" or row["reason"].endswith("."))
+    bad = sum(said != "ok" for said in wanted.values())
+    assert f"{len(wanted)} photos: {len(wanted) - bad} answered, 0 not sure, {bad} with no answer." in done.stdout
+
+
+def test_an_archive_is_read_member_by_member_and_nothing_is_unpacked(tmp_path, model):
+    with zipfile.ZipFile(tmp_path / "card.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in (("../../escape.jpg", coloured("red")), ("/etc/cron.d/x.jpg", coloured("green")), ("DCIM/ü 🦊.jpg", coloured("red")), ("notes.txt", b"text"), ("empty.jpg", b""), ("inner.zip", b"PK\3\4"), ("large.jpg", bytes(300_000_000))):
+            archive.writestr(name, data)
+        archive.mkdir("folder")
+    before = {p for p in tmp_path.rglob("*")}
+    done = typed("classify", "card.zip", "--model", model, "--out", "found.jsonl", cwd=tmp_path)
+    found = rows(tmp_path / "found.jsonl")
+    assert [(r["path"], r["member"], r["status"], r["label"]) for r in found] == [
+        ("card.zip", "../../escape.jpg", "ok", "red"), ("card.zip", "/etc/cron.d/x.jpg", "ok", "green"), ("card.zip", "DCIM/ü 🦊.jpg", "ok", "red"), ("card.zip", "notes.txt", "not-a-photo", None),
+        ("card.zip", "empty.jpg", "empty", None), ("card.zip", "inner.zip", "not-a-photo", None), ("card.zip", "large.jpg", "too-large", None)]
+    assert done.returncode == 0 and "300.0 MB" in found[-1]["reason"]
+    new = {p.name for p in tmp_path.rglob("*")} - {p.name for p in before}
+    assert not any(p.endswith(".jpg") for p in new)
+
+
+def test_damaged_locked_and_lying_archives_are_rows(tmp_path, model):
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("a.jpg", coloured("red"))
+    data = whole.getvalue()
+    locked = bytearray(data)
+    for mark in (b"PK\3\4", b"PK\1\2"):
+        locked[data.index(mark) + (6 if mark == b"PK\3\4" else 8)] |= 1
+    endless = bytearray(data)  # says that its list of members has four gigabytes
+    at = data.index(b"PK\5\6")
+    endless[at + 12 : at + 16] = (2**32 - 2).to_bytes(4, "little")
+    flipped = bytearray(data)
+    flipped[60:64] = b"????"
+    folder = tmp_path / "zips"
+    folder.mkdir()
+    for name, content in (("cut.zip", data[:-30]), ("endless.zip", endless), ("flipped.zip", flipped), ("locked.zip", locked), ("text.zip", b"no archive"), ("void.zip", b"")):
+        (folder / name).write_bytes(content)
+    typed("classify", folder, "--model", model, "--out", tmp_path / "found.jsonl")
+    found = {Path(r["path"]).name: (r["status"], r["reason"]) for r in rows(tmp_path / "found.jsonl")}
+    assert {name: status for name, (status, _) in found.items()} == {"cut.zip": "cut-short", "endless.zip": "too-large", "flipped.zip": "unreadable", "locked.zip": "unreadable", "text.zip": "cut-short", "void.zip": "empty"}
+    assert "password" in found["locked.zip"][1]
+
+
+def test_a_list_on_standard_input_may_name_what_is_not_there(tmp_path, model):
+    (tmp_path / "a b.jpg").write_bytes(coloured("red"))
+    words = [str(BIN / "species-wb"), "classify", "-", "--model", str(model), "--out", "found.csv"]
+    done = subprocess.run(words, input=b"a b.jpg\0gone.jpg\0", cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert [(r["path"], r["status"]) for r in rows(tmp_path / "found.csv")] == [("a b.jpg", "ok"), ("gone.jpg", "missing")]
+
+
+def test_paths_are_named_as_they_were_typed(tmp_path, model):
+    card(tmp_path / "card", 3)
+    (tmp_path / "other").mkdir()
+    for typed_as, cwd in (("card", tmp_path), ("../card", tmp_path / "other"), (str(tmp_path / "card"), tmp_path), (".", tmp_path / "card"), ("card/*/IMG_0000?.JPG", tmp_path)):
+        typed("classify", typed_as, "--model", model, "--out", tmp_path / "found.csv", "--fresh", cwd=cwd)
+        paths = [r["path"] for r in rows(tmp_path / "found.csv")]
+        start = {"card": "card/", "../card": "../card/", ".": "", "card/*/IMG_0000?.JPG": "card/100MEDIA/"}.get(typed_as, f"{tmp_path}/card/")
+        assert len(paths) == 3 and all(p.startswith(start) and (cwd / p).exists() for p in paths), paths
+    kept = tmp_path / "found.parquet"
+    typed("classify", "card", "--model", model, "--out", kept, cwd=tmp_path)
+    table = read_table(kept)
+    assert all((Path(text_path(table.schema.metadata[b"root"].decode())) / p).exists() for p in table["path"].to_pylist())
+
+
+def test_one_photo_is_answered_on_the_screen(tmp_path, model):
+    (tmp_path / "one.jpg").write_bytes(coloured("green"))
+    done = typed("classify", "one.jpg", "--model", model, cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.startswith("green") and "█" not in done.stdout and len(list(tmp_path.glob("*.csv"))) == 0
+    (tmp_path / "bad.jpg").write_bytes(b"text")
+    done = typed("classify", "bad.jpg", "--model", model, cwd=tmp_path)
+    assert done.returncode == 1 and done.stdout == "bad.jpg is text, not a photo.\n"
+
+
+def test_a_photo_says_when_and_where_it_was_taken(tmp_path, model):
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9003] = "2026:05:04 13:07:55"
+    exif.get_ifd(0x8825).update({1: "S", 2: (51.0, 30.0, 36.0), 3: "W", 4: (0.0, 7.0, 30.0)})
+    Image.new("RGB", (60, 40), "red").save(tmp_path / "a.jpg", exif=exif)
+    row = predict.predict_one(bundle.read(model), (tmp_path / "a.jpg").read_bytes())
+    assert (row["taken_at"], row["lat"], row["lon"]) == ("2026-05-04T13:07:55", -51.51, -0.125)
+    row = predict.predict_one(bundle.read(model), (tmp_path / "a.jpg").read_bytes(), {"taken_at": "2025-01-01T00:00:00", "lat": 1.0, "lon": 2.0})
+    assert (row["taken_at"], row["lat"], row["lon"]) == ("2025-01-01T00:00:00", 1.0, 2.0)
+
+
+# --- a job goes on -------------------------------------------------------------------------------------------------------------
+
+
+def kill_at_random(words: list[str], parts: Path, chance: random.Random) -> bool:
+    "Start a command, let it finish a shard or some, and kill it outright; return whether it was killed before its end."
+    before, wanted = len(list(parts.glob("*.parquet"))), chance.randint(1, 3)
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and len(list(parts.glob("*.parquet"))) < before + wanted:
+        time.sleep(0.005)
+    time.sleep(chance.uniform(0, 0.1))
+    process.kill()
+    return process.wait() == -signal.SIGKILL
+
+
+def same_after_kills(tmp_path: Path, photos: int, times: int) -> None:
+    folder = card(tmp_path / "card", photos)
+    (folder / "broken.jpg").write_bytes(coloured("red")[:300])
+    model, chance = toy.write(tmp_path / "tiny.onnx"), random.Random(7)
+    words = [str(BIN / "species-wb"), "classify", str(folder), "--model", str(model), "--out"]
+    assert subprocess.run([*words, str(tmp_path / "whole.csv")], capture_output=True).returncode == 0
+    for _ in range(times):
+        assert kill_at_random([*words, str(tmp_path / "killed.csv")], tmp_path / ".killed.csv.parts", chance), "it came to its end first"
+    assert not (tmp_path / "killed.csv").exists()
+    last = subprocess.run([*words, str(tmp_path / "killed.csv")], capture_output=True, text=True)
+    assert last.returncode == 0 and "were classified already" in last.stdout
+    assert (tmp_path / "killed.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert len(rows(tmp_path / "killed.csv")) == photos + 1
+
+
+def test_a_killed_job_ends_as_an_unbroken_one(tmp_path):
+    same_after_kills(tmp_path, 3_000, 2)
+
+
+@pytest.mark.slow
+def test_twenty_thousand_files_and_five_kills(tmp_path):
+    same_after_kills(tmp_path, 20_000, 5)
+
+
+def job_of(folder: Path, out: Path, model) -> classify.Job:
+    where = sources.sources([str(folder)])
+    return classify.Job(out, where, classify.Task(where.root), model.sha256)
+
+
+def test_only_shards_with_changes_are_done_again(tmp_path, model):
+    folder, loaded, worked = card(tmp_path / "card", 1_500), bundle.read(model, 1), []
+
+    def engine(todo, task):
+        return classify.here(loaded)((worked.append(len(s.units)) or s for s in todo), task)
+
+    classify.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, engine)
+    assert sum(worked) == 1_500
+    worked.clear()
+    classify.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, engine)
+    assert worked == []
+    some = sorted(folder.rglob("*.JPG"))
+    before = rows(tmp_path / "a.csv")
+    some[700].write_bytes(coloured("green", 9_999))
+    os.utime(some[700], (1, 1))
+    some[3].unlink()
+    (folder / "100MEDIA" / "IMG_00050a.JPG").write_bytes(coloured("red"))
+    classify.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, engine)
+    after = rows(tmp_path / "a.csv")
+    assert 0 < sum(worked) < 1_200 and len(after) == 1_500
+    changed = {r["path"] for r in after if r not in before}
+    assert changed == {str(some[700]), str(folder / "100MEDIA" / "IMG_00050a.JPG")} and str(some[3]) not in {r["path"] for r in after}
+
+
+def test_a_folder_that_changes_while_it_is_read(tmp_path, model):
+    folder, loaded = card(tmp_path / "card", 300), bundle.read(model, 1)
+    files = sorted(folder.rglob("*.JPG"))
+
+    def engine(todo, task):
+        todo = list(todo)
+        files[5].unlink()
+        (folder / "late.jpg").write_bytes(coloured("red"))
+        return classify.here(loaded)(todo, task)
+
+    classify.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, engine)
+    found = {r["path"]: r["status"] for r in rows(tmp_path / "a.csv")}
+    assert len(found) == 300 and found[str(files[5])] == "missing" and Counter(found.values())["ok"] == 299
+    classify.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, classify.here(loaded))
+    found = {r["path"]: r["status"] for r in rows(tmp_path / "a.csv")}
+    assert len(found) == 300 and found[str(folder / "late.jpg")] == "ok" and str(files[5]) not in found
+
+
+def test_a_full_disk_keeps_what_is_done(tmp_path, model, monkeypatch):
+    folder, loaded = card(tmp_path / "card", 1_200), bundle.read(model, 1)
+    write, left = classify.write_table, [2]
+
+    def failing(table, path):
+        left[0] -= 1
+        if left[0] < 0:
+            import errno
+
+            from species_wb.core import write_aside
+            with write_aside(path):
+                raise OSError(errno.ENOSPC, "No space left on device")
+        write(table, path)
+
+    monkeypatch.setattr(classify, "write_table", failing)
+    with pytest.raises(UserError, match="disk is full.*run the same command again"):
+        classify.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, classify.here(loaded))
+    monkeypatch.setattr(classify, "write_table", write)
+    done = classify.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, classify.here(loaded))
+    assert "were classified already" in done.sentences[0] and len(rows(tmp_path / "a.csv")) == 1_200
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path, model):
+    folder = card(tmp_path / "card", 4_000)
+    process = subprocess.Popen([str(BIN / "species-wb"), "classify", str(folder), "--model", str(model), "--out", str(tmp_path / "a.csv")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    end = time.time() + 60
+    while not list((tmp_path / ".a.csv.parts").glob("*.parquet")) and time.time() < end:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "give the same command again" in said and "Traceback" not in said
+    done = typed("classify", folder, "--model", model, "--out", tmp_path / "a.csv")
+    assert done.returncode == 0 and "were classified already" in done.stdout and len(rows(tmp_path / "a.csv")) == 4_000
+
+
+# --- what would go wrong is a sentence -----------------------------------------------------------------------------------------
+
+
+def test_another_model_folder_or_file_is_refused_and_fresh_starts_over(tmp_path, model):
+    folder, other = card(tmp_path / "card", 5), card(tmp_path / "other", 4)
+    second = toy.write(tmp_path / "second.onnx", weight=((-1, 1), (1, -1), (0, 0)))
+    out = tmp_path / "a.csv"
+    assert typed("classify", folder, "--model", model, "--out", out).returncode == 0
+    kept = out.read_bytes()
+    assert "another model" in one_sentence(typed("classify", folder, "--model", second, "--out", out))
+    assert "another folder" in one_sentence(typed("classify", other, "--model", model, "--out", out))
+    assert "another rate" in one_sentence(typed("classify", folder, "--model", model, "--out", out, "--every", 2))
+    (tmp_path / "foreign.csv").write_text("mine")
+    assert "was not begun by this command" in one_sentence(typed("classify", folder, "--model", model, "--out", tmp_path / "foreign.csv"))
+    assert out.read_bytes() == kept and (tmp_path / "foreign.csv").read_text() == "mine"
+    assert typed("classify", other, "--model", second, "--out", out, "--fresh").returncode == 0
+    assert [r["label"] for r in rows(out)] == ["red", "green", "green", "red"]
+
+
+def test_wrong_words_are_one_sentence(tmp_path, model):
+    folder = card(tmp_path / "card", 2)
+    for words, said in [
+        (["nowhere", "--model", model], "is not there"),
+        ([folder, "--model", tmp_path / "none.onnx"], "is not there"),
+        ([folder, "--model", folder / "100MEDIA" / "IMG_00000.JPG"], "cannot be opened as a model"),
+        ([folder, "--model", model, "--out", tmp_path / "a.xls"], "end it in .csv"),
+        ([folder, "--model", model, "--out", folder], "is a folder"),
+        ([folder, "--model", model, "--engine", "spark"], "choose here or ray"),
+        ([folder, "--model", model, "--out", tmp_path / "a.csv", "--copy-to", folder / "sorted"], "lies inside"),
+        (["s3://", "a", "--model", model], "an address is classified alone"),
+    ]:
+        assert said in one_sentence(typed("classify", *words, cwd=tmp_path)), words
+    assert not (tmp_path / "a.csv").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is locked for root")
+def test_a_place_that_may_not_be_written_is_a_sentence(tmp_path, model):
+    folder = card(tmp_path / "card", 2)
+    (tmp_path / "locked").mkdir(mode=0o500)
+    assert "permissions" in one_sentence(typed("classify", folder, "--model", model, "--out", tmp_path / "locked" / "a.csv"))
+
+
+# --- mixing, words, speed of starting ------------------------------------------------------------------------------------------
+
+
+def test_several_models_answer_as_one_and_decode_each_photo_once(tmp_path, model, monkeypatch):
+    second = toy.write(tmp_path / "second.onnx", labels=("green", "red", "none of these"), ids=(1, 0, -1), weight=((-1, 1, 0), (1, -1, 0), (0, 0, 0)))
+    mix = bundle.read_all([model, second])
+    assert mix.info.label_ids == [0, 1, -1]
+    decoded = []
+    monkeypatch.setattr(predict, "opened", lambda *a, real=predict.opened: decoded.append(1) or real(*a))
+    data = coloured("red")
+    row = predict.predict_one(mix, data)
+    chances = [dict(zip(m.info.label_ids, bundle.probabilities(m, predict.predict_one(m, data)["logits"][None])[0], strict=True)) for m in mix.members]
+    assert len(decoded) == 3  # one for the mix, one for each member by itself
+    assert row["label"] == "red" and np.isclose(row["score"], (chances[0][0] + chances[1][0]) / 2, atol=1e-5)
+    typed("classify", card(tmp_path / "card", 6), "--model", model, "--model", second, "--out", tmp_path / "a.csv")
+    assert [r["label"] for r in rows(tmp_path / "a.csv")] == ["green", "red", "red"] * 2
+    assert "not know the same labels" in one_sentence(typed("classify", tmp_path / "card", "--model", model, "--model", toy.write(tmp_path / "x.onnx", labels=("a", "b")), "--out", tmp_path / "b.csv"))
+
+
+def test_a_mix_is_written_read_moved_and_checked(tmp_path, model):
+    (tmp_path / "mixes").mkdir()
+    second = toy.write(tmp_path / "second.onnx", temperature=2.0)
+    done = typed("mix", model, second, "--out", tmp_path / "mixes" / "both.mix.json")
+    assert done.returncode == 0 and "not calibrated" in done.stdout
+    typed("classify", card(tmp_path / "card", 3), "--model", tmp_path / "mixes" / "both.mix.json", "--out", tmp_path / "a.csv")
+    assert len(rows(tmp_path / "a.csv")) == 3
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for name in ("tiny.onnx", "second.onnx", "mixes"):
+        shutil.move(tmp_path / name, moved / name)
+    assert bundle.read(moved / "mixes" / "both.mix.json").info.label_ids == [0, 1]
+    toy.write(moved / "second.onnx", temperature=3.0)
+    with pytest.raises(UserError, match="not the file"):
+        bundle.read(moved / "mixes" / "both.mix.json")
+
+
+def test_a_mix_is_calibrated_on_photos_that_no_member_saw(tmp_path, workspace):
+    first, second = toy.write(tmp_path / "a.onnx", temperature=0.05), toy.write(tmp_path / "b.onnx", temperature=0.05)
+    rng = np.random.default_rng(0)
+    for label in COLOURS:
+        (tmp_path / "train" / label).mkdir(parents=True)
+        for k in range(60):
+            shown = label if rng.random() < 0.8 else next(c for c in COLOURS if c != label)  # so a fifth of the answers is wrong
+            (tmp_path / "train" / label / f"{k}.jpg").write_bytes(coloured(shown, int(rng.integers(1e9))))
+    done = typed("mix", first, second, "--out", tmp_path / "m.mix.json", "--photos", tmp_path / "train", SPECIES_WB_HOME=str(workspace))
+    assert done.returncode == 0 and "Calibrated on" in done.stdout, done.stderr
+    said = json.loads((tmp_path / "m.mix.json").read_text())
+    assert said["temperature"] > 1 and 0.6 < said["validation"]["accuracy"] < 0.95 and said["validation"]["n"] >= 30
+
+
+def test_none_of_these_is_never_a_label(tmp_path):
+    model = toy.write(tmp_path / "none.onnx", labels=("red", "green", "none of these"), ids=(0, 1, -1), weight=((1, -1, 0), (-1, 1, 0), (0, 0, 9)))
+    row = predict.predict_one(bundle.read(model), np.full((20, 20, 3), (0, 0, 255), np.uint8))
+    assert row["abstained"] and row["label"] is row["score"] is None and {e["label"] for e in row["top"]} == {"red", "green"} and row["label_raw"] in COLOURS
+
+
+def test_a_model_that_says_no_number_is_a_sentence(tmp_path):
+    model = toy.write(tmp_path / "nan.onnx", weight=((np.nan, 0), (0, 0), (0, 0)))
+    assert "not a number" in one_sentence(typed("classify", card(tmp_path / "card", 2), "--model", model, "--out", tmp_path / "a.csv"))
+
+
+def test_the_engine_starts_without_what_trains(tmp_path):
+    heavy = "torch torchvision timm pandas scipy sklearn matplotlib imagehash av ray fastapi".split()
+    code = f"import sys; import species_wb.predict, species_wb.classify, species_wb.cli; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_rows_do_not_depend_on_batches_or_threads(photos, tmp_path):
+    from species_wb import models
+    from species_wb.export import to_onnx
+
+    network, spec, _ = models.build("simple_cnn", 3, weights="none")
+    to_onnx(network, ModelInfo(["a", "b", "c"], [0, 1, 2], spec), tmp_path / "m.onnx")
+    files = sorted(photos.rglob("*.jpg"))[::40]
+    found = [[(r["label"], r["score"], r["sha256"]) for r in predict.predict_items(bundle.read(tmp_path / "m.onnx", t), [({"path": str(f)}, f.read_bytes) for f in files], b, w)] for t, b, w in ((1, 1, 1), (1, 1, 4), (2, 8, 2))]
+    for other in found[1:]:
+        assert [(label, sha) for label, _, sha in other] == [(label, sha) for label, _, sha in found[0]]
+        assert np.allclose([s for _, s, _ in other], [s for _, s, _ in found[0]], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_memory_is_flat(tmp_path, model):
+    code = """
+import resource, sys
+from species_wb import bundle, classify, sources
+model = bundle.read(sys.argv[1], 1); where = sources.sources([sys.argv[2]])
+classify.run(classify.Job(__import__('pathlib').Path(sys.argv[3]), where, classify.Task(where.root), model.sha256), model, classify.here(model))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    data, used = coloured("red"), []
+    for count in (1_000, 20_000):
+        folder = tmp_path / f"{count}"
+        for k in range(count):
+            place = folder / f"{k // 1000:03}"
+            place.mkdir(parents=True, exist_ok=True)
+            (place / f"{k}.jpg").write_bytes(data)
+        done = subprocess.run([sys.executable, "-c", code, str(model), str(folder), str(tmp_path / f"{count}.csv")], capture_output=True, text=True)
+        used.append(int(done.stdout.split()[-1]))
+    assert used[1] < 1.1 * used[0], used
+
+
+# --- addresses -----------------------------------------------------------------------------------------------------------------
+
+
+def test_an_address_of_fsspec_is_read(tmp_path, model):
+    fsspec = pytest.importorskip("fsspec")
+    system = fsspec.filesystem("memory")
+    for name in ("a/1.jpg", "2.jpg", "empty.jpg"):
+        system.pipe(f"/card/{name}", b"" if name == "empty.jpg" else coloured("green"))
+    where = sources.sources(["memory://card"])
+    found = [get for unit in sources.units(where) for _, get in sources.items(unit, where.root)]
+    got = []
+    for get in found:
+        try:
+            got.append(len(get()) > 0)
+        except BadPhoto as bad:
+            got.append(bad.status)
+    assert sorted(map(str, got)) == ["True", "True", "empty"]
+    with pytest.raises(UserError, match="is not there"):
+        sources.sources(["memory://nowhere"])
