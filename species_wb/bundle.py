@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would keep a device's id and a list of events on the disk; switching it off later does not help
 import onnxruntime as ort
 
 from .contracts import METADATA_KEY, ModelInfo, info_from_json

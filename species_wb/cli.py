@@ -10,6 +10,7 @@ __all__ = ['QUIET', 'app', 'photos_app', 'Models', 'MEASURED_FROM', 'train', 'ev
 import errno
 import os
 import shlex
+import shutil
 import signal
 import sys
 import threading
@@ -22,7 +23,7 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
-from .core import UserError, check_run, new_run, run_state, typed
+from .core import UserError, check_run, new_run, run_state, typed, write_aside
 
 # %% ../nbs/lib/50_cli.ipynb #options
 QUIET: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}
@@ -146,7 +147,7 @@ def _model_paths(named: list[str] | None) -> list[Path]:
         return [Path(typed(path)) for path in named]
     from species_wb import ready_made
 
-    return [ready_made.find()]
+    return [ready_made.find(lambda said: print(said, file=sys.stderr, flush=True))]
 
 # %% ../nbs/lib/50_cli.ipynb #answer
 def _answer(row: dict[str, Any]) -> list[str]:
@@ -233,8 +234,8 @@ def _stoppable() -> Iterator[None]:
 def _is_one_photo(where: Any) -> bool:
     from species_wb.sources import units
 
-    first, *more = [*islice(units(where), 2)] or [None]
-    return where.named != ("",) and len(where.named) == 1 and not more and first is not None and not first.film and first.member is None
+    found = [*islice(units(where), 2)]
+    return where.named != ("",) and len(found) == len(where.named) == 1 and not found[0].film and found[0].member is None
 
 
 def _one(where: Any, models: list[Path], top: int) -> None:
@@ -258,7 +259,7 @@ def _job(where: Any, models: list[Path], out: str, engine: str, address: str, ho
     path = Path(typed(out)) if out else _default_out(where)
     loaded, run = _engine(engine, address, models, sum(1 for _ in islice(units(where), MEASURED_FROM)))
     job = jobs.Job(path, where, jobs.Task(where.root, **how), loaded.sha256)
-    print(f"{', '.join(m.path.name for m in loaded.members)} on {where.prefix or where.root} into {path}", flush=True)
+    print(f"{loaded.info.spec.name} ({', '.join(m.path.name for m in loaded.members)}) on {where.prefix or where.root}, into {path}", flush=True)
     with _stoppable():
         done = jobs.run(job, loaded, run, **words)
     print(*_classes(done.summary), *done.sentences, f"The table is {path}.", sep="\n")
@@ -296,15 +297,14 @@ def export(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="For --int8: of the choice of photos.")] = 0,
 ) -> None:
     "Write a model file for other machines: the ready-made model, or a faster int8 one."
-    from species_wb import ready_made
-
-    path = ready_made.find() if model == "ready-made" else Path(typed(model))
+    path = _model_paths(None)[0] if model == "ready-made" else Path(typed(model))
     path = path / "model.onnx" if path.is_dir() else path
     if not int8:
         if model != "ready-made":
             raise UserError(f"What is to be made of {model}? With --int8 a smaller, faster file; `export ready-made --out F.onnx` writes the ready-made model.")
         target = Path(typed(out or "ready-made.onnx"))
-        ready_made.write(target)
+        with write_aside(target) as aside:
+            shutil.copyfile(path, aside)
         print(f"The ready-made model is {target}.")
         return
     from species_wb.int8 import quantise

@@ -38,7 +38,7 @@ def unpacked(
 ) -> bundle.Model:
     "Open a model that came by way of Ray."
     with tempfile.TemporaryDirectory() as folder:
-        members = []
+        members: list[bundle.Bundle] = []
         for k, data in enumerate(parcel["members"]):
             path = Path(folder) / f"{k}.onnx"
             path.write_bytes(data)
@@ -76,7 +76,7 @@ def _start(address: str) -> tuple[Any, int]:
         raise UserError(f"A cluster needs Ray, and {error.name} is not installed: pip install '.[cluster]'.") from None
     if not ray.is_initialized():
         try:
-            ray.init(address=address or "local", include_dashboard=False if not address else None, log_to_driver=False, logging_level="ERROR")
+            ray.init(address=address or "local", include_dashboard=False if not address else None, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UserError(f"No Ray cluster answers at {address or 'this machine'} ({str(error).splitlines()[0]}): start one with `ray start --head`, or leave --address out.") from None
     return ray, max(int(ray.cluster_resources().get("CPU", 1)), 1)

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['STATUSES', 'MANIFEST', 'SPLITS', 'RESIZE_RULES', 'INTERPOLATIONS', 'CANONICAL_SIZES', 'FORMAT_VERSION',
-           'METADATA_KEY', 'MAX_LABELS', 'PREDICTIONS', 'ONLY_PARQUET', 'path_text', 'text_path', 'manifest_table',
-           'check_manifest', 'manifest_root', 'write_table', 'read_table', 'read_manifest', 'is_simulated', 'data_hash',
-           'ModelSpec', 'ModelInfo', 'info_to_json', 'info_from_json', 'predictions_table', 'prediction_labels',
-           'write_predictions']
+           'METADATA_KEY', 'MAX_LABELS', 'PREDICTIONS', 'ONLY_PARQUET', 'OBSERVATIONS', 'path_text', 'text_path',
+           'manifest_table', 'check_manifest', 'manifest_root', 'write_table', 'read_table', 'read_manifest',
+           'is_simulated', 'data_hash', 'ModelSpec', 'ModelInfo', 'info_to_json', 'info_from_json', 'predictions_table',
+           'prediction_labels', 'safe_cell', 'write_predictions', 'rows_of']
 
 # %% ../nbs/lib/01_contracts.ipynb #imports
 import csv
@@ -329,12 +329,20 @@ def prediction_labels(
     except (KeyError, TypeError, ValueError):
         raise UserError("These predictions do not say which labels their logits stand for: they were not made by species_wb.") from None
 
-# %% ../nbs/lib/01_contracts.ipynb #cell
-def _cell(value: Any) -> Any:
-    "One value as a CSV cell."
+# %% ../nbs/lib/01_contracts.ipynb #safe-cell
+_FORMULA = tuple("=+-@＝＋－＠\t\r\n")  # OWASP, "CSV Injection"; the wide ones count in East Asian spreadsheets
+
+
+def safe_cell(
+    name: str,  # of the column
+    value: Any,
+) -> Any:
+    "Write one value as a CSV cell that no spreadsheet runs."
     if isinstance(value, list):
-        return " | ".join(f"{v['label']}:{v['score']:.4g}" if isinstance(v, dict) else str(v) for v in value)
-    return f"{value:.6g}" if isinstance(value, float) else value
+        value = " | ".join(f"{v['label']}:{v['score']:.4g}" if isinstance(v, dict) else str(v) for v in value)
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return ("./" if name in ("path", "member") else "'") + value
+    return f"{value:.10g}" if isinstance(value, float) else value
 
 # %% ../nbs/lib/01_contracts.ipynb #write-predictions
 def write_predictions(
@@ -351,15 +359,35 @@ def write_predictions(
             writer = csv.writer(file)
             if path.suffix == ".csv":
                 writer.writerow(names)
-            for row in _rows(table.select(names)):
+            for row in rows_of(table.select(names)):
                 if path.suffix == ".csv":
-                    writer.writerow([_cell(row[n]) for n in names])
+                    writer.writerow([safe_cell(n, row[n]) for n in names])
                 else:
                     file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
     else:
         raise UserError(f"{path.name}: predictions are written as .csv, .jsonl or .parquet; end the name so.")
 
-# %% ../nbs/lib/01_contracts.ipynb #rows
-def _rows(table: pa.Table) -> Iterable[dict[str, Any]]:
+# %% ../nbs/lib/01_contracts.ipynb #rows-of
+def rows_of(table: pa.Table) -> Iterable[dict[str, Any]]:
+    "Read a table row by row, a thousand at a time."
     for batch in table.to_batches(max_chunksize=1000):
         yield from batch.to_pylist()
+
+# %% ../nbs/lib/01_contracts.ipynb #observations
+OBSERVATIONS = pa.schema(
+    [
+        ("event_id", pa.string()),  # of site, label and start: the same photos give the same id
+        ("site", pa.string()),
+        ("lat", pa.float64()),  # degrees, WGS 84
+        ("lon", pa.float64()),
+        ("start", pa.string()),  # ISO 8601, as the first photo has it; null where no photo has a time
+        ("end", pa.string()),
+        ("label", pa.string()),
+        ("count", pa.int64()),  # individuals, at least
+        ("score", pa.float64()),  # the best photo's
+        ("method", pa.string()),  # machine or human
+        ("photo", pa.string()),  # the one with the best score; in a film with its second: film.mp4#t=12
+        ("source", pa.string()),  # the folder, stream or camera
+        ("model", pa.string()),  # the first 16 digits of the model file's sha256
+    ]
+)

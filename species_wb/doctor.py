@@ -33,6 +33,10 @@ EXTRAS = {
     "lab": "notebooks in JupyterLab",
     "photos": "checking folders of photos",
     "heic": "photos of phones in HEIC",
+    "video": "films",
+    "watch": "watching a folder, a stream or a camera",
+    "serve": "the page in the browser",
+    "cluster": "classifying on a cluster",
     "dev": "developing species_wb",
 }
 

@@ -125,7 +125,7 @@ def _both(photos: Path | None, info: ModelInfo, seed: int) -> tuple[Photos, Phot
         judges, with_these = (replace(p, truth=np.full(len(p.truth), -1)) for p in (judges, with_these))
     return with_these, judges, _about(photos, with_these, judges, drawn)
 
-# %% ../nbs/lib/25_int8.ipynb #about
+
 def _about(photos: Path | None, first: Photos, judges: Photos, drawn: bool) -> str:
     "Say which photos these were, and what that means."
     where = f"of {photos}" if photos is not None else "of a simulated survey, drawn for this because no photos were given"
@@ -166,7 +166,7 @@ def _in_bytes(
     weight = weight * scale.reshape(1, 3, 1, 1)
     return weight, bias + (weight * (middle - zero).reshape(1, 3, 1, 1)).sum((1, 2, 3)), middle
 
-# %% ../nbs/lib/25_int8.ipynb #fold
+
 def _fold(
     model: "onnx.ModelProto",  # changed in place
 ) -> int | None:  # the byte that stands for zero; None where the file starts in another way, and nothing was changed
@@ -232,7 +232,7 @@ def _layers(
         raise UserError("This network has no convolution and no matrix product with weights, so there is nothing that int8 could make faster.")
     return layers
 
-# %% ../nbs/lib/25_int8.ipynb #ready
+
 INT8_OPERATORS = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear")
 
 
@@ -281,7 +281,7 @@ class Variant:
         kept = f", {plural(len(self.kept), 'layer')} in fp32" if self.kept else ""
         return f"one scale a {'channel' if self.per_channel else 'tensor'}, {ranges}{kept}"
 
-# %% ../nbs/lib/25_int8.ipynb #calibration
+
 class _Calibration:
     "The photos, one after the other, as ONNX Runtime's tools ask for them."
 
@@ -325,7 +325,24 @@ def _make(
     _finish(path, ready.info, path)
     return path
 
-# %% ../nbs/lib/25_int8.ipynb #finish
+# %% ../nbs/lib/25_int8.ipynb #shield
+def _shield(
+    model: "onnx.ModelProto",  # changed in place
+) -> None:
+    "Keep layers in floats that are meant to be."
+    from onnx import helper, numpy_helper
+
+    graph, tensors = model.graph, {t.name: t for t in model.graph.initializer}
+    bytes_before = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    for k, node in reversed(list(enumerate(graph.node))):
+        if node.op_type in WEIGHTED and node.input[0] in bytes_before and node.input[1] in tensors:
+            doubled, halved = f"{node.name}_doubled", f"{node.name}_halved"
+            graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(tensors[node.input[1]]) / np.float32(2), halved))
+            graph.initializer.append(numpy_helper.from_array(np.array(2, np.float32), f"{node.name}_two"))
+            graph.node.insert(k, helper.make_node("Mul", [node.input[0], f"{node.name}_two"], [doubled]))
+            graph.node[k + 1].input[0], graph.node[k + 1].input[1] = doubled, halved
+
+
 def _finish(
     path: Path,  # as ONNX Runtime's tools wrote it
     info: ModelInfo,
@@ -340,6 +357,7 @@ def _finish(
         nodes[4].input[0] = nodes[0].output[0]
         for node in nodes[1:4]:
             model.graph.node.remove(node)
+    _shield(model)
     del model.metadata_props[:]
     model.metadata_props.add(key=METADATA_KEY, value=info_to_json(info))
     used = {tensor for node in model.graph.node for tensor in node.input}
@@ -387,7 +405,7 @@ def _judge(
         "divergence": _divergence(ours, theirs, bundle.info.temperature),
     }  # fmt: skip
 
-# %% ../nbs/lib/25_int8.ipynb #gate
+
 @dataclass(frozen=True)
 class Gate:
     "What a variant must reach."
@@ -434,9 +452,9 @@ def _hurting(
             for half in np.array_split(part, 2):
                 heapq.heappush(heap, harm(half.tolist()))
     bar.close()
-    return found
+    return sorted(found, key=lambda row: -row["divergence"])
 
-# %% ../nbs/lib/25_int8.ipynb #open
+
 def _open(path: Path, like: Bundle) -> Bundle:
     "Open a model file with as many threads as another."
     found = read(path, like.threads)
@@ -468,7 +486,7 @@ def _search(
     base = min(tries, key=lambda one: one[1]["divergence"])[0]
     layers = _hurting(ready, base, bundle)
     for count in (1, 2, 4, 8):
-        if not done and count <= len(layers):
+        if not done and count <= len(layers) and count < len(ready.layers):  # something must be left to quantise
             done = attempt(replace(base, kept=tuple(row["layer"] for row in layers[:count])))
     return tries, layers
 
@@ -495,7 +513,7 @@ def _none_passed(path: Path, gate: Gate, best: dict[str, Any], found: dict[str, 
         found,
     )
 
-# %% ../nbs/lib/25_int8.ipynb #harm
+
 def _harm(layers: list[dict[str, Any]]) -> str:
     if not layers:
         return "No single layer stands out."
@@ -557,13 +575,13 @@ def _told(
     old = bundle.info
     return replace(old, temperature=temperature, validation={**old.validation, "int8": judged}, provenance={**old.provenance, "int8": made})
 
-# %% ../nbs/lib/25_int8.ipynb #gained
+
 def _gained(before: dict[str, Any], after: dict[str, Any], chosen: dict[str, Any]) -> list[str]:
     "Say what the int8 file is like beside the fp32 one."
     n, same = chosen["agreement_n"], round(chosen["agreement"] * chosen["agreement_n"])
     right = "" if chosen["accuracy"] is None else f" {100 * chosen['accuracy']:.1f} % are right, with fp32 {100 * before['accuracy']:.1f} % (n = {chosen['accuracy_n']:,})."
     ratio, rate = after["photos_per_second"] / before["photos_per_second"], "{photos_per_second:.0f}"
-    slow = "" if ratio > 1.1 else " So on this machine it saves space and no time."
+    slow = "" if ratio > 1.1 else " That is hardly faster: this processor gains little from bytes, or other programs ran meanwhile (then measure again)."
     said = [
         f"The int8 file ({chosen['variant']}) gives the fp32 file's label to {same:,} of {n:,} photos ({100 * chosen['agreement']:.1f} %, 95 % interval {100 * chosen['agreement_low']:.1f} to {100 * chosen['agreement_high']:.1f}).{right}",
         f"It takes {byte_size(after['size'])} instead of {byte_size(before['size'])} and does {rate.format(**after)} photos/s instead of {rate.format(**before)} ({ratio:.1f} times; {plural(after['threads'], 'thread')}, {after['cpu']}).{slow}",

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FOLDER', 'SPLIT_FOLDERS', 'PATH_COLUMNS', 'LABEL_COLUMNS', 'RESERVED', 'FILLED', 'LOOKED_AT', 'CACHE_VERSION', 'NEAR',
-           'FEWEST_BITS', 'BURST_SECONDS', 'IN_WORDS', 'walk', 'near_pairs', 'deal', 'scan', 'findings', 'sentences',
-           'require_trainable']
+           'FEWEST_BITS', 'BURST_SECONDS', 'IN_WORDS', 'walk', 'near_pairs', 'deal', 'scan', 'findings', 'a_few',
+           'sentences', 'require_trainable']
 
 # %% ../nbs/lib/12_photos.ipynb #imports
 import csv
@@ -573,8 +573,8 @@ def findings(
         "notes": notes["notes"],
     }
 
-# %% ../nbs/lib/12_photos.ipynb #few
-def _few(names: Iterable[str], most: int = 3) -> str:
+# %% ../nbs/lib/12_photos.ipynb #a-few
+def a_few(names: Iterable[str], most: int = 3) -> str:
     "A few examples and how many more there are."
     names = [shown(str(name)) for name in names]
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
@@ -595,32 +595,32 @@ def sentences(
     if found["simulated"]:
         say.append("These photos are simulated.")
     if leaks := found["leaks"]:
-        say.append(f"{plural(len(leaks), 'photo')} left out of training, too close to a held-out one. {_few([leaks[0]['reason']])}")
+        say.append(f"{plural(len(leaks), 'photo')} left out of training, too close to a held-out one. {a_few([leaks[0]['reason']])}")
     if seen := found["seen_unlabelled"]:
-        say.append(f"{plural(len(seen), 'photo')} to learn from stand in the unlabelled test folder too, or nearly so: a score on that folder will be flattered. {_few(seen)}.")
+        say.append(f"{plural(len(seen), 'photo')} to learn from stand in the unlabelled test folder too, or nearly so: a score on that folder will be flattered. {a_few(seen)}.")
     if unknown := found["unknown_classes"]:
-        say.append(f"{plural(sum(unknown.values()), 'photo')} held out for validation or testing cannot be scored: there is nothing to train with for the class {_few(unknown)}.")
+        say.append(f"{plural(sum(unknown.values()), 'photo')} held out for validation or testing cannot be scored: there is nothing to train with for the class {a_few(unknown)}.")
     if conflicts := found["conflicts"]:
-        say.append(f"{plural(len(conflicts), 'set')} of identical files with different labels, so one label must be wrong: {_few(f'{p} ({label})' for p, label in conflicts[0].items())}. They are used as they are labelled: put the label right and begin again.")
+        say.append(f"{plural(len(conflicts), 'set')} of identical files with different labels, so one label must be wrong: {a_few(f'{p} ({label})' for p, label in conflicts[0].items())}. They are used as they are labelled: put the label right and begin again.")
     for status, n in found["statuses"].items():
         if status != "ok":
-            say.append(f"{plural(n, 'file')} {'is' if n == 1 else 'are'} {IN_WORDS[status]}: {_few(bad['path'] for bad in found['bad'] if bad['status'] == status)}.")
+            say.append(f"{plural(n, 'file')} {'is' if n == 1 else 'are'} {IN_WORDS[status]}: {a_few(bad['path'] for bad in found['bad'] if bad['status'] == status)}.")
     if found["empty_folders"]:
-        say.append(f"{plural(len(found['empty_folders']), 'class folder')} with no files: {_few(found['empty_folders'])}.")
+        say.append(f"{plural(len(found['empty_folders']), 'class folder')} with no files: {a_few(found['empty_folders'])}.")
     if found["one_photo"]:
-        say.append(f"{plural(len(found['one_photo']), 'class', 'classes')} with one photo: {_few(found['one_photo'])}. Add photos, or leave the folder out.")
+        say.append(f"{plural(len(found['one_photo']), 'class', 'classes')} with one photo: {a_few(found['one_photo'])}. Add photos, or leave the folder out.")
     if few := [label for label in found["few_groups"] if label not in found["one_photo"] and not found["classes"][label]["test"]]:
-        say.append(f"{plural(len(few), 'class', 'classes')} with fewer than three independent groups of photos, so not tested: {_few(few)}.")
+        say.append(f"{plural(len(few), 'class', 'classes')} with fewer than three independent groups of photos, so not tested: {a_few(few)}.")
     if found["exact_duplicates"]:
-        say.append(f"{plural(len(found['exact_duplicates']), 'set')} of identical files: {_few(found['exact_duplicates'][0])}. They stay on one side of the split.")
+        say.append(f"{plural(len(found['exact_duplicates']), 'set')} of identical files: {a_few(found['exact_duplicates'][0])}. They stay on one side of the split.")
     if found["near_duplicates"]:
-        say.append(f"{plural(len(found['near_duplicates']), 'set')} of near-duplicates: {_few(found['near_duplicates'][0])}. They stay on one side of the split.")
+        say.append(f"{plural(len(found['near_duplicates']), 'set')} of near-duplicates: {a_few(found['near_duplicates'][0])}. They stay on one side of the split.")
     if found["largest_group"] > max(20, found["ok"] / 10):
         say.append(f"One group of photos that belong together holds {found['largest_group']:,}: the splits may be uneven.")
     if found["unlabelled"]:
         say.append(f"{plural(found['unlabelled'], 'photo')} without a label: predicted, never trained on or scored.")
     if conflicts := found["near_conflicts"]:
-        say.append(f"{plural(len(conflicts), 'set')} of near-duplicates with different labels: {_few(f'{p} ({label})' for p, label in conflicts[0].items())}. A label may be wrong, or a fixed camera saw small animals before one ground.")
+        say.append(f"{plural(len(conflicts), 'set')} of near-duplicates with different labels: {a_few(f'{p} ({label})' for p, label in conflicts[0].items())}. A label may be wrong, or a fixed camera saw small animals before one ground.")
     if side := found["short_side"]:
         several = f"{side['least']:,} to {side['most']:,} pixels, {side['median']:,.0f} in the middle"
         say.append(f"The short side is {several if side['least'] < side['most'] else str(side['least']) + ' pixels'}.")

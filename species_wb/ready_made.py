@@ -92,7 +92,9 @@ def write(
         except Unreachable as error:
             raise _lacking(str(error)) from None
         to_onnx(net, _info(chosen, spec), path)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("species_wb"):
+            raise
         raise _lacking(f"{error.name} is not installed here") from None
 
 

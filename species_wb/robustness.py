@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from . import contracts, core, corruptions, metrics, pixels, predict
-from .bundle import Bundle, best_batch, probabilities, run
+from .bundle import Model, best_batch, probabilities
+from .bundle import answer as answer_of
 from .core import UserError, plural
 from .evaluation import Evaluation, Scored, typical
 
@@ -59,32 +60,36 @@ def changed(
     return lambda photo, sha256: corruptions.corrupt(photo, name, strength, sha256)
 
 
-def _variants(row: dict[str, Any], root: str, bundle: Bundle, variants: Sequence[tuple[str, int]] = VARIANTS) -> list[np.ndarray]:
-    "Read a photo and prepare its variants, S×S×3 each; none where it no longer opens."
-    spec, key = bundle.info.spec, row.get("sha256") or ""
+def _variants(row: dict[str, Any], root: str, model: Model, variants: Sequence[tuple[str, int]] = VARIANTS) -> list[list[np.ndarray]]:
+    "Read a photo and prepare its variants, S×S×3 for each member of the model; none where it no longer opens."
+    specs, key, made = [m.info.spec for m in model.members], row.get("sha256") or "", []
     try:
-        photo = pixels.decode(pixels.read_bytes(os.path.join(root, contracts.text_path(row["path"]))), spec.canonical_size)
+        data = pixels.read_bytes(os.path.join(root, contracts.text_path(row["path"])))
+        photos = {size: pixels.decode(data, size) for size in {spec.canonical_size for spec in specs}}
     except pixels.BadPhoto:
         return []
-    return [pixels.prepare(corruptions.corrupt(photo, name, strength, key) if strength else photo, spec) for name, strength in variants]
+    for name, strength in variants:
+        worse = {size: corruptions.corrupt(photo, name, strength, key) if strength else photo for size, photo in photos.items()}
+        made.append([pixels.prepare(worse[spec.canonical_size], spec) for spec in specs])
+    return made
 
 # %% ../nbs/lib/37_robustness.ipynb #asked
-def _asked(bundle: Bundle, rows: Sequence[dict[str, Any]], root: str) -> tuple[list[dict[str, Any]], np.ndarray, np.ndarray]:
+def _asked(model: Model, rows: Sequence[dict[str, Any]], root: str) -> tuple[list[dict[str, Any]], np.ndarray, np.ndarray]:
     "Return the photos that still open, and of each variant of each the answer's number and score, N×26."
     kept: list[dict[str, Any]] = []
 
-    def squares() -> Iterator[np.ndarray]:
-        prepared = core.in_threads(lambda row: _variants(row, root, bundle), rows, bundle.threads, window=bundle.threads + 1)
+    def squares() -> Iterator[list[np.ndarray]]:
+        prepared = core.in_threads(lambda row: _variants(row, root, model), rows, model.threads, window=model.threads + 1)
         for row, made in zip(rows, prepared, strict=True):
             kept.extend([row] if made else [])
             yield from made
 
-    waiting, batch = squares(), best_batch(bundle)
+    waiting, batch = squares(), best_batch(model)
     answer: list[int] = []
     score: list[float] = []
     with core.progress(None, "making photos worse", len(rows) * len(VARIANTS), " pictures") as bar:
         while several := list(islice(waiting, batch)):
-            chances = probabilities(bundle, run(bundle, np.stack(several), ("logits",))[0])
+            chances = probabilities(model, answer_of(model, [np.stack(column) for column in zip(*several, strict=True)])[0])
             answer += chances.argmax(1).tolist()
             score += chances.max(1).tolist()
             bar.update(len(several))
@@ -92,7 +97,7 @@ def _asked(bundle: Bundle, rows: Sequence[dict[str, Any]], root: str) -> tuple[l
 
 # %% ../nbs/lib/37_robustness.ipynb #measure
 def measure(
-    bundle: Bundle,
+    bundle: Model,
     rows: Sequence[dict[str, Any]],  # scored photos, each with path, sha256, truth and group: `Scored.rows`
     root: str,  # the folder the paths are relative to
     how: str = "quick",  # or "full"
@@ -180,19 +185,19 @@ def example(scored: Scored) -> dict[str, Any]:  # a row of it
 
 
 def strip(
-    bundle: Bundle,
+    bundle: Model,
     row: dict[str, Any],  # of a scored photo
     root: str,  # the folder its path is relative to
     side: int = 224,  # pixels
 ) -> Iterator[dict[str, Any]]:  # for `Page.gallery`
     "Show one photo as it is and at strengths 1, 3 and 5 of each corruption, with the answers."
     made = _variants(row, root, bundle, SHOWN)
-    for (name, strength), square in zip(SHOWN, made, strict=False):
-        (chances,) = probabilities(bundle, run(bundle, square[None], ("logits",))[0])
+    for (name, strength), squares in zip(SHOWN, made, strict=False):
+        (chances,) = probabilities(bundle, answer_of(bundle, [x[None] for x in squares])[0])
         answer = bundle.info.labels[chances.argmax()]
         what = f"{name} {strength}" if strength else "as it is"
         yield {
-            "photo": pixels.thumbnail(square, side), "name": MEANINGS[name] if strength else row["path"].rsplit("/", 1)[-1],
+            "photo": pixels.thumbnail(squares[0], side), "name": MEANINGS[name] if strength else row["path"].rsplit("/", 1)[-1],
             "alt": f"The same photo of class {row['truth']}, {what}", "lines": [what, f"{'✓' if answer == row['truth'] else '✗'} {answer} {chances.max():.2f}"],
         }  # fmt: skip
 

@@ -20,11 +20,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from .contracts import _rows, prediction_labels, text_path
+from .contracts import prediction_labels, rows_of, text_path
 from .core import UserError, plural, progress
-from .outputs import _whole, only_sure
+from .outputs import only_sure, whole
 from .pixels import BadPhoto, shown
-from .sources import Unit, _archive, _stamp, items
+from .sources import Unit, archive_at, items, stamp
 
 # %% ../nbs/lib/34_sorting.ipynb #safe-name
 _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$", *(f"{port}{n}" for port in ("com", "lpt") for n in "0123456789¹²³")}
@@ -130,7 +130,7 @@ def _when(row: dict[str, Any], root: str) -> float:
     try:
         if row["member"] is None:
             return os.stat(source).st_mtime
-        entry = _archive(source, "-".join(map(str, _stamp(source)))).getinfo(text_path(row["member"]))
+        entry = archive_at(source, "-".join(map(str, stamp(source)))).getinfo(text_path(row["member"]))
         return time.mktime((*entry.date_time, 0, 0, -1))
     except (OSError, ValueError, OverflowError):  # an address has no time, and archives know a month 0
         return time.time()
@@ -169,7 +169,7 @@ def _copy(row: dict[str, Any], name: str, done: Sorted, root: str) -> None:
         target, there = _place(place, base, hashlib.sha256(data).hexdigest())
     if not there:
         when = _when(row, root)
-        with _whole(target) as aside:
+        with whole(target) as aside:
             aside.write_bytes(data)
             os.utime(aside, (when, when))
     done.copied, done.present = done.copied + (not there), done.present + there
@@ -203,7 +203,7 @@ def sort_into(
     with progress(None, "copying", total) as bar:
         for table in tables:
             names = names or folder_names(prediction_labels(table))
-            for row in _rows(only_sure(table, min_score).select(["path", "member", "seconds", "sha256", "status", "label"])):
+            for row in rows_of(only_sure(table, min_score).select(["path", "member", "seconds", "sha256", "status", "label"])):
                 _sort_one(row, names, done, str(root))
                 bar.update(1)
     return done

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from species_wb.contracts import ModelInfo, ModelSpec, path_text, predictions_table, read_table
@@ -281,6 +281,7 @@ labels = st.text(min_size=0, max_size=60) | st.sampled_from(["..", "../..", "CON
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(labels, max_size=12, unique=True))
+@example(["Aves", "aves", "Not Sure", "no answer", "a/b", "a:b"])
 def test_any_label_is_one_harmless_folder_of_its_own(found):
     named = folder_names(found)
     assert len({unicodedata.normalize("NFC", n).casefold() for n in named.values()} | {"not sure", "no answer"}) == len(found) + 2

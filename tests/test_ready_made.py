@@ -83,6 +83,12 @@ def test_without_its_weights_package_the_sentence_names_it(cache, monkeypatch):
         ready_made.find()
 
 
+def test_a_fault_of_our_own_is_not_called_a_missing_package(cache, monkeypatch):
+    monkeypatch.setitem(sys.modules, "species_wb.export", None)
+    with pytest.raises(ModuleNotFoundError):
+        ready_made.find()
+
+
 def test_none_of_these_is_last_and_is_never_the_answer(made, photos):
     engine = bundle.read(made)
     assert engine.info.labels == [*CLASSES, "none of these"] and engine.info.label_ids == [*range(10), -1]

@@ -188,7 +188,7 @@ def test_equal_whatever_the_order_of_the_photos(judged, measured):
 
 def test_a_photo_is_decoded_once_and_few_are_held(judged, monkeypatch):
     about, scored = judged
-    decode, run, decoded, answered, ahead = pixels.decode, robustness.run, [], [], []
+    decode, ask, decoded, answered, ahead = pixels.decode, robustness.answer_of, [], [], []
 
     def counting(*words):
         decoded.append(1)
@@ -196,7 +196,7 @@ def test_a_photo_is_decoded_once_and_few_are_held(judged, monkeypatch):
         return decode(*words)
 
     monkeypatch.setattr(robustness.pixels, "decode", counting)
-    monkeypatch.setattr(robustness, "run", lambda b, several, outputs: (answered.append(len(several)), run(b, several, outputs))[1])
+    monkeypatch.setattr(robustness, "answer_of", lambda b, several: (answered.append(len(several[0])), ask(b, several))[1])
     monkeypatch.setattr(robustness, "best_batch", lambda b: 32)
     robustness.measure(about.bundle, scored.rows, scored.root, "full", resamples=10)
     assert len(decoded) == len(scored.rows) and sum(answered) == 26 * len(scored.rows) and set(answered[:-1]) == {32}
