@@ -150,13 +150,14 @@ def _model_paths(named: list[str] | None) -> list[Path]:
     return [ready_made.find(lambda said: print(said, file=sys.stderr, flush=True))]
 
 # %% ../nbs/lib/50_cli.ipynb #answer
-def _answer(row: dict[str, Any]) -> list[str]:
+def _answer(row: dict[str, Any], min_score: float = 0.0) -> list[str]:
     "Say what one photo shows, with bars where somebody looks."
     if row["status"] != "ok":
         return [row["reason"]]
     wide = max(len(entry["label"]) for entry in row["top"])
     block = "█" if sys.stdout.isatty() and (sys.stdout.encoding or "").lower().startswith("utf") else ""
-    first = ["Probably none of the classes this model knows; the likeliest of them:"] if row["abstained"] else []
+    unsure = "Probably none of the classes this model knows" if row["abstained"] else f"Not sure: no score reaches {min_score:g}" if row["score"] < min_score else ""
+    first = [f"{unsure}; the likeliest:"] if unsure else []
     return first + [f"{entry['label']:<{wide}}  {entry['score']:>6.1%}  {block * round(30 * entry['score'])}".rstrip() for entry in row["top"]]
 
 
@@ -172,8 +173,8 @@ def _default_out(where: Any) -> Path:
     "A table's name, where a person gave none."
     from species_wb.sorting import safe_name
 
-    inner = where.named[0] if len(where.named) == 1 and where.named[0] else where.root
-    return Path(typed(f"{safe_name(Path(inner).stem or 'photos')}-species.csv"))
+    name = Path(where.named[0]).stem if len(where.named) == 1 and where.named[0] else Path(where.root).name
+    return Path(typed(f"{safe_name(name or 'photos')}-species.csv"))
 
 
 def _engine(name: str, address: str, models: list[Path], n: int) -> tuple[Any, Any]:
@@ -216,8 +217,8 @@ def classify(
 
     lines = listed(sys.stdin.buffer.read()) if "-" in paths else []
     where, models = sources([path for path in paths if path != "-"], lines), _model_paths(model)
-    if len(paths) == 1 and not (lines or out or copy_to or where.remote) and _is_one_photo(where):
-        return _one(where, models, top)
+    if len(paths) == 1 and engine == "here" and not (lines or out or copy_to or embedding or where.remote) and _is_one_photo(where):
+        return _one(where, models, top, min_score, mirrored)
     _job(where, models, out, engine, address, {"every": every, "mirrored": mirrored, "embedding": embedding}, {"top": top, "min_score": min_score, "copy_to": typed(copy_to), "fresh": fresh})
 
 # %% ../nbs/lib/50_cli.ipynb #stoppable
@@ -238,15 +239,15 @@ def _is_one_photo(where: Any) -> bool:
     return where.named != ("",) and len(found) == len(where.named) == 1 and not found[0].film and found[0].member is None
 
 
-def _one(where: Any, models: list[Path], top: int) -> None:
+def _one(where: Any, models: list[Path], top: int, min_score: float, mirrored: bool) -> None:
     "Answer one photo on the screen."
     from species_wb import bundle
     from species_wb.predict import predict_items
     from species_wb.sources import items, units
 
     loaded = bundle.read_all(models)
-    (row,) = predict_items(loaded, items(next(units(where)), where.root), workers=1, top=top)
-    print(*_answer(row), sep="\n")
+    (row,) = predict_items(loaded, items(next(units(where)), where.root), workers=1, top=top, mirrored=mirrored)
+    print(*_answer(row, min_score), sep="\n")
     if row["status"] != "ok":
         raise typer.Exit(1)
 
@@ -254,12 +255,13 @@ def _one(where: Any, models: list[Path], top: int) -> None:
 def _job(where: Any, models: list[Path], out: str, engine: str, address: str, how: dict[str, Any], words: dict[str, Any]) -> None:
     "Classify many photos into a table."
     from species_wb import classify as jobs
+    from species_wb.pixels import shown
     from species_wb.sources import units
 
     path = Path(typed(out)) if out else _default_out(where)
     loaded, run = _engine(engine, address, models, sum(1 for _ in islice(units(where), MEASURED_FROM)))
     job = jobs.Job(path, where, jobs.Task(where.root, **how), loaded.sha256)
-    print(f"{loaded.info.spec.name} ({', '.join(m.path.name for m in loaded.members)}) on {where.prefix or where.root}, into {path}", flush=True)
+    print(f"{loaded.info.spec.name} ({', '.join(m.path.name for m in loaded.members)}) on {shown(where.prefix or where.root)}, into {shown(path)}", flush=True)
     with _stoppable():
         done = jobs.run(job, loaded, run, **words)
     print(*_classes(done.summary), *done.sentences, f"The table is {path}.", sep="\n")
@@ -281,7 +283,7 @@ def submit(
         raise UserError(f"{out}: a submission is a CSV file; end its name in .csv.")
     where = sources([photos])
     loaded, run = _engine("here", "", [Path(typed(model))], MEASURED_FROM)
-    job = jobs.Job(Path(typed(out)), where, jobs.Task(where.root), loaded.sha256)
+    job = jobs.Job(Path(typed(out)), where, jobs.Task(where.root), loaded.sha256, "submission")
     with _stoppable():
         print(*jobs.submit(job, loaded, run, typed(sample), fresh), sep="\n")
 

@@ -9,6 +9,8 @@ __all__ = ['packed', 'unpacked', 'Worker', 'on_ray']
 import json
 import logging
 import os
+import re
+import socket
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -66,22 +68,35 @@ class Worker:
         return {"name": [shard.name], "table": [sink.getvalue().to_pybytes()]}
 
 # %% ../nbs/lib/43_cluster.ipynb #start
-def _start(address: str) -> tuple[Any, int]:
-    "Reach a Ray cluster, or start one on this machine; return Ray and the number of its cores."
+def _start(address: str) -> tuple[Any, bool]:
+    "Reach a Ray cluster, or start one on this machine; return Ray, and whether it was begun here."
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
     try:
         import ray
         import ray.data
     except ImportError as error:
         raise UserError(f"A cluster needs Ray, and {error.name} is not installed: pip install '.[cluster]'.") from None
-    if not ray.is_initialized():
+    ours = not ray.is_initialized()
+    if ours:
         try:
+            if host := re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address):  # Ray itself would try for minutes
+                socket.create_connection((host[1], int(host[2])), 5).close()
             ray.init(address=address or "local", include_dashboard=False if not address else None, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UserError(f"No Ray cluster answers at {address or 'this machine'} ({str(error).splitlines()[0]}): start one with `ray start --head`, or leave --address out.") from None
-    return ray, max(int(ray.cluster_resources().get("CPU", 1)), 1)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(f"No Ray cluster answers at {address or 'this machine'} ({(str(error).splitlines() or [''])[0]}): start one with `ray start --head`, or leave --address out.") from None
+    return ray, ours
 
-# %% ../nbs/lib/43_cluster.ipynb #on-ray
+# %% ../nbs/lib/43_cluster.ipynb #said
+def _said(error: BaseException) -> BaseException:
+    "What a worker said, out of what Ray wraps around it."
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, UserError):
+            return inner
+        inner = getattr(inner, "cause", None) or inner.__cause__
+    return error
+
+
 def on_ray(
     models: Sequence[str | Path],  # of the model, or of the models to mix
     address: str = "",  # of a cluster; "": one is started on this machine
@@ -92,7 +107,8 @@ def on_ray(
         rows = [{"name": s.name, "units": json.dumps([asdict(unit) for unit in s.units])} for s in todo]
         if not rows:
             return
-        ray, cores = _start(address)
+        ray, ours = _start(address)
+        cores = max(int(ray.cluster_resources().get("CPU", 1)), 1)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -103,7 +119,10 @@ def on_ray(
             for row in done.iter_rows():
                 with pa.ipc.open_stream(row["table"]) as reader:
                     yield row["name"], reader.read_all()
+        except Exception as error:
+            raise _said(error) from None
         finally:
-            ray.shutdown()
+            if ours:
+                ray.shutdown()
 
     return engine

@@ -6,8 +6,8 @@
 __all__ = ['STATUSES', 'MANIFEST', 'SPLITS', 'RESIZE_RULES', 'INTERPOLATIONS', 'CANONICAL_SIZES', 'FORMAT_VERSION',
            'METADATA_KEY', 'MAX_LABELS', 'PREDICTIONS', 'ONLY_PARQUET', 'OBSERVATIONS', 'path_text', 'text_path',
            'manifest_table', 'check_manifest', 'manifest_root', 'write_table', 'read_table', 'read_manifest',
-           'is_simulated', 'data_hash', 'ModelSpec', 'ModelInfo', 'info_to_json', 'info_from_json', 'predictions_table',
-           'prediction_labels', 'safe_cell', 'write_predictions', 'rows_of']
+           'is_simulated', 'data_hash', 'ModelSpec', 'ModelInfo', 'info_to_json', 'info_from_json', 'root_text',
+           'predictions_table', 'prediction_labels', 'safe_cell', 'write_predictions', 'rows_of']
 
 # %% ../nbs/lib/01_contracts.ipynb #imports
 import csv
@@ -203,6 +203,7 @@ class ModelSpec:
 FORMAT_VERSION = 1
 METADATA_KEY = "species_wb"
 MAX_LABELS = 100_000
+_JOINERS = dict.fromkeys((0x200C, 0x200D))  # unprintable, and Persian and the scripts of India spell with them
 
 # %% ../nbs/lib/01_contracts.ipynb #modelinfo
 @dataclass(frozen=True)
@@ -218,12 +219,16 @@ class ModelInfo:
     provenance: dict[str, Any] = field(default_factory=dict)  # data hash, training photos, run id, versions
     format_version: int = FORMAT_VERSION
 
+    @property
+    def classes(self) -> list[str]:  # the labels without "none of these"
+        return [name for name, i in zip(self.labels, self.label_ids, strict=True) if i >= 0]
+
     def __post_init__(self) -> None:
         wrong = (
             "it has no labels" if not self.labels
             else "it has too many labels" if len(self.labels) > MAX_LABELS
             else "it names a label twice" if len(set(self.labels)) != len(self.labels)
-            else "it has a label that is empty or holds '|' or a line break" if any(not n.strip() or any(c in n for c in "|\n\r") for n in self.labels)
+            else "it has a label that is empty, holds '|' or cannot be printed" if any(not n.strip() or "|" in n or not n.translate(_JOINERS).isprintable() for n in self.labels)
             else "its labels and their ids differ in number" if len(self.labels) != len(self.label_ids)
             else "it names a label id twice" if len(set(self.label_ids)) != len(self.label_ids)
             else "only its last label may have the id −1" if any(i < 0 for i in self.label_ids[:-1]) or self.label_ids[-1] < -1
@@ -306,7 +311,14 @@ PREDICTIONS = pa.schema(
 )
 ONLY_PARQUET = ("logits", "embedding")
 
-# %% ../nbs/lib/01_contracts.ipynb #predictions-table
+# %% ../nbs/lib/01_contracts.ipynb #root-text
+def root_text(
+    root: str | Path,  # a folder, or an address
+) -> str:
+    "Write down what paths are relative to."
+    return str(root) if "://" in str(root) else path_text(Path(root).resolve())
+
+
 def predictions_table(
     rows: list[dict[str, Any]],  # one dict a photo; absent columns are null, further ones follow
     root: str | Path,  # the folder that `path` is relative to
@@ -317,7 +329,7 @@ def predictions_table(
     columns = {f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in PREDICTIONS}
     for name in further:
         columns[name] = pa.array([row.get(name) for row in rows], pa.list_(pa.float32()) if name in ONLY_PARQUET else None)
-    return pa.table(columns).replace_schema_metadata({"root": path_text(Path(root).resolve()), "labels": json.dumps(labels, ensure_ascii=False)})
+    return pa.table(columns).replace_schema_metadata({"root": root_text(root), "labels": json.dumps(labels, ensure_ascii=False)})
 
 # %% ../nbs/lib/01_contracts.ipynb #prediction-labels
 def prediction_labels(

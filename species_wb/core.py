@@ -154,7 +154,7 @@ def read_json(
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is not there.") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}): it was damaged or is not JSON.") from None
 
 # %% ../nbs/lib/00_core.ipynb #run-state

@@ -244,7 +244,14 @@ def weakest(
     other = max((c for c in range(len(counts)) if c != k), key=lambda c: counts[c])
     return f"Weakest is {row['label']}: {counts[k]} of its {plural(row['n'], 'photo')} are found, recall {metrics.with_interval(row['recall'])}; most often it is taken for {scored.labels[other]} ({plural(counts[other], 'photo')})."
 
-# %% ../nbs/lib/35_evaluation.ipynb #headline
+# %% ../nbs/lib/35_evaluation.ipynb #left-open
+def _left_open(evaluation: Evaluation, scored: Scored) -> str:  # "" where the model cannot leave a photo open, or did not
+    "Say what a model that knows \"none of these\" left unanswered."
+    info = evaluation.bundle.info
+    n = int((scored.probabilities.argmax(1) >= len(info.classes)).sum())
+    return f"It answered {n} of them with {info.labels[-1]!r}, which counts as not right; of the other {len(scored.rows) - n}, {scored.right.sum() / max(len(scored.rows) - n, 1):.2f} are right." if n else ""
+
+
 def headline(
     evaluation: Evaluation,
     scored: Scored,
@@ -262,6 +269,7 @@ def headline(
     groups = "" if scored.scores["groups"] is None else f" in {plural(scored.scores['groups'], 'independent group')}"
     details = [
         *(s for s in scored.left_out if "does not know" in s),
+        _left_open(evaluation, scored),
         weakest(scored),
         f"The interval says how far the number could be off because no more than {plural(n, 'photo')}{groups} were tested. F1, weighted by class size, is {metrics.with_interval(scored.scores['weighted_f1'])}.",
         f"The model is {spec.name}{f', made with {trained:,} different photos' if trained else ''}; it was tested on {plural(tested, 'class', 'classes')} of {named(evaluation)}.",
@@ -301,7 +309,7 @@ def answered(
 # %% ../nbs/lib/35_evaluation.ipynb #title
 def title(evaluation: Evaluation) -> str:
     "Name what the report answers."
-    return f"How well {evaluation.bundle.info.spec.name} recognises {plural(len(evaluation.bundle.info.labels), 'class', 'classes')}"
+    return f"How well {evaluation.bundle.info.spec.name} recognises {plural(len(evaluation.bundle.info.classes), 'class', 'classes')}"
 
 
 def subtitle(evaluation: Evaluation) -> str:
@@ -322,7 +330,7 @@ def training_sentences(evaluation: Evaluation) -> list[str]:  # paragraphs
     about, info = evaluation.training, evaluation.bundle.info
     if not about:
         known = f" It carries the first digits of {plural(len(trained), 'training photo')}." if (trained := info.provenance.get("training_photos")) else ""
-        return [f"This model file was trained elsewhere, from the weights {info.spec.weights}; it knows {plural(len(info.labels), 'class', 'classes')}.{known}"]
+        return [f"This model file was trained elsewhere, from the weights {info.spec.weights}; it knows {plural(len(info.classes), 'class', 'classes')}.{known}"]
     times = ", ".join(f"{step} {core.duration(seconds)}" for step, seconds in about.get("seconds", {}).items())
     taken = f"It took: {times}." if times else ""
     return [*(s for s in about.get("sentences", []) if s not in about.get("substitutions", [])), taken]

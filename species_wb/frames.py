@@ -123,7 +123,7 @@ def _opened(path: str | os.PathLike, name: str) -> Iterator[tuple[Any, Any, str]
     try:
         av = _library()
     except UserError:
-        raise BadPhoto("unreadable", f"{name} is a film, and reading films needs one more package: pip install '.[video]'.") from None
+        raise BadPhoto("unreadable", f"{name} is a film, and reading films needs one more package: pip install '.[video]'.", passing=True) from None
     try:
         container = av.open("file:" + os.fsdecode(path), format=kind, options={**_OPTIONS, "protocol_whitelist": "file"}, metadata_errors="replace", timeout=60)
     except Exception as error:  # damaged containers raise anything

@@ -504,12 +504,13 @@ class NotClose(UserError):
         self.found = found  # as `quantise` returns it, with nothing chosen
 
 
-def _none_passed(path: Path, gate: Gate, best: dict[str, Any], found: dict[str, Any]) -> NotClose:
+def _none_passed(path: Path, photos: Path | None, gate: Gate, best: dict[str, Any], found: dict[str, Any]) -> NotClose:
     fell = "" if gate.accuracy is None else f" and loses {100 * (gate.accuracy - best['accuracy']):.1f} points of accuracy (n = {best['accuracy_n']:,})"
     asked = f"{100 * gate.agreement:g} % agreement" + ("" if gate.accuracy is None else f" and a loss of at most {100 * gate.loss:g} points are") + (" is" if gate.accuracy is None else "")
+    way_out = "Name a folder of your own photos (--photos): drawn pictures are foreign to a network that was trained on real ones." if photos is None else "Use the fp32 file, or allow more (--agreement, --loss)."
     return NotClose(
         f"{path} was not quantised, and nothing was written: the best of {plural(len(found['tries']), 'try', 'tries')} ({best['variant']}) gives the fp32 file's label to "
-        f"{100 * best['agreement']:.1f} % of {best['agreement_n']:,} photos{fell}, where {asked} asked for. {_harm(found['layers'])} Use the fp32 file, or allow more (--agreement, --loss).",
+        f"{100 * best['agreement']:.1f} % of {best['agreement_n']:,} photos{fell}, where {asked} asked for. {_harm(found['layers'])} {way_out}",
         found,
     )
 
@@ -613,7 +614,7 @@ def quantise(
         plan, best = max(tries, key=_rank)
         found: dict[str, Any] = {"tries": [row for _, row in tries], "chosen": None, "before": None, "after": None, "layers": layers, "sentences": [about]}
         if not best["passed"]:
-            raise _none_passed(source, gate, best, found)
+            raise _none_passed(source, photos, gate, best, found)
         path = _make(ready, plan)
         temperature, kept = _temperature(_open(path, bundle), first)
         _finish(path, _told(bundle, temperature, {"calibration": first, "judging": judges}, best, accuracy, seed), out)

@@ -42,10 +42,10 @@ def measure(
     answers = [_in_order(m, scored.labels, predict.predict_manifest(m, kept)) for m in mix.members]
     groups = metrics.tied([row["group"] for row in scored.rows])
     pairs = pairing.paired([scored.probabilities, *answers], scored.truth, groups)["pairs"][: len(answers)]
-    rows = [{"name": mix.path.name, "scores": scored.scores, "latency": latency, "size": mix.size, "difference": None}]
+    rows = [{"name": mix.info.spec.name, "scores": scored.scores, "latency": latency, "size": mix.size, "difference": None}]
     for member, answer, pair in zip(mix.members, answers, pairs, strict=True):
         scores = metrics.scores(answer, scored.truth, scored.labels, groups)
-        rows.append({"name": f"{member.path.parent.name}/{member.path.name}", "scores": scores, "latency": bundles.latency(member), "size": member.size, "difference": pair})
+        rows.append({"name": f"{member.info.spec.name} ({member.path.parent.name}/{member.path.name})", "scores": scores, "latency": bundles.latency(member), "size": member.size, "difference": pair})
     return rows
 
 # %% ../nbs/lib/36_members.ipynb #points
@@ -69,5 +69,6 @@ def sentence(rows: list[dict[str, Any]], n: int) -> str:
     "Say whether the mix is worth its cost."
     best = max(rows[1:], key=lambda row: row["scores"]["accuracy"]["value"])
     gain, times = best["difference"]["accuracy"], best["latency"]["photos_per_second"] / rows[0]["latency"]["photos_per_second"]
-    verb = "is established" if gain["established"] else "is not established"
-    return f"Against its best member, {best['name']}, the mix gains {100 * gain['value']:+.1f} points of accuracy, which {verb} on {plural(n, 'photo')}, and takes {times:.1f} times as long."
+    what = f"{abs(100 * gain['value']):.1f} points of accuracy {'more' if gain['value'] >= 0 else 'less'}"
+    sure = "established" if gain["established"] else "not established"
+    return f"The mix has {what} than its best member, {best['name']} (a difference that is {sure} on {plural(n, 'photo')}), and takes {times:.1f} times as long."

@@ -41,6 +41,7 @@ def make(
     photos: str = "",  # a labelled folder to calibrate on
 ) -> list[str]:  # what to tell the person
     "Write a mix of model files."
+    bundles.check_mix_name(out)
     mix, said = bundles.read_all(paths), []
     if not isinstance(mix, bundles.Mix):
         raise UserError("A mix needs two models or more: name another one.")
@@ -55,8 +56,10 @@ def make(
         own = softmax(logits, temperature)[np.arange(len(truth)), truth]
         validation = {"how": "labelled photos that no member was trained on", "n": len(truth), "accuracy": float((logits.argmax(1) == truth).mean()), "log_loss": float(-np.log(np.maximum(own, 1e-12)).mean())}
         mix = bundles.mixed(mix.members, mix.weights, temperature, out, validation)
-        said.append(f"Calibrated on {plural(len(truth), 'photo')} that no member was trained on: temperature {temperature:.2f}, accuracy {validation['accuracy']:.3f}.")
+        unknown = [m.info.spec.name for m in mix.members if "training_photos" not in m.info.provenance]
+        said += [f"{', '.join(unknown)} {'does' if len(unknown) == 1 else 'do'} not say which photos {'it was' if len(unknown) == 1 else 'they were'} trained on: if these were among them, the mix is too sure of itself."] if unknown else []
+        said.append(f"Calibrated on {plural(len(truth), 'photo')} that no member is known to have been trained on: temperature {temperature:.2f}, accuracy {validation['accuracy']:.3f}.")
     else:
         said.append("It was not calibrated: with --photos FOLDER (labelled photos that no member was trained on) it would be.")
     bundles.write_mix(out, mix)
-    return [f"{out} mixes {', '.join(m.path.name for m in mix.members)}.", *said]
+    return [f"{out} mixes {' and '.join(m.info.spec.name for m in mix.members)}.", *said]

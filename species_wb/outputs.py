@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from . import __version__
-from .contracts import ONLY_PARQUET, PREDICTIONS, ModelInfo, path_text, prediction_labels, rows_of, safe_cell
+from .contracts import ONLY_PARQUET, PREDICTIONS, ModelInfo, path_text, prediction_labels, root_text, rows_of, safe_cell
 from .core import UserError, now, plural, write_aside
 from .frames import FILMS
 from .metrics import softmax
@@ -216,7 +216,7 @@ def write(
     names = [name for name in schema.names if name not in ONLY_PARQUET]
     with whole(path) as aside:
         if kind == ".parquet":
-            told = {"root": path_text(Path(root).resolve()), "labels": json.dumps(info.labels, ensure_ascii=False)}
+            told = {"root": root_text(root), "labels": json.dumps(info.labels, ensure_ascii=False)}
             return _write_parquet(aside, shards, schema.with_metadata(told))
         with aside.open("w", encoding="utf-8", newline="") as file:
             rows = _as_typed(shards, names, prefix)

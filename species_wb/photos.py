@@ -16,7 +16,7 @@ import random
 import time
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from itertools import pairwise
@@ -39,6 +39,7 @@ FOLDER = "folder"
 
 def walk(
     root: str,  # a folder
+    enter: Callable[[str], bool] = lambda folder: True,  # asked with each folder's own path
 ) -> Iterator[tuple[str, Any]]:  # path relative to it, as text; None for a file, FOLDER, or status and reason of what could not be entered
     "Go through all files and folders below a folder, in an order that is always the same."
     real, seen = [""], set()
@@ -51,6 +52,8 @@ def walk(
                 yield path_text(folder), {"status": "link-loop", "reason": f"{shown(path_text(folder))} leads to a folder that was already read: nothing is lost."}
                 continue
             seen.add((info.st_dev, info.st_ino))
+            if not enter(os.path.join(root, folder)):
+                continue
             with os.scandir(os.path.join(root, folder)) as found:
                 entries = sorted((entry.name, _leads(entry)) for entry in found)
         except OSError as error:

@@ -40,9 +40,9 @@ _ONE_LARGE = threading.Lock()
 class BadPhoto(Exception):
     "A file that is no usable photo: `status` as in `contracts.STATUSES`, and `reason`, a sentence."
 
-    def __init__(self, status: str, reason: str) -> None:
-        super().__init__(status, reason)
-        self.status, self.reason = status, reason
+    def __init__(self, status: str, reason: str, passing: bool = False) -> None:
+        super().__init__(status, reason, passing)
+        self.status, self.reason, self.passing = status, reason, passing  # passing: another time it may be read, with the same bytes
 
     def __str__(self) -> str:
         return self.reason
@@ -140,14 +140,14 @@ def not_read(path: str | bytes | os.PathLike, name: str, error: Exception) -> Ba
     "What stood in the way of reading a file."
     number = getattr(error, "errno", None)
     if number == errno.ELOOP:
-        return BadPhoto("link-loop", f"{name} is a link that leads in a circle: remove it.")
+        return BadPhoto("link-loop", f"{name} is a link that leads in a circle: remove it.", passing=True)
     if number in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ENXIO) or isinstance(error, ValueError):
         if number == errno.ENOENT and os.path.islink(path):
-            return BadPhoto("link-loop", f"{name} is a link to something that is not there: mend or remove it.")
-        return BadPhoto("missing", f"{name} is not there: correct its path, or copy the file to it.")
+            return BadPhoto("link-loop", f"{name} is a link to something that is not there: mend or remove it.", passing=True)
+        return BadPhoto("missing", f"{name} is not there: correct its path, or copy the file to it.", passing=True)
     if number in (errno.EACCES, errno.EPERM):
-        return BadPhoto("unreadable", f"{name} may not be read by you: change its permissions.")
-    return BadPhoto("unreadable", f"{name} could not be read ({getattr(error, 'strerror', None) or error}): copy it again from the card.")
+        return BadPhoto("unreadable", f"{name} may not be read by you: change its permissions.", passing=True)
+    return BadPhoto("unreadable", f"{name} could not be read ({getattr(error, 'strerror', None) or error}): copy it again from the card.", passing=True)
 
 # %% ../nbs/lib/11_pixels.ipynb #time
 def _time(*written: Any) -> str | None:
@@ -255,7 +255,7 @@ def _open(data: bytes, name: str) -> Image.Image:
     try:
         opener = getattr(import_module(module), plugin)
     except ImportError:
-        raise BadPhoto("unreadable", f"{name} is a {kind} photo, and reading those needs one more package: pip install '.[heic]'.") from None
+        raise BadPhoto("unreadable", f"{name} is a {kind} photo, and reading those needs one more package: pip install '.[heic]'.", passing=True) from None
     try:
         image = opener(io.BytesIO(data))
         if min(image.size) < 1:
@@ -425,10 +425,7 @@ def prepare(
     left, top = (width - side) / 2, (height - side) / 2
     if side == size and left.is_integer() and top.is_integer():
         return photo[int(top) : int(top) + size, int(left) : int(left) + size].copy()
-    reach = math.ceil(2 * max(side / size, 1)) + 1  # of the wider filter, bicubic: two pixels of the result
-    x, y = max(math.floor(left) - reach, 0), max(math.floor(top) - reach, 0)
-    part = photo[y : math.ceil(top + side) + reach, x : math.ceil(left + side) + reach]
-    return np.array(Image.fromarray(part).resize((size, size), resample, box=(left - x, top - y, left - x + side, top - y + side)))
+    return np.array(Image.fromarray(photo).resize((size, size), resample, box=(left, top, left + side, top + side)))
 
 
 def load(

@@ -52,7 +52,7 @@ def _load(
         for size in {m.info.spec.canonical_size for m in model.members}:
             head, photos[size] = opened(found, size, name_of(row))
     except BadPhoto as error:
-        return {**row, "status": error.status, "reason": error.reason}, None
+        return {**row, "status": error.status, "reason": error.reason, **({"passing": True} if error.passing else {})}, None
     said = {key: row[key] if row.get(key) is not None else getattr(head, key) for key in ("taken_at", "lat", "lon")}
     if row.get("lat") is None or row.get("lon") is None:  # a position is taken whole, from one place
         said |= {"lat": head.lat, "lon": head.lon}
@@ -81,7 +81,7 @@ def answers(
     return rows
 
 # %% ../nbs/lib/32_predict.ipynb #answered
-AT_ONCE = 16  # photos that a thread loads before it asks the network
+AT_ONCE = 8  # photos that a thread loads before it asks the network
 
 
 def _answered(
@@ -161,6 +161,7 @@ def predict_manifest(
     todo = ({names[k]: v for k, v in row.items()} for piece in manifest.to_batches(max_chunksize=1000) for row in piece.to_pylist())
     items = ((row, partial(read_bytes, os.path.join(root, text_path(row["path"])), name_of(row))) for row in todo)
     for row in progress(predict_items(model, items, batch, workers, change=change), "classifying", len(manifest)):
+        row.pop("passing", None)
         rows.append(row)
     expected = dict.fromkeys([*map(_renamed, MANIFEST.names), *PREDICTIONS.names, *SCORED])
     return predictions_table([{**expected, **row} for row in rows], root, model.info.labels)

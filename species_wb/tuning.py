@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -74,17 +75,25 @@ def measure(
     got, threads, workers, batch = min((f for f in found if f[0] >= 0.97 * top), key=lambda f: (f[1], f[3]))  # of equals the simplest
     return Tuning(threads, workers, batch, round(got, 1), now())
 
-# %% ../nbs/lib/31_tuning.ipynb #tuned
+# %% ../nbs/lib/31_tuning.ipynb #kept
+def _kept(key: str) -> Tuning | None:
+    "What was measured before, if it can be believed."
+    try:
+        tuning = Tuning(**read_json(user_cache("tuning") / f"{key}.json"))
+        return tuning if all(isinstance(n, int) and 0 < n <= 1024 for n in (tuning.threads, tuning.workers, tuning.batch)) else None
+    except (UserError, TypeError, OSError):
+        return None
+
+
 def tuned(
     paths: Sequence[str | Path],
 ) -> tuple[Model, Tuning]:  # opened with the threads that suit it
     "Open a model as it runs best here; measured the first time."
     model = read_all(paths, 1)
     key = hashlib.sha256("\n".join((model.sha256, cpu_name(), str(cpu_count()), ort.__version__)).encode()).hexdigest()[:24]
-    kept = user_cache("tuning") / f"{key}.json"
-    try:
-        tuning = Tuning(**read_json(kept))
-    except (UserError, TypeError):
+    tuning = _kept(key)
+    if not tuning:
         tuning = measure(paths)
-        write_json(kept, asdict(tuning))
+        with suppress(OSError, UserError):  # where nothing can be kept it is measured each time
+            write_json(user_cache("tuning") / f"{key}.json", asdict(tuning))
     return (model if tuning.threads == 1 else read_all(paths, tuning.threads)), tuning

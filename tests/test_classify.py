@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -20,9 +21,9 @@ from test_cli import BIN, one_sentence, typed
 from test_photos import odd_files
 
 from species_wb import bundle, classify, predict, sources, toy
-from species_wb.contracts import ModelInfo, path_text, read_table, text_path
+from species_wb.contracts import ModelInfo, ModelSpec, path_text, read_table, text_path
 from species_wb.core import UserError
-from species_wb.pixels import BadPhoto, encode_jpeg
+from species_wb.pixels import encode_jpeg
 
 COLOURS = {"red": (200, 20, 20), "green": (20, 200, 20)}
 
@@ -85,15 +86,16 @@ def test_an_archive_is_read_member_by_member_and_nothing_is_unpacked(tmp_path, m
         for name, data in (("../../escape.jpg", coloured("red")), ("/etc/cron.d/x.jpg", coloured("green")), ("DCIM/ü 🦊.jpg", coloured("red")), ("notes.txt", b"text"), ("empty.jpg", b""), ("inner.zip", b"PK\3\4"), ("large.jpg", bytes(300_000_000))):
             archive.writestr(name, data)
         archive.mkdir("folder")
-    before = {p for p in tmp_path.rglob("*")}
-    done = typed("classify", "card.zip", "--model", model, "--out", "found.jsonl", cwd=tmp_path)
-    found = rows(tmp_path / "found.jsonl")
+    deep = tmp_path / "a" / "b" / "c"
+    deep.mkdir(parents=True)
+    shutil.move(tmp_path / "card.zip", deep)
+    done = typed("classify", "card.zip", "--model", model, "--out", "found.jsonl", cwd=deep)
+    found = rows(deep / "found.jsonl")
     assert [(r["path"], r["member"], r["status"], r["label"]) for r in found] == [
         ("card.zip", "../../escape.jpg", "ok", "red"), ("card.zip", "/etc/cron.d/x.jpg", "ok", "green"), ("card.zip", "DCIM/ü 🦊.jpg", "ok", "red"), ("card.zip", "notes.txt", "not-a-photo", None),
         ("card.zip", "empty.jpg", "empty", None), ("card.zip", "inner.zip", "not-a-photo", None), ("card.zip", "large.jpg", "too-large", None)]
     assert done.returncode == 0 and "300.0 MB" in found[-1]["reason"]
-    new = {p.name for p in tmp_path.rglob("*")} - {p.name for p in before}
-    assert not any(p.endswith(".jpg") for p in new)
+    assert not list(tmp_path.rglob("*.jpg")) and not list(tmp_path.parent.glob("*.jpg")) and not Path("/etc/cron.d/x.jpg").exists()
 
 
 def test_damaged_locked_and_lying_archives_are_rows(tmp_path, model):
@@ -109,13 +111,19 @@ def test_damaged_locked_and_lying_archives_are_rows(tmp_path, model):
     endless[at + 12 : at + 16] = (2**32 - 2).to_bytes(4, "little")
     flipped = bytearray(data)
     flipped[60:64] = b"????"
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("a.jpg", bytes(400_000_000))
+    nameless = bytearray(data.replace(b"a.jpg", b"\0.jpg"))
+    nothing = io.BytesIO()
+    zipfile.ZipFile(nothing, "w").close()
     folder = tmp_path / "zips"
     folder.mkdir()
-    for name, content in (("cut.zip", data[:-30]), ("endless.zip", endless), ("flipped.zip", flipped), ("locked.zip", locked), ("text.zip", b"no archive"), ("void.zip", b"")):
+    for name, content in (("bomb.zip", bomb.getvalue()), ("nameless.zip", nameless), ("nothing.zip", nothing.getvalue()), ("cut.zip", data[:-30]), ("endless.zip", endless), ("flipped.zip", flipped), ("locked.zip", locked), ("text.zip", b"no archive"), ("void.zip", b"")):
         (folder / name).write_bytes(content)
     typed("classify", folder, "--model", model, "--out", tmp_path / "found.jsonl")
     found = {Path(r["path"]).name: (r["status"], r["reason"]) for r in rows(tmp_path / "found.jsonl")}
-    assert {name: status for name, (status, _) in found.items()} == {"cut.zip": "cut-short", "endless.zip": "too-large", "flipped.zip": "unreadable", "locked.zip": "unreadable", "text.zip": "cut-short", "void.zip": "empty"}
+    assert {name: status for name, (status, _) in found.items()} == {"cut.zip": "cut-short", "endless.zip": "too-large", "flipped.zip": "unreadable", "locked.zip": "unreadable", "text.zip": "not-a-photo", "void.zip": "empty", "bomb.zip": "unreadable", "nameless.zip": found["nameless.zip"][0], "nothing.zip": "empty"}
     assert "password" in found["locked.zip"][1]
 
 
@@ -206,6 +214,17 @@ def job_of(folder: Path, out: Path, model) -> classify.Job:
     return classify.Job(out, where, classify.Task(where.root), model.sha256)
 
 
+def test_an_archive_to_which_a_photo_was_added_again(tmp_path, model):
+    folder, loaded = tmp_path / "card", bundle.read(model, 1)
+    folder.mkdir()
+    for colour in ("red", "green"):
+        with zipfile.ZipFile(folder / "a.zip", "a") as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            archive.writestr("a.jpg", coloured(colour))
+        classify.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, classify.here(loaded))
+        assert [r["label"] for r in rows(tmp_path / "a.csv")] == [colour]
+
+
 def test_only_shards_with_changes_are_done_again(tmp_path, model):
     folder, loaded, worked = card(tmp_path / "card", 1_500), bundle.read(model, 1), []
 
@@ -246,6 +265,98 @@ def test_a_folder_that_changes_while_it_is_read(tmp_path, model):
     classify.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, classify.here(loaded))
     found = {r["path"]: r["status"] for r in rows(tmp_path / "a.csv")}
     assert len(found) == 300 and found[str(folder / "late.jpg")] == "ok" and str(files[5]) not in found
+
+
+def test_a_card_that_was_pulled_out_is_gone_on_with(tmp_path, model):
+    folder, loaded = card(tmp_path / "card", 400), bundle.read(model, 1)
+
+    def pulled(todo, task):
+        todo = list(todo)
+        folder.rename(tmp_path / "pocket")
+        return classify.here(loaded)(todo, task)
+
+    classify.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, pulled)
+    assert Counter(r["status"] for r in rows(tmp_path / "a.csv")) == {"missing": 400}
+    folder.mkdir()  # an empty place where the card is mounted
+    kept = (tmp_path / "a.csv").read_bytes()
+    with pytest.raises(UserError, match="is the card in"):
+        classify.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, classify.here(loaded))
+    assert (tmp_path / "a.csv").read_bytes() == kept
+    folder.rmdir()
+    (tmp_path / "pocket").rename(folder)
+    classify.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, classify.here(loaded))
+    assert Counter(r["status"] for r in rows(tmp_path / "a.csv")) == {"ok": 400}
+
+
+def test_what_is_broken_for_good_is_not_tried_again(tmp_path, model):
+    folder, loaded, worked = card(tmp_path / "card", 400), bundle.read(model, 1), []
+    for k in range(0, 400, 20):
+        (folder / f"broken{k}.jpg").write_bytes(coloured("red", k)[:200])
+
+    def engine(todo, task):
+        return classify.here(loaded)((worked.append(s.name) or s for s in todo), task)
+
+    for wanted in (True, False):
+        classify.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, engine)
+        assert bool(worked) == wanted
+        worked.clear()
+
+
+def test_a_jobs_own_files_are_no_photos(tmp_path, model):
+    folder = card(tmp_path / "card", 3)
+    (tmp_path / "link").symlink_to(folder)
+    for name in ("a.csv", "b.csv", "a.csv"):
+        assert typed("classify", tmp_path / "link", "--model", model, "--out", tmp_path / "link" / name).returncode == 0
+        assert len(rows(folder / name)) == 3
+    (folder / "mine.csv").write_text("x,y\n1,2\n")
+    typed("classify", tmp_path / "link", "--model", model, "--out", tmp_path / "link" / "a.csv")
+    assert [Path(r["path"]).name for r in rows(folder / "a.csv") if r["status"] == "not-a-photo"] == ["mine.csv"]
+
+
+def test_a_shard_that_a_power_cut_damaged_is_done_again(tmp_path, model):
+    folder, loaded = card(tmp_path / "card", 700), bundle.read(model, 1)
+    job = job_of(folder, tmp_path / "a.csv", loaded)
+    classify.run(job, loaded, classify.here(loaded))
+    whole = (tmp_path / "a.csv").read_bytes()
+    some = sorted(job.parts.glob("*.parquet"))
+    some[0].write_bytes(b"")
+    some[1].write_bytes(some[1].read_bytes()[:50])
+    classify.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, classify.here(loaded))
+    assert (tmp_path / "a.csv").read_bytes() == whole
+
+
+def test_two_at_once_are_refused(tmp_path, model):
+    folder, loaded = card(tmp_path / "card", 5), bundle.read(model, 1)
+    with classify.begun(job_of(folder, tmp_path / "a.csv", loaded)):
+        assert "written by another process" in one_sentence(typed("classify", folder, "--model", model, "--out", tmp_path / "a.csv"))
+        assert "written by another process" in one_sentence(typed("classify", folder, "--model", model, "--out", tmp_path / "a.csv", "--fresh"))
+    assert typed("classify", folder, "--model", model, "--out", tmp_path / "a.csv").returncode == 0
+
+
+def test_fresh_keeps_the_old_table_until_the_new_one_is_whole(tmp_path, model):
+    folder = card(tmp_path / "card", 5)
+    assert typed("classify", folder, "--model", model, "--out", tmp_path / "a.csv").returncode == 0
+    kept = (tmp_path / "a.csv").read_bytes()
+    sick = toy.write(tmp_path / "nan.onnx", weight=((np.nan, 0), (0, 0), (0, 0)))
+    assert "not a number" in one_sentence(typed("classify", folder, "--model", sick, "--out", tmp_path / "a.csv", "--fresh"))
+    assert (tmp_path / "a.csv").read_bytes() == kept
+
+
+def test_a_submission_and_a_table_do_not_replace_each_other(tmp_path, model):
+    folder = card(tmp_path / "card", 3)
+    assert typed("submit", model, folder, "--out", tmp_path / "s.csv").returncode == 0
+    assert "another purpose" in one_sentence(typed("classify", folder, "--model", model, "--out", tmp_path / "s.csv"))
+
+
+def test_names_that_are_not_utf_8_and_labels_that_are_not_words(tmp_path, model):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/B\xe4r"))
+    card(folder, 2)
+    done = subprocess.run([str(BIN / "species-wb"), "classify", os.fsencode(folder), "--model", str(model), "--out", str(tmp_path / "a.csv")], capture_output=True)
+    assert done.returncode == 0 and len(rows(tmp_path / "a.csv")) == 2, done.stderr
+    for label in ("\x1b[2Jred", "red\u202egpj", "a|b", " "):
+        with pytest.raises(UserError, match="cannot be printed"):
+            ModelInfo([label], [0], ModelSpec("x", 16, (0.5,) * 3, (0.5,) * 3))
+    assert ModelInfo(["گربه\u200cسان", "Füchse 狐"], [0, 1], ModelSpec("x", 16, (0.5,) * 3, (0.5,) * 3))
 
 
 def test_a_full_disk_keeps_what_is_done(tmp_path, model, monkeypatch):
@@ -304,6 +415,7 @@ def test_another_model_folder_or_file_is_refused_and_fresh_starts_over(tmp_path,
 
 def test_wrong_words_are_one_sentence(tmp_path, model):
     folder = card(tmp_path / "card", 2)
+    (tmp_path / "void").mkdir()
     for words, said in [
         (["nowhere", "--model", model], "is not there"),
         ([folder, "--model", tmp_path / "none.onnx"], "is not there"),
@@ -311,6 +423,8 @@ def test_wrong_words_are_one_sentence(tmp_path, model):
         ([folder, "--model", model, "--out", tmp_path / "a.xls"], "end it in .csv"),
         ([folder, "--model", model, "--out", folder], "is a folder"),
         ([folder, "--model", model, "--engine", "spark"], "choose here or ray"),
+        ([folder / "100MEDIA" / "IMG_00000.JPG", "--model", model, "--engine", "spark"], "choose here or ray"),
+        ([tmp_path / "void", "--model", model], "There is nothing in"),
         ([folder, "--model", model, "--out", tmp_path / "a.csv", "--copy-to", folder / "sorted"], "lies inside"),
         (["s3://", "a", "--model", model], "an address is classified alone"),
     ]:
@@ -351,6 +465,7 @@ def test_a_mix_is_written_read_moved_and_checked(tmp_path, model):
     assert done.returncode == 0 and "not calibrated" in done.stdout
     typed("classify", card(tmp_path / "card", 3), "--model", tmp_path / "mixes" / "both.mix.json", "--out", tmp_path / "a.csv")
     assert len(rows(tmp_path / "a.csv")) == 3
+    assert "alone" in one_sentence(typed("classify", tmp_path / "card", "--model", tmp_path / "mixes" / "both.mix.json", "--model", model, "--out", tmp_path / "c.csv"))
     moved = tmp_path / "moved"
     moved.mkdir()
     for name in ("tiny.onnx", "second.onnx", "mixes"):
@@ -435,13 +550,10 @@ def test_an_address_of_fsspec_is_read(tmp_path, model):
     for name in ("a/1.jpg", "2.jpg", "empty.jpg"):
         system.pipe(f"/card/{name}", b"" if name == "empty.jpg" else coloured("green"))
     where = sources.sources(["memory://card"])
-    found = [get for unit in sources.units(where) for _, get in sources.items(unit, where.root)]
-    got = []
-    for get in found:
-        try:
-            got.append(len(get()) > 0)
-        except BadPhoto as bad:
-            got.append(bad.status)
-    assert sorted(map(str, got)) == ["True", "True", "empty"]
+    loaded = bundle.read(model, 1)
+    done = classify.run(classify.Job(tmp_path / "a.parquet", where, classify.Task(where.root), loaded.sha256), loaded, classify.here(loaded))
+    table = read_table(tmp_path / "a.parquet")
+    assert dict(zip(table["path"].to_pylist(), table["status"].to_pylist(), strict=True)) == {"2.jpg": "ok", "empty.jpg": "empty", "a/1.jpg": "ok"}
+    assert table.schema.metadata[b"root"] == b"memory://card" and done.summary["answered"] == 2
     with pytest.raises(UserError, match="is not there"):
         sources.sources(["memory://nowhere"])

@@ -1,0 +1,99 @@
+"""The same job on Ray: the same rows, whatever order they come in and whoever dies."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from test_classify import card, coloured, rows
+
+from species_wb import bundle, classify, sources, toy
+from species_wb.core import UserError
+
+ray = pytest.importorskip("ray")
+psutil = pytest.importorskip("psutil")
+
+
+def workers() -> list:
+    "The processes of our actors that are at work."
+    return [p for p in psutil.Process().children(recursive=True) if "MapWorker" in " ".join(p.cmdline())]
+
+
+def both_ways(tmp_path: Path, photos: int, during=None) -> tuple[list[dict], list[dict]]:
+    "Classify a folder here and on a local cluster."
+    from species_wb.cluster import on_ray
+
+    folder = card(tmp_path / "card", photos)
+    (folder / "broken.jpg").write_bytes(coloured("red")[:200])
+    (folder / "empty.jpg").touch()
+    path = toy.write(tmp_path / "toy.onnx")
+    model, where = bundle.read(path, 1), sources.sources([str(folder)])
+    found = []
+    for name, engine in (("here", classify.here(model)), ("ray", on_ray([path]))):
+        job = classify.Job(tmp_path / f"{name}.jsonl", where, classify.Task(where.root), model.sha256)
+        if name == "ray" and during:
+            during()
+        classify.run(job, model, engine)
+        found.append(rows(job.out))
+    return found[0], found[1]
+
+
+def test_a_cluster_gives_the_same_rows(tmp_path):
+    seen = set()
+
+    def look() -> None:
+        end = time.time() + 60
+        while time.time() < end and len(seen) < 2:
+            seen.update(p.pid for p in workers())
+            time.sleep(0.05)
+
+    here, there = both_ways(tmp_path, 1_500, lambda: threading.Thread(target=look, daemon=True).start())
+    assert len(here) == 1_502 and there == here
+    assert len(seen) >= 2, "it ran in fewer than two worker processes"
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_no_row(tmp_path):
+    killed = []
+
+    def kill() -> None:
+        end = time.time() + 120
+        while time.time() < end and not killed:
+            if len(list((tmp_path / ".ray.jsonl.parts").glob("*.parquet"))) >= 3 and (at_work := workers()):
+                at_work[0].kill()
+                killed.append(at_work[0].pid)
+            time.sleep(0.01)
+
+    here, there = both_ways(tmp_path, 20_000, lambda: threading.Thread(target=kill, daemon=True).start())
+    assert killed, "no worker was killed in time"
+    assert len(here) == 20_002 and there == here
+
+
+def test_a_cluster_that_is_not_there_is_a_sentence(tmp_path):
+    from species_wb.cluster import on_ray
+
+    folder = card(tmp_path / "card", 2)
+    path = toy.write(tmp_path / "toy.onnx")
+    where = sources.sources([str(folder)])
+    job = classify.Job(tmp_path / "a.csv", where, classify.Task(where.root), bundle.read(path).sha256)
+    with pytest.raises(UserError, match="No Ray cluster answers at 127.0.0.1:1 "):
+        classify.run(job, bundle.read(path), on_ray([path], "127.0.0.1:1"))
+
+
+def test_a_mix_of_any_number_travels_whole(tmp_path):
+    from species_wb.cluster import packed, unpacked
+
+    paths = [toy.write(tmp_path / f"{k}.onnx", temperature=1 + k / 10) for k in range(11)]
+    for count in range(1, 12):
+        model = bundle.read_all(paths[:count], 1)
+        assert unpacked(packed(model)).sha256 == model.sha256
+
+
+def test_what_a_worker_finds_wrong_is_a_sentence(tmp_path):
+    from species_wb.cluster import on_ray
+
+    path = toy.write(tmp_path / "nan.onnx", weight=((float("nan"), 0), (0, 0), (0, 0)))
+    where = sources.sources([str(card(tmp_path / "card", 2))])
+    job = classify.Job(tmp_path / "a.csv", where, classify.Task(where.root), bundle.read(path).sha256)
+    with pytest.raises(UserError, match="not a number"):
+        classify.run(job, bundle.read(path), on_ray([path]))
