@@ -13,7 +13,7 @@ import re
 import socket
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def packed(
 ) -> dict[str, Any]:  # plain types and bytes
     "Pack a model for the way."
     weights = model.weights if isinstance(model, bundle.Mix) else ()
-    return {"members": [m.path.read_bytes() for m in model.members], "weights": weights, "temperature": model.info.temperature, "sha256": model.sha256}
+    return {"members": [m.path.read_bytes() for m in model.members], "names": [m.path.name for m in model.members], "weights": weights, "temperature": model.info.temperature, "sha256": model.sha256}
 
 
 def unpacked(
@@ -44,7 +44,7 @@ def unpacked(
         for k, data in enumerate(parcel["members"]):
             path = Path(folder) / f"{k}.onnx"
             path.write_bytes(data)
-            members += bundle.read(path, threads).members
+            members += [replace(member, path=Path(parcel["names"][k])) for member in bundle.read(path, threads).members]
     model = bundle.mixed(members, parcel["weights"], parcel["temperature"]) if parcel["weights"] else members[0]
     if model.sha256 != parcel["sha256"]:
         raise UserError("The model changed on its way to a worker: give the same command again.")
@@ -62,10 +62,13 @@ class Worker:
         shard = Shard(str(batch["name"][0]), tuple(Unit(**unit) for unit in json.loads(batch["units"][0])))
         rows = predict_items(self.model, items_of(shard, self.task, self.model), workers=1, mirrored=self.task.mirrored)
         sink = pa.BufferOutputStream()
-        table = table_of(rows, self.task, self.model.info)
+        try:
+            table = table_of(rows, self.task, self.model.info)
+        except UserError as error:  # Ray would wrap it beyond recognition
+            return {"name": [shard.name], "table": [b""], "said": [str(error)]}
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
-        return {"name": [shard.name], "table": [sink.getvalue().to_pybytes()]}
+        return {"name": [shard.name], "table": [sink.getvalue().to_pybytes()], "said": [""]}
 
 # %% ../nbs/lib/43_cluster.ipynb #start
 def _start(address: str) -> tuple[Any, bool]:
@@ -86,17 +89,7 @@ def _start(address: str) -> tuple[Any, bool]:
             raise UserError(f"No Ray cluster answers at {address or 'this machine'} ({(str(error).splitlines() or [''])[0]}): start one with `ray start --head`, or leave --address out.") from None
     return ray, ours
 
-# %% ../nbs/lib/43_cluster.ipynb #said
-def _said(error: BaseException) -> BaseException:
-    "What a worker said, out of what Ray wraps around it."
-    inner: BaseException | None = error
-    while inner is not None:
-        if isinstance(inner, UserError):
-            return inner
-        inner = getattr(inner, "cause", None) or inner.__cause__
-    return error
-
-
+# %% ../nbs/lib/43_cluster.ipynb #on-ray
 def on_ray(
     models: Sequence[str | Path],  # of the model, or of the models to mix
     address: str = "",  # of a cluster; "": one is started on this machine
@@ -117,10 +110,10 @@ def on_ray(
         done = data.map_batches(Worker, fn_constructor_args=(parcel, task), batch_size=1, compute=ray.data.ActorPoolStrategy(size=min(cores, len(rows))), num_cpus=1)
         try:
             for row in done.iter_rows():
+                if row["said"]:
+                    raise UserError(row["said"])
                 with pa.ipc.open_stream(row["table"]) as reader:
                     yield row["name"], reader.read_all()
-        except Exception as error:
-            raise _said(error) from None
         finally:
             if ours:
                 ray.shutdown()
