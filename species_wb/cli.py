@@ -287,7 +287,17 @@ def submit(
     with _stoppable():
         print(*jobs.submit(job, loaded, run, typed(sample), fresh), sep="\n")
 
-# %% ../nbs/lib/50_cli.ipynb #export
+# %% ../nbs/lib/50_cli.ipynb #tries
+def _tries(tries: list[dict[str, Any]]) -> list[str]:
+    "The table of what was tried to make an int8 file."
+    wide = max(len(one["variant"]) for one in tries)
+    lines = [f"{'variant':<{wide}}  same label     right   ms p50   ms p95  photos/s      MB"]
+    for one in tries:
+        right = "–" if one["accuracy"] is None else f"{one['accuracy']:.1%}"
+        lines.append(f"{one['variant']:<{wide}}  {one['agreement']:>10.1%}  {right:>8}  {one['p50']:>7.1f}  {one['p95']:>7.1f}  {one['photos_per_second']:>8.0f}  {one['size'] / 1e6:>6.1f}  {'passes' if one['passed'] else ''}".rstrip())
+    return lines
+
+
 @app.command()
 def export(
     model: Annotated[str, typer.Argument(help="A model file (.onnx) or a run folder to make an int8 file of; or ready-made: the ready-made model.")],
@@ -309,11 +319,16 @@ def export(
             shutil.copyfile(path, aside)
         print(f"The ready-made model is {target}.")
         return
-    from species_wb.int8 import quantise
+    from species_wb.int8 import NotClose, quantise
 
-    target = Path(typed(out)) if out else path.with_name(f"{path.stem}-int8.onnx")
+    target = Path(typed(out)) if out else Path(typed(f"{path.stem}-int8.onnx"))
     with _stoppable():
-        print(*quantise(path, Path(typed(photos)) if photos else None, target, loss, agreement, seed)["sentences"], sep="\n")
+        try:
+            found = quantise(path, Path(typed(photos)) if photos else None, target, loss, agreement, seed)
+        except NotClose as error:
+            print(*_tries(error.found["tries"]), sep="\n", flush=True)
+            raise
+    print(*_tries(found["tries"]), *found["sentences"], sep="\n")
 
 # %% ../nbs/lib/50_cli.ipynb #mix
 @app.command()

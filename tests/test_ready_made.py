@@ -200,3 +200,10 @@ def test_a_cache_that_cannot_be_written_is_a_sentence(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="SPECIES_WB_CACHE"):
         ready_made.find()
 
+
+
+def test_the_readme_says_what_was_measured():
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    said = ready_made.settings()["test"]
+    wanted = f"names {said['accuracy']:.2f} of them right (95 % interval {said['accuracy_low']:.2f} to {said['accuracy_high']:.2f}, n = {said['n']}), leaves {said['abstained']:.1%} open, and its scores are off by {said['ece']:.3f} on average"
+    assert wanted in readme
