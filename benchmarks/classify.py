@@ -174,6 +174,7 @@ def compare(name: str, model: Path, network: torch.nn.Module, spec: ModelSpec, f
             ways[label] = make(network, spec)
         except ImportError as error:
             lacking.append(f"{label}: not installed ({error}).")
+    tuning.tuned([model])  # once a machine and model, and kept: some seconds
     found: dict[str, list[float]] = {label: [] for label in (*ways, "network", "decoding")}
     for _ in range(rounds):
         found["network"].append(network_alone(model))

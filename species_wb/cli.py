@@ -100,7 +100,7 @@ def train(
 # %% ../nbs/lib/50_cli.ipynb #evaluate
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A model file (.onnx); or a run folder, whose report is then written again.")],
+    model: Annotated[str, typer.Argument(help="A model file (.onnx) or a mix (.mix.json); or a run folder, whose report is then written again.")],
     photos: Annotated[str, typer.Argument(help="A folder of labelled photos, a CSV, or a manifest.")] = "",
     metadata: Annotated[str, typer.Option(help="A CSV that says more about the photos.")] = "",
     robustness: Annotated[str, typer.Option(help="How the answers hold on worse photos: none, quick (at most 200 photos) or full.")] = "",
@@ -177,10 +177,11 @@ def _default_out(where: Any) -> Path:
     return Path(typed(f"{safe_name(name or 'photos')}-species.csv"))
 
 
-def _engine(name: str, address: str, models: list[Path], n: int) -> tuple[Any, Any]:
-    "The model, and what runs it."
+def _engine(name: str, address: str, models: list[Path], where: Any) -> tuple[Any, Any]:
+    "The model, and what runs it; for many photos as it was measured to run best here."
     from species_wb import bundle, tuning
     from species_wb.classify import here
+    from species_wb.sources import units
 
     if name not in ("here", "ray"):
         raise UserError(f"There is no engine called {name}: choose here or ray.")
@@ -188,7 +189,7 @@ def _engine(name: str, address: str, models: list[Path], n: int) -> tuple[Any, A
         from species_wb.cluster import on_ray
 
         return bundle.read_all(models, 1), on_ray(models, address)
-    if n < MEASURED_FROM:
+    if sum(1 for _ in islice(units(where), MEASURED_FROM)) < MEASURED_FROM:
         return (model := bundle.read_all(models, 1)), here(model)
     model, how = tuning.tuned(models)
     return model, here(model, how)
@@ -223,12 +224,12 @@ def classify(
 
 # %% ../nbs/lib/50_cli.ipynb #stoppable
 @contextmanager
-def _stoppable() -> Iterator[None]:
-    "Ctrl-C ends a job that the same command goes on with."
+def _stoppable(kept: str = "What was finished is kept; give the same command again to go on.") -> Iterator[None]:
+    "Ctrl-C ends a job with a sentence."
     try:
         yield
     except KeyboardInterrupt:
-        print("\nStopped. What was finished is kept; give the same command again to go on.", file=sys.stderr)
+        print(f"\nStopped. {kept}", file=sys.stderr)
         raise typer.Exit(130) from None
 
 
@@ -256,10 +257,9 @@ def _job(where: Any, models: list[Path], out: str, engine: str, address: str, ho
     "Classify many photos into a table."
     from species_wb import classify as jobs
     from species_wb.pixels import shown
-    from species_wb.sources import units
 
     path = Path(typed(out)) if out else _default_out(where)
-    loaded, run = _engine(engine, address, models, sum(1 for _ in islice(units(where), MEASURED_FROM)))
+    loaded, run = _engine(engine, address, models, where)
     job = jobs.Job(path, where, jobs.Task(where.root, **how), loaded.sha256)
     print(f"{loaded.info.spec.name} ({', '.join(m.path.name for m in loaded.members)}) on {shown(where.prefix or where.root)}, into {shown(path)}", flush=True)
     with _stoppable():
@@ -282,7 +282,7 @@ def submit(
     if not out.endswith(".csv"):
         raise UserError(f"{out}: a submission is a CSV file; end its name in .csv.")
     where = sources([photos])
-    loaded, run = _engine("here", "", [Path(typed(model))], MEASURED_FROM)
+    loaded, run = _engine("here", "", [Path(typed(model))], where)
     job = jobs.Job(Path(typed(out)), where, jobs.Task(where.root), loaded.sha256, "submission")
     with _stoppable():
         print(*jobs.submit(job, loaded, run, typed(sample), fresh), sep="\n")
@@ -322,7 +322,7 @@ def export(
     from species_wb.int8 import NotClose, quantise
 
     target = Path(typed(out)) if out else Path(typed(f"{path.stem}-int8.onnx"))
-    with _stoppable():
+    with _stoppable("Nothing was written."):
         try:
             found = quantise(path, Path(typed(photos)) if photos else None, target, loss, agreement, seed)
         except NotClose as error:
