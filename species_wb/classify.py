@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from glob import escape
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from filelock import FileLock, Timeout
 from . import outputs, sorting
 from .bundle import Model
 from .contracts import ModelInfo, path_text, predictions_table, read_table, rows_of, write_table
-from .core import UserError, plural, progress, read_json, write_json
+from .core import UserError, hidden, plural, progress, read_json, write_json
 from .frames import source_name
 from .pixels import shown
 from .predict import Item, Row, predict_items
@@ -129,7 +130,7 @@ def begun(
     except Timeout:
         raise UserError(f"{job.out} is being written by another process: wait for it to end, or stop it.") from None
     try:
-        for old in [*job.parts.glob(".*.partial"), *job.out.parent.glob(f".{job.out.name[:100]}.*.partial"), *(job.parts.glob("*.parquet") if fresh else ())]:
+        for old in [*job.parts.glob(".*.partial"), *job.out.parent.glob(f"{escape(hidden(job.out))}.*.partial"), *(job.parts.glob("*.parquet") if fresh else ())]:
             old.unlink()  # halves that a killed process left, and what is not wanted any more
         if known.exists() and not fresh:
             _check_same(job, read_json(known))

@@ -361,8 +361,7 @@ def watch(
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     place = source if "://" in source or source.isdigit() else typed(source)
-    found = watching(loaded, place, typed(out), typed(observations) or None, every, gap, site or None, lambda line: print(line, flush=True), stop)
-    print(f"{found['rows']:,} rows in {out}, {found['problems']:,} without an answer.")
+    watching(loaded, place, typed(out), typed(observations) or None, every, gap, site or None, lambda line: print(line, flush=True), stop)
 
 # %% ../nbs/lib/50_cli.ipynb #serve
 @app.command()
