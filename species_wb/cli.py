@@ -143,11 +143,15 @@ Models = Annotated[list[str] | None, typer.Option("--model", help="A model file 
 
 def _model_paths(named: list[str] | None) -> list[Path]:
     "The model files a person means."
-    if named:
-        return [Path(typed(path)) for path in named]
     from species_wb import ready_made
 
-    return [ready_made.find(lambda said: print(said, file=sys.stderr, flush=True))]
+    found = []
+    for path in named or ["ready-made"]:
+        if path == "ready-made" and not os.path.exists(path):
+            found.append(ready_made.find(lambda said: print(said, file=sys.stderr, flush=True)))
+        else:
+            found.append(Path(typed(path)) / "model.onnx" if os.path.isdir(typed(path)) else Path(typed(path)))
+    return found
 
 # %% ../nbs/lib/50_cli.ipynb #answer
 def _answer(row: dict[str, Any], min_score: float = 0.0) -> list[str]:
@@ -156,7 +160,7 @@ def _answer(row: dict[str, Any], min_score: float = 0.0) -> list[str]:
         return [row["reason"]]
     wide = max(len(entry["label"]) for entry in row["top"])
     block = "█" if sys.stdout.isatty() and (sys.stdout.encoding or "").lower().startswith("utf") else ""
-    unsure = "Probably none of the classes this model knows" if row["abstained"] else f"Not sure: no score reaches {min_score:g}" if row["score"] < min_score else ""
+    unsure = "Not sure: probably none of the classes this model knows" if row["abstained"] else f"Not sure: no score reaches {min_score:g}" if row["score"] < min_score else ""
     first = [f"{unsure}; the likeliest:"] if unsure else []
     return first + [f"{entry['label']:<{wide}}  {entry['score']:>6.1%}  {block * round(30 * entry['score'])}".rstrip() for entry in row["top"]]
 
@@ -224,7 +228,7 @@ def classify(
 
 # %% ../nbs/lib/50_cli.ipynb #stoppable
 @contextmanager
-def _stoppable(kept: str = "What was finished is kept; give the same command again to go on.") -> Iterator[None]:
+def _stoppable(kept: str = "What was finished is kept; give the same command again to go on. The table is written when all photos are done.") -> Iterator[None]:
     "Ctrl-C ends a job with a sentence."
     try:
         yield
@@ -269,7 +273,7 @@ def _job(where: Any, models: list[Path], out: str, engine: str, address: str, ho
 # %% ../nbs/lib/50_cli.ipynb #submit
 @app.command()
 def submit(
-    model: Annotated[str, typer.Argument(help="A model file (.onnx) or a mix (.mix.json).")],
+    model: Annotated[str, typer.Argument(help="A model file (.onnx), a mix (.mix.json), or ready-made.")],
     photos: Annotated[str, typer.Argument(help="The folder of photos to name.")],
     out: Annotated[str, typer.Option(help="The submission to write.")] = "submission.csv",
     sample: Annotated[str, typer.Option(help="The competition's sample submission: its ids, order and columns are followed.")] = "",
@@ -282,7 +286,7 @@ def submit(
     if not out.endswith(".csv"):
         raise UserError(f"{out}: a submission is a CSV file; end its name in .csv.")
     where = sources([photos])
-    loaded, run = _engine("here", "", [Path(typed(model))], where)
+    loaded, run = _engine("here", "", _model_paths([model]), where)
     job = jobs.Job(Path(typed(out)), where, jobs.Task(where.root), loaded.sha256, "submission")
     with _stoppable():
         print(*jobs.submit(job, loaded, run, typed(sample), fresh), sep="\n")
@@ -309,8 +313,7 @@ def export(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="For --int8: of the choice of photos.")] = 0,
 ) -> None:
     "Write a model file for other machines: the ready-made model, or a faster int8 one."
-    path = _model_paths(None)[0] if model == "ready-made" else Path(typed(model))
-    path = path / "model.onnx" if path.is_dir() else path
+    (path,) = _model_paths([model])
     if not int8:
         if model != "ready-made":
             raise UserError(f"What is to be made of {model}? With --int8 a smaller, faster file; `export ready-made --out F.onnx` writes the ready-made model.")

@@ -342,6 +342,30 @@ def test_fresh_keeps_the_old_table_until_the_new_one_is_whole(tmp_path, model):
     assert (tmp_path / "a.csv").read_bytes() == kept
 
 
+def test_another_card_at_the_same_place_does_not_empty_the_table(tmp_path, model):
+    folder = card(tmp_path / "card", 5)
+    words = ("classify", folder, "--model", model, "--out", tmp_path / "a.csv")
+    assert typed(*words).returncode == 0
+    (folder / "100MEDIA" / "IMG_00009.JPG").write_bytes(coloured("green", 9))  # one more photo is no other card
+    assert typed(*words).returncode == 0 and len(rows(tmp_path / "a.csv")) == 6
+    shutil.rmtree(folder)
+    card(folder, 4)  # of the same names, as cameras give them
+    kept = (tmp_path / "a.csv").read_bytes()
+    assert "is this another card?" in one_sentence(typed(*words))
+    assert (tmp_path / "a.csv").read_bytes() == kept
+    assert typed(*words, "--fresh").returncode == 0 and len(rows(tmp_path / "a.csv")) == 4
+
+
+def test_a_table_that_somebody_corrected_is_not_overwritten(tmp_path, model):
+    folder, out = card(tmp_path / "card", 3), tmp_path / "a.csv"
+    words = ("classify", folder, "--model", model, "--out", out)
+    assert typed(*words).returncode == 0
+    out.write_text(out.read_text().replace("green", "toad"))
+    assert "was changed after it was written" in one_sentence(typed(*words)) and "toad" in out.read_text()
+    out.unlink()
+    assert typed(*words).returncode == 0 and "toad" not in out.read_text()
+
+
 def test_a_submission_and_a_table_do_not_replace_each_other(tmp_path, model):
     folder = card(tmp_path / "card", 3)
     assert typed("submit", model, folder, "--out", tmp_path / "s.csv").returncode == 0

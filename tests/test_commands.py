@@ -95,6 +95,7 @@ def test_the_ready_made_model_is_used_where_none_is_named(tmp_path, photos):
     done = typed("export", "ready-made", "--out", tmp_path / "for a laptop.onnx")
     assert done.returncode == 0 and typed("classify", photo, "--model", tmp_path / "for a laptop.onnx").stdout == again.stdout
     assert "--int8" in one_sentence(typed("export", tmp_path / "for a laptop.onnx"))
+    assert typed("submit", "ready-made", photos / "test" / "Aves", "--out", tmp_path / "s.csv").returncode == 0
 
 
 def test_the_ready_made_model_reaches_its_accuracy_on_real_photos(tmp_path, photos):

@@ -27,7 +27,7 @@ function sayModel() {
   const none = model.label_ids.includes(-1);
   const names = model.labels.filter((_, k) => model.label_ids[k] !== -1);
   const { accuracy, n } = model.validation;
-  const tried = Number.isFinite(accuracy) && Number.isFinite(n) ? ` When it was tried on ${several(n, "photo")} with known answers, it named ${percent(accuracy)} of them right.` : "";
+  const tried = Number.isFinite(accuracy) && Number.isFinite(n) ? ` On the ${several(n, "photo")} that it was chosen or set with, it named ${percent(accuracy)} right; expect less on others.` : "";
   const files = model.members.length > 1 ? `a mix of ${several(model.members.length, "model")} (${model.members.join(", ")})` : model.file;
   at("about").textContent = `${model.name}, from ${files}; its fingerprint begins with ${model.sha256.slice(0, 16)}.${tried}`;
   at("labels").textContent = names.join(" · ") + (none ? " · or none of these" : "");
