@@ -217,12 +217,13 @@ def job_of(folder: Path, out: Path, model) -> classify.Job:
 def test_an_archive_to_which_a_photo_was_added_again(tmp_path, model):
     folder, loaded = tmp_path / "card", bundle.read(model, 1)
     folder.mkdir()
+    (folder / "b.jpg").write_bytes(coloured("red"))
     for colour in ("red", "green"):
         with zipfile.ZipFile(folder / "a.zip", "a") as archive, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             archive.writestr("a.jpg", coloured(colour))
         classify.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, classify.here(loaded))
-        assert [r["label"] for r in rows(tmp_path / "a.csv")] == [colour]
+        assert [r["label"] for r in rows(tmp_path / "a.csv")] == [colour, "red"]
 
 
 def test_only_shards_with_changes_are_done_again(tmp_path, model):

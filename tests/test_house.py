@@ -122,8 +122,8 @@ def test_commands_in_the_readme_exist():
     assert set(re.findall(r"`?make ([a-z][a-z-]+)", text)) <= targets
     from species_wb.cli import app, photos_app
 
-    commands = {c.name or c.callback.__name__ for c in app.registered_commands} | {"photos", "--help", "--version"}
-    assert set(re.findall(r"species-wb (-{0,2}[a-z]+)", text)) <= commands
+    commands = {c.name or c.callback.__name__ for c in app.registered_commands} | {"photos", "--help", "--version", "--install-completion"}
+    assert set(re.findall(r"species-wb (-{0,2}[a-z-]+)", text)) <= commands
     assert set(re.findall(r"species-wb photos ([a-z]+)", text)) <= {c.name or c.callback.__name__ for c in photos_app.registered_commands}
     for notebook, words in re.findall(r"papermill nbs/(\w+)\.ipynb([^\n`]*)", text):
         from species_wb.report import notebook_parameters
