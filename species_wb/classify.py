@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Engine', 'AGAIN', 'PHOTOS', 'VERSION', 'WORDS', 'Task', 'table_of', 'items_of', 'here', 'Job', 'begun', 'is_done',
-           'photo_key', 'classify', 'tables', 'finish', 'Done', 'run', 'submit', 'searched']
+           'classify', 'tables', 'finish', 'Done', 'run', 'submit', 'searched']
 
 # %% ../nbs/lib/35_classify.ipynb #imports
 import json
@@ -25,10 +25,10 @@ from . import outputs, sorting
 from .bundle import Model
 from .contracts import ModelInfo, path_text, predictions_table, read_table, rows_of, write_table
 from .core import UserError, hidden, plural, progress, read_json, write_json
-from .frames import source_name
+from .frames import without_user
 from .pixels import shown
 from .predict import Item, Row, predict_items
-from .sources import JOB, Shard, Sources, Unit, items, parts_of, shards, units
+from .sources import JOB, Shard, Sources, items, parts_of, shards, stamp, units
 from .tuning import Tuning
 
 # %% ../nbs/lib/35_classify.ipynb #task
@@ -58,7 +58,7 @@ def table_of(
     expected: Row = dict.fromkeys(("logits", "embedding") if task.embedding else ("logits",))
     kept = [{**expected, **{k: v for k, v in row.items() if k != "embedding" or task.embedding}} for row in rows]
     again = sum(row.pop("passing", False) for row in kept)
-    table = predictions_table(kept, source_name(task.root) if "://" in task.root else task.root, info.labels)
+    table = predictions_table(kept, without_user(task.root), info.labels)
     return table.replace_schema_metadata({**table.schema.metadata, AGAIN: str(again)})
 
 
@@ -110,7 +110,7 @@ class Job:
         return self.parts / f"{name}.parquet"
 
     def described(self) -> dict[str, Any]:
-        return {"version": VERSION, "kind": self.kind, "model": self.model, **asdict(self.task), "root": path_text(source_name(self.task.root) if self.where.remote else self.task.root)}
+        return {"version": VERSION, "kind": self.kind, "model": self.model, **asdict(self.task), "root": path_text(without_user(self.task.root))}
 
 
 VERSION = 1  # raise it when the same photo would be answered otherwise
@@ -144,7 +144,7 @@ def begun(
         kept = {name: before[name] for name in ("table", "order") if name in before}
         write_json(known, {**job.described(), **kept})
         yield
-        write_json(known, {**job.described(), "table": _stamp(job.out), "order": job.order})
+        write_json(known, {**job.described(), "table": stamp(job.out), "order": job.order})
     finally:
         lock.release()
 
@@ -168,29 +168,18 @@ def is_done(job: Job, name: str) -> bool:
     "Tell whether a shard is there, whole, and holds nothing that is to be tried again."
     return _kept(job, name).get(AGAIN) == b"0"
 
-# %% ../nbs/lib/35_classify.ipynb #stamp
-def _stamp(path: Path) -> list[int]:  # size and time of change; [] where it is not there
-    try:
-        return [path.stat().st_size, path.stat().st_mtime_ns]
-    except OSError:
-        return []
-
-
+# %% ../nbs/lib/35_classify.ipynb #check-table
 def _check_table(job: Job, before: dict[str, Any]) -> None:
     "Refuse to replace a table that somebody has worked on."
-    if before.get("table") and _stamp(job.out) not in ([], before["table"]):
+    if before.get("table") and stamp(job.out) not in ("", before["table"]):
         raise UserError(f"{job.out} was changed after it was written, perhaps by you: save it under another name, or give --fresh to replace it.")
 
 
 def _check_photos(job: Job, before: dict[str, Any]) -> None:
     "Refuse to empty a table because other photos lie in the folder now."
     known = {photo for name in before.get("order", ()) for photo in json.loads(_kept(job, name).get(PHOTOS, b"[]"))}
-    if known and known.isdisjoint(photo_key(unit) for unit in units(job.where)):
+    if known and known.isdisjoint(unit.key for unit in units(job.where)):
         raise UserError(f"None of the {plural(len(known), 'photo')} of {job.out} is in {shown(job.where.prefix or job.where.root)} any more: is this another card? Name another table with --out, or give --fresh to replace this one.")
-
-
-def photo_key(unit: Unit) -> str:
-    return f"{unit.path}\0{unit.member}\0{unit.changed}"
 
 # %% ../nbs/lib/35_classify.ipynb #classify-3
 def classify(
@@ -200,10 +189,13 @@ def classify(
     "Classify what is not classified yet."
     job.order.clear()
     working: dict[str, Shard] = {}
+    finished: set[str] = set()
     done, total = 0, 0
     for shard in shards(units(job.where)):
         total += len(shard.units)
-        done += len(shard.units) * is_done(job, shard.name)
+        if is_done(job, shard.name):
+            finished.add(shard.name)
+            done += len(shard.units)
     if not total:
         raise UserError(f"There is nothing in {shown(job.where.prefix or job.where.root)}: is the card in, and is it the right folder?")
     if not done:
@@ -214,7 +206,7 @@ def classify(
     def todo() -> Iterator[Shard]:
         for shard in shards(units(job.where)):
             job.order.append(shard.name)
-            if not is_done(job, shard.name):
+            if shard.name not in finished:
                 working[shard.name] = shard
                 yield shard
 
@@ -222,7 +214,7 @@ def classify(
         bar.initial = bar.n = done
         for name, table in engine(todo(), job.task):
             shard = working.pop(name)
-            said = {**table.schema.metadata, PHOTOS: json.dumps([photo_key(unit) for unit in shard.units])}
+            said = {**table.schema.metadata, PHOTOS: json.dumps([unit.key for unit in shard.units])}
             write_table(table.replace_schema_metadata(said), job.shard(name))
             bar.update(len(shard.units))
 
@@ -242,8 +234,7 @@ def finish(
     min_score: float = 0.0,  # below it a row abstains
 ) -> None:
     "Put the table together. Shards of photos that are gone stay: their card may only have been pulled out."
-    root = source_name(job.where.root) if job.where.remote else job.where.root
-    outputs.write(tables(job), job.out, info, job.where.prefix, root, top, min_score, 1 / job.task.every)
+    outputs.write(tables(job), job.out, info, job.where.prefix, without_user(job.where.root), top, min_score, 1 / job.task.every)
 
 # %% ../nbs/lib/35_classify.ipynb #done
 @dataclass

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['STATUSES', 'MANIFEST', 'SPLITS', 'RESIZE_RULES', 'INTERPOLATIONS', 'CANONICAL_SIZES', 'FORMAT_VERSION',
-           'METADATA_KEY', 'MAX_LABELS', 'PREDICTIONS', 'ONLY_PARQUET', 'OBSERVATIONS', 'path_text', 'text_path',
-           'manifest_table', 'check_manifest', 'manifest_root', 'write_table', 'read_table', 'read_manifest',
-           'is_simulated', 'data_hash', 'ModelSpec', 'ModelInfo', 'info_to_json', 'info_from_json', 'root_text',
-           'predictions_table', 'prediction_labels', 'safe_cell', 'write_predictions', 'rows_of']
+           'METADATA_KEY', 'MAX_LABELS', 'JOINERS', 'PREDICTIONS', 'ONLY_PARQUET', 'FORMATS', 'OBSERVATIONS',
+           'path_text', 'text_path', 'manifest_table', 'check_manifest', 'manifest_root', 'write_table', 'read_table',
+           'read_manifest', 'is_simulated', 'data_hash', 'ModelSpec', 'ModelInfo', 'info_to_json', 'info_from_json',
+           'root_text', 'predictions_table', 'prediction_labels', 'safe_cell', 'write_predictions', 'rows_of']
 
 # %% ../nbs/lib/01_contracts.ipynb #imports
 import csv
@@ -203,7 +203,7 @@ class ModelSpec:
 FORMAT_VERSION = 1
 METADATA_KEY = "species_wb"
 MAX_LABELS = 100_000
-_JOINERS = dict.fromkeys((0x200C, 0x200D))  # unprintable, and Persian and the scripts of India spell with them
+JOINERS = "\u200c\u200d"  # unprintable, and Persian and the scripts of India spell with them
 
 # %% ../nbs/lib/01_contracts.ipynb #modelinfo
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ class ModelInfo:
             "it has no labels" if not self.labels
             else "it has too many labels" if len(self.labels) > MAX_LABELS
             else "it names a label twice" if len(set(self.labels)) != len(self.labels)
-            else "it has a label that is empty, holds '|' or cannot be printed" if any(not n.strip() or "|" in n or not n.translate(_JOINERS).isprintable() for n in self.labels)
+            else "it has a label that is empty, holds '|' or cannot be printed" if any(not n.strip() or "|" in n or not n.translate(dict.fromkeys(map(ord, JOINERS))).isprintable() for n in self.labels)
             else "its labels and their ids differ in number" if len(self.labels) != len(self.label_ids)
             else "it names a label id twice" if len(set(self.label_ids)) != len(self.label_ids)
             else "only its last label may have the id −1" if any(i < 0 for i in self.label_ids[:-1]) or self.label_ids[-1] < -1
@@ -310,6 +310,7 @@ PREDICTIONS = pa.schema(
     ]
 )
 ONLY_PARQUET = ("logits", "embedding")
+FORMATS = (".csv", ".jsonl", ".parquet", ".json")  # how the names of tables of predictions end
 
 # %% ../nbs/lib/01_contracts.ipynb #root-text
 def root_text(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FILMS', 'HEAD', 'MAX_FILM_PIXELS', 'MAX_STREAMS', 'MAX_RATE', 'SCHEMES', 'is_film', 'Film', 'film', 'sampled',
-           'is_stream', 'source_name', 'Newest']
+           'without_user', 'is_stream', 'source_name', 'Newest']
 
 # %% ../nbs/lib/15_frames.ipynb #imports
 import math
@@ -280,7 +280,16 @@ def sampled(
             elif skipped > MAX_RATE * (every + 1):
                 raise BadPhoto("too-large", f"{name} has more than {MAX_RATE:,} pictures in a second of film: leave it out.")
 
-# %% ../nbs/lib/15_frames.ipynb #is-stream
+# %% ../nbs/lib/15_frames.ipynb #without-user
+def without_user(
+    root: str,  # an address, or a folder
+) -> str:  # for tables and sentences; a folder as it is
+    "Leave user and password out of an address of files."
+    scheme, mark, rest = root.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"
+
+
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "tcp", "udp", "rtp", "srt")
 _SECRET = re.compile(r"(?i)((?:user|usr|login|pass|pwd|pw|token|key|auth|secret|sig)\w*[=:])[^&?#/]*")
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from .contracts import prediction_labels, rows_of, text_path
+from .contracts import JOINERS, prediction_labels, rows_of, text_path
 from .core import UserError, plural, progress
 from .outputs import only_sure, whole
 from .pixels import BadPhoto, shown
@@ -28,7 +28,6 @@ from .sources import Unit, archive_at, items, stamp
 
 # %% ../nbs/lib/34_sorting.ipynb #safe-name
 _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$", *(f"{port}{n}" for port in ("com", "lpt") for n in "0123456789¹²³")}
-_JOINERS = "\u200c\u200d"  # Persian and the scripts of India spell with them
 
 
 def safe_name(
@@ -37,7 +36,7 @@ def safe_name(
 ) -> str:  # not empty; one part of a path on Linux, macOS, Windows and memory sticks
     "Make a name that a folder or file can have anywhere."
     text = "".join(
-        "_" if c in '<>:"/\\|?*' or (unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") and c not in _JOINERS) else c
+        "_" if c in '<>:"/\\|?*' or (unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") and c not in JOINERS) else c
         for c in unicodedata.normalize("NFC", text)
     ).strip().rstrip(". ")  # fmt: skip
     if text[:1] in (".", "-", "~", "") or text.partition(".")[0].rstrip().casefold() in _DEVICES:
@@ -130,7 +129,7 @@ def _when(row: dict[str, Any], root: str) -> float:
     try:
         if row["member"] is None:
             return os.stat(source).st_mtime
-        entry = archive_at(source, "-".join(map(str, stamp(source)))).getinfo(text_path(row["member"]))
+        entry = archive_at(source, stamp(source)).getinfo(text_path(row["member"]))
         return time.mktime((*entry.date_time, 0, 0, -1))
     except (OSError, ValueError, OverflowError):  # an address has no time, and archives know a month 0
         return time.time()

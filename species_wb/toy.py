@@ -8,6 +8,7 @@ __all__ = ['WEIGHT', 'write']
 # %% ../nbs/lib/20_toy.ipynb #imports
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ def write(
     temperature: float = 1.0,
     side: int = 16,  # pixels
     said: int | None = None,  # the input size that the file claims, by default `side`
+    **info: Any,  # further fields of `ModelInfo`
 ) -> Path:  # the same path
     "Write a model file (contract 3) that looks at the mean colour."
     import onnx
@@ -37,6 +39,6 @@ def write(
     graph = helper.make_graph(nodes, "toy", [taken], given, [numpy_helper.from_array(value, name) for name, value in values.items()])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     spec = ModelSpec("toy", side if said is None else said, (0.5,) * 3, (0.5,) * 3)
-    helper.set_model_props(model, {METADATA_KEY: info_to_json(ModelInfo(list(labels), list(ids), spec, temperature))})
+    helper.set_model_props(model, {METADATA_KEY: info_to_json(ModelInfo(list(labels), list(ids), spec, temperature, **info))})
     onnx.save(model, path)
     return Path(path)

@@ -19,13 +19,12 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from species_wb import toy
 from species_wb.bundle import read
-from species_wb.contracts import METADATA_KEY, ONLY_PARQUET, PREDICTIONS, ModelInfo, ModelSpec, info_to_json
+from species_wb.contracts import ONLY_PARQUET, PREDICTIONS
 from species_wb.core import UserError
 from species_wb.pixels import encode_jpeg
 from species_wb.predict import predict_one
@@ -39,15 +38,7 @@ LABELS = ["red", "green", "none of these"]
 
 def network(path: Path, scale: float = 0.02) -> Path:
     "A model file that calls a photo by its colour, and a blue one none of these."
-    weight = numpy_helper.from_array((np.eye(3) * scale).astype(np.float32), "weight")
-    axes = numpy_helper.from_array(np.array([1, 2]), "axes")
-    nodes = [helper.make_node("Cast", ["pixels"], ["x"], to=TensorProto.FLOAT), helper.make_node("ReduceMean", ["x", "axes"], ["embedding"], keepdims=0), helper.make_node("MatMul", ["embedding", "weight"], ["logits"])]
-    ends = [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", 16, 16, 3]), *(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in ("logits", "embedding"))]
-    model = helper.make_model(helper.make_graph(nodes, "tiny", ends[:1], ends[1:], [weight, axes]), opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    info = ModelInfo(LABELS, [0, 1, -1], ModelSpec("tiny", 16, (0.5,) * 3, (0.5,) * 3), validation={"n": 40, "accuracy": 0.95, "odd": float("nan")})
-    helper.set_model_props(model, {METADATA_KEY: info_to_json(info)})
-    onnx.save(model, path)
-    return path
+    return toy.write(path, LABELS, [0, 1, -1], 50 * scale * np.eye(3), validation={"n": 40, "accuracy": 0.95, "odd": float("nan")})
 
 
 def photo(red: int = 0, green: int = 0, blue: int = 0, side: int = 600) -> bytes:

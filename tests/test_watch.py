@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from species_wb import toy
 from species_wb.bundle import read
-from species_wb.contracts import METADATA_KEY, PREDICTIONS, ModelInfo, ModelSpec, info_to_json
+from species_wb.contracts import PREDICTIONS
 from species_wb.core import UserError
 from species_wb.pixels import encode_jpeg
 from species_wb.survey import events, read_observations, read_rows
@@ -35,17 +36,7 @@ RED, GREEN, BLUE = (photo(c) for c in range(3))
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory) -> Path:
     "A network that answers with the strongest colour; blue is none of these."
-    from onnx import TensorProto, helper, numpy_helper
-
-    weight = numpy_helper.from_array(np.eye(3, dtype=np.float32) / 10, "weight")
-    axes = numpy_helper.from_array(np.array([1, 2]), "axes")
-    nodes = [helper.make_node("Cast", ["pixels"], ["x"], to=TensorProto.FLOAT), helper.make_node("ReduceMean", ["x", "axes"], ["embedding"], keepdims=0), helper.make_node("MatMul", ["embedding", "weight"], ["logits"])]
-    shapes = [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", 16, 16, 3]), helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 3]), helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", 3])]
-    network = helper.make_model(helper.make_graph(nodes, "tiny", shapes[:1], shapes[1:], [weight, axes]), opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    helper.set_model_props(network, {METADATA_KEY: info_to_json(ModelInfo(["red", "green", "none of these"], [0, 1, -1], ModelSpec("tiny", 16, (0.5,) * 3, (0.5,) * 3)))})
-    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
-    onnx.save(network, path)
-    return path
+    return toy.write(tmp_path_factory.mktemp("model") / "tiny.onnx", ["red", "green", "none of these"], [0, 1, -1], 5 * np.eye(3))
 
 
 @pytest.fixture(scope="module")
