@@ -218,20 +218,20 @@ class CameraPanel(_Handlers, anywidget.AnyWidget):
 
     def __init__(
         self,
-        model: str = "",  # a model file, a mix or a run folder; "": the ready-made model
-        source: str = "",  # an address, a camera's number, a film or a folder, as the kernel's machine knows it; "": the browser's camera
+        model: str | Path = "",  # a model file, a mix or a run folder; "": the ready-made model
+        source: str | int | Path = "",  # an address, a camera's number, a film or a folder, as the kernel's machine knows it; "": the browser's camera
         folder: str | Path = "",  # where records are kept; "": a fresh folder under reports/live
         min_score: float = 0.5,  # below it an answer is "not sure"
         seconds: float = 1.0,  # of the running vote
     ) -> None:
-        path = model or READY_MADE
+        path = str(model) or READY_MADE
         loaded = _load(path, print)
         self.live = Live(loaded, min_score=min_score)
         self.live.vote.seconds = seconds
         self.folder = Path(folder) if folder else None
         self._wanted, self._player = {}, None
         self._jobs: queue.Queue = queue.Queue(LONGEST_QUEUE)
-        super().__init__(model=_about(loaded, path), models=_found(), source=source, settings={"min_score": min_score, "seconds": seconds, "whole": False})
+        super().__init__(model=_about(loaded, path), models=_found(), source=str(source), settings={"min_score": min_score, "seconds": seconds, "whole": False})
         self.on_msg(self._receive)
         threading.Thread(target=self._work, name="looks at frames", daemon=True).start()
 
@@ -273,7 +273,7 @@ class CameraPanel(_Handlers, anywidget.AnyWidget):
         if kind == "photo":
             self.live.vote.clear()
             return {**self.live.look(data, name=str(content.get("name"))[:200]), "keep": False}
-        answer = self.live.look(data)
+        answer = self.live.look(data, record=bool(content.get("full")))  # else the page does not know yet that it is to hold pictures in full size
         path = answer.pop("keep", None)
         if path:
             self._wanted[view, int(content["id"])] = path

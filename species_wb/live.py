@@ -172,22 +172,23 @@ class Live:
         photo: bytes | np.ndarray,  # JPEG, or upright uint8 H×W×3
         at: str | None = None,  # ISO 8601; by default now
         name: str = "This picture",  # what sentences call it
+        record: bool = True,  # whether it may be recorded, where a record is kept
     ) -> Row:  # status, reason, frame, steady (each label, score, top), sure, seconds it took, keep
         "Name what is in one frame; a bad one gets its status and reason."
         start = time.perf_counter()
         with self._turn:
             try:
                 picture = decode(photo, self.side, name) if isinstance(photo, bytes) else photo
-                return self._look(picture, at or now(), start)
+                return self._look(picture, at or now(), start, self.record if record else None)
             except BadPhoto as bad:
                 return {"status": bad.status, "reason": bad.reason}
 
-    def _look(self, picture: np.ndarray, at: str, start: float) -> Row:
+    def _look(self, picture: np.ndarray, at: str, start: float, record: Record | None) -> Row:
         row = predict_one(self.model, whole(picture, self.model) if self.whole else picture, top=self.top)
         chances = self.vote.add(time.monotonic(), probabilities(self.model, row["logits"][None])[0], picture)
         (steady,) = answers(self.model.info, chances[None], self.top)
         sure = not steady["abstained"] and steady["score"] >= self.min_score
-        keep = self.record.take({**row, **steady}, picture, at) if self.record and sure else None
+        keep = record.take({**row, **steady}, picture, at) if record and sure else None
         return {
             "status": "ok", "frame": _said(row), "steady": _said(steady), "sure": sure, "keep": keep,
             "recorded": self.record.written if self.record else None, "seconds": time.perf_counter() - start,

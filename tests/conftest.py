@@ -29,17 +29,23 @@ def photos() -> Path:
 
 
 @pytest.fixture(scope="session")
-def browser():
-    "A headless Chromium through Playwright."
+def chromium():
+    "Start headless Chromiums through Playwright: chromium(*flags) → browser."
     playwright = pytest.importorskip("playwright.sync_api")
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if not path:
         lacking("browser", "no Chromium found: install the package chromium")
     flags = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    with playwright.sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=path, args=flags)
-        yield chromium
-        chromium.close()
+    with playwright.sync_playwright() as p:  # one for all: it has an event loop of its own
+        yield lambda *more: p.chromium.launch(executable_path=path, args=[*flags, *more])
+
+
+@pytest.fixture(scope="session")
+def browser(chromium):
+    "A headless Chromium through Playwright."
+    browser = chromium()
+    yield browser
+    browser.close()
 
 
 @pytest.fixture

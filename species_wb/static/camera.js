@@ -7,6 +7,9 @@ const PATIENCE = 8;
 const QUALITY = 0.85; // of the JPEG that is classified
 const KEPT_QUALITY = 0.92; // of a photo that is kept
 const MOST_BYTES = 100e6; // of a photo that is dropped
+const SILENT =
+  "The notebook's kernel does not answer: it works on another cell, was restarted, or has stopped. Wait for that cell to end, or run this cell again; then press Start.";
+const TRAITS = ["model", "models", "settings"];
 
 const percent = (p) => (p > 0.99 && p < 1 ? ">\u00a099\u00a0%" : p < 0.01 && p > 0 ? "<\u00a01\u00a0%" : `${Math.round(100 * p)}\u00a0%`);
 const seconds = () => performance.now() / 1000;
@@ -70,6 +73,7 @@ class Panel {
 
   build(root) {
     this.root = make("div", "swb-camera", root);
+    this.root.dataset.lmSuppressShortcuts = "true"; // else JupyterLab takes keys for its own
     const bar = make("div", "swb-bar", this.root);
     this.startButton = button(bar, "Start", "Start the camera, or what is chosen beside");
     this.startButton.classList.add("swb-start");
@@ -150,8 +154,7 @@ class Panel {
     this.heard = (message, buffers) => this.hear(message, buffers);
     this.changed = () => this.sayModel();
     this.model.on("msg:custom", this.heard);
-    this.model.on("change:model change:models", this.changed);
-    this.model.on("change:settings", this.changed);
+    for (const trait of TRAITS) this.model.on(`change:${trait}`, this.changed);
     this.clock = setInterval(() => this.look(), 500);
   }
 
@@ -161,8 +164,7 @@ class Panel {
     clearInterval(this.clock);
     this.gone.abort();
     this.model.off("msg:custom", this.heard);
-    this.model.off("change:model change:models", this.changed);
-    this.model.off("change:settings", this.changed);
+    for (const trait of TRAITS) this.model.off(`change:${trait}`, this.changed);
     this.root.remove();
   }
 
@@ -172,7 +174,7 @@ class Panel {
     try {
       this.model.send({ kind, view: this.view, ...content }, undefined, buffers);
     } catch {
-      this.fail("The notebook's kernel is not connected: run this cell again.");
+      if (this.kind) this.fail(SILENT);
     }
   }
 
@@ -350,10 +352,11 @@ class Panel {
   }
 
   stop(sentence = "", bad = false) {
-    if (this.recording) this.record(false);
-    if (this.kind === "kernel") this.send("halt");
+    const was = this.kind;
     this.turn = null;
     this.kind = "";
+    if (this.recording) this.record(false);
+    if (was === "kernel") this.send("halt");
     this.stream?.getTracks().forEach((track) => track.stop());
     this.stream = null;
     this.video.pause();
@@ -412,7 +415,7 @@ class Panel {
     if (turn !== this.turn || !data) return;
     const id = ++this.next;
     this.flight.set(id, { at, full });
-    this.send("frame", { id }, [data]);
+    this.send("frame", { id, full: Boolean(full) }, [data]);
     this.pump();
   }
 
@@ -450,12 +453,13 @@ class Panel {
     times.push(now);
     delays.push(now - at);
     while (times.length > 1 && now - times[0] > 3) times.shift(), delays.shift();
+    this.root.dispatchEvent(new CustomEvent("swb-answer", { detail: { delay: now - at, took, waiting: this.flight.size } })); // for benchmarks
   }
 
   look() {
     const oldest = Math.min(...[...this.flight.values()].map((one) => one.at));
     if (seconds() - oldest > (this.answered ? PATIENCE : FIRST_PATIENCE))
-      this.fail("The notebook's kernel does not answer: it works on another cell, was restarted, or has stopped. Wait for that cell to end, or run this cell again; then press Start.");
+      this.fail(SILENT);
     if (this.kind === "kernel" && seconds() - this.heardAt > FIRST_PATIENCE + PATIENCE)
       this.fail("Nothing comes from there: its machine is silent, or the notebook's kernel works on another cell or has stopped. Look at both, then press Start again.");
     this.sayFigures();
