@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from . import bundle as bundles
-from . import contracts, core, metrics, photos, pixels
+from . import contracts, core, corrections, metrics, photos, pixels
 from .core import UserError, plural
 
 # %% ../nbs/lib/35_evaluation.ipynb #evaluation-3
@@ -103,12 +103,15 @@ def all_test(
     manifest: pa.Table,  # contract 1
     trained: Iterable[str],  # the first 16 digits of training photos' sha256
 ) -> pa.Table:  # the same with other splits
-    "Every labelled photo that opens is test, except what the model was trained on."
+    "Every labelled photo that opens is test, except what the model was trained on and what was excluded by hand."
     labelled = pc.and_(pc.equal(manifest["status"], "ok"), pc.is_valid(manifest["label"]))
     seen = pc.fill_null(pc.is_in(pc.utf8_slice_codeunits(manifest["sha256"], 0, 16), pa.array(trained, pa.string())), False)
-    split = pc.if_else(labelled, pc.if_else(seen, "train", "test"), pa.scalar(None, pa.string()))
-    reason = pc.if_else(labelled, pa.scalar(None, pa.string()), manifest["reason"])  # why it was left out of a training that does not take place
-    for name, column in (("split", split), ("reason", reason)):
+    used, none = pc.and_(labelled, pc.invert(corrections.excluded(manifest))), pa.scalar(None, pa.string())
+    split = pc.if_else(labelled, pc.if_else(seen, "train", "test"), none)
+    columns = {"split": pc.if_else(used, split, none), "reason": pc.if_else(used, none, manifest["reason"])}  # not why it was left out of a training that does not take place
+    if set(corrections.ADDED) <= set(manifest.schema.names):
+        columns["split_before"] = pc.if_else(pc.is_valid(manifest["corrected"]), split, none)
+    for name, column in columns.items():
         manifest = manifest.set_column(manifest.schema.get_field_index(name), name, column)
     return manifest
 

@@ -66,14 +66,14 @@ class Vote:
 def whole(
     picture: np.ndarray,  # uint8, H×W×3
     model: Model,
-) -> np.ndarray:  # uint8, S×S×3: prepared for the model, all of it is seen
-    "Put a picture on a grey square, so that the middle crop sees all of it."
-    height, width = picture.shape[:2]
-    least = min(m.info.spec.crop_fraction if m.info.spec.resize == "crop" else 1.0 for m in model.members)
-    side = -int(-max(height, width) // least)
-    square = np.full((side, side, 3), 128, np.uint8)
-    top, left = (side - height) // 2, (side - width) // 2
-    square[top : top + height, left : left + width] = picture
+) -> np.ndarray:  # uint8: prepared for the model, all of the picture is seen
+    "Squeeze a picture into the square that the middle crop sees."
+    specs = [m.info.spec for m in model.members]
+    least = min(spec.crop_fraction if spec.resize == "crop" else 1.0 for spec in specs)
+    side = max(spec.canonical_size for spec in specs)
+    inner = round(side * least)
+    square, start = np.full((side, side, 3), 128, np.uint8), (side - inner) // 2
+    square[start : start + inner, start : start + inner] = np.asarray(Image.fromarray(picture).resize((inner, inner), Image.Resampling.BICUBIC))
     return square
 
 # %% ../nbs/lib/39_live.ipynb #sharpness
@@ -127,7 +127,7 @@ class Record:
         visit.seen, sharp = moment, sharpness(picture)
         lat, lon = self.place
         self._write(self._events.add({**row, "path": visit.path, "site": self.site, "lat": lat, "lon": lon, "taken_at": at}))
-        if sharp <= visit.sharpest:
+        if sharp <= 1.1 * visit.sharpest:  # a little sharper is not worth another file
             return None
         visit.sharpest = sharp
         return self.folder / visit.path

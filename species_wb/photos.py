@@ -29,6 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from . import corrections
 from .contracts import MANIFEST, is_simulated, manifest_table, path_text, read_manifest, text_path, write_table
 from .core import UserError, cache_folder, cpu_count, plural, progress
 from .pixels import BadPhoto, decode, header, read_bytes, shown
@@ -103,7 +104,7 @@ def _place(path: str, split_folders: bool) -> dict[str, Any]:
 # %% ../nbs/lib/12_photos.ipynb #read-csv
 PATH_COLUMNS = ("path", "file", "filename", "image", "filepath")
 LABEL_COLUMNS = ("label", "class", "species", "scientific_name", "scientificname", "taxon", "category")
-RESERVED = {*MANIFEST.names, "given", "why"}  # the last two are this module's own, while it scans
+RESERVED = {*MANIFEST.names, *corrections.ADDED, "given", "why"}  # the last two are this module's own, while it scans
 FILLED = ("site", "source", "group", "taken_at", "lat", "lon")  # of the manifest's own columns, what a table may fill
 
 
@@ -449,7 +450,7 @@ def _split(rows: list[dict[str, Any]], seed: int) -> None:
     known = {row["label"] for row in rows if row["split"] == "train"}
     for row in rows:
         if known and row["split"] in ("valid", "test") and row["label"] not in known:
-            row |= {"split": None, "reason": f"{shown(row['path'])} is of the class {row['label']}, of which there is no photo to train with: not scored."}
+            row |= {"split": None, "reason": corrections.not_scored(shown(row["path"]), row["label"])}
     given = {row["split"] for row in rows} - {None}
     shares = {} if "valid" in given else {"train": 0.85, "valid": 0.15} if "test" in given else {"train": 0.7, "valid": 0.15, "test": 0.15}
     free = [row for row in rows if row["status"] == "ok" and row["label"] and (row["split"] == "train" or row["given"] is None and not row.get("why"))]
@@ -503,6 +504,7 @@ def scan(
         raise UserError(f"{photos} holds {plural(len(table), 'file')}, but no photo that opens. {table[0].get('reason')}")
     _tie(table)
     _split(table, seed)
+    corrections.apply(table, corrections.of_workspace(), shown)
     for row in table:
         row.pop("given", None), row.pop("why", None)
     manifest = manifest_table(table, root)
@@ -545,8 +547,6 @@ def findings(
             groups[row["label"]].add(row["group"])
     exact = _sets(ok, _same(row["sha256"] for row in ok))
     near = [s for s in _sets(ok, near_pairs([row["phash"] for row in ok])) if len({ok[i]["sha256"] for i in s}) > 1]
-    trained = {row["label"] for row in ok if row["split"] == "train"}
-    held = {row["group"] for row in ok if row["split"] in ("valid", "test")}
     left_out = [row for row in ok if row["label"] and not row["split"]]
     short = sorted(min(row["width"], row["height"]) for row in ok)
     return {
@@ -564,14 +564,15 @@ def findings(
         "near_duplicates": [[ok[i]["path"] for i in s] for s in near],
         "conflicts": [{ok[i]["path"]: ok[i]["label"] for i in s if ok[i]["label"]} for s in exact if len({ok[i]["label"] for i in s} - {None}) > 1],
         "near_conflicts": [{ok[i]["path"]: ok[i]["label"] for i in s} for s in near if len({ok[i]["label"] for i in s} - {None}) > 1],
-        "leaks": [{"path": row["path"], "reason": row["reason"]} for row in left_out if row["group"] in held],
-        "unknown_classes": {label: n for label, n in sorted(Counter(row["label"] for row in left_out if row["group"] not in held).items()) if trained and label not in trained},
+        "leaks": [{"path": row["path"], "reason": row["reason"]} for row in left_out if (row["reason"] or "").endswith("left out of training.")],
+        "unknown_classes": dict(sorted(Counter(row["label"] for row in left_out if row["reason"] == corrections.not_scored(shown(row["path"]), row["label"])).items())),
         "largest_group": max(Counter(row["group"] for row in ok).values(), default=0),
         "short_side": {"least": short[0], "median": median(short), "most": short[-1]} if short else None,
         "seen_unlabelled": [row["path"] for row in ok if row["split"] and "in the unlabelled test folder" in (row["reason"] or "")],
         "with_time": sum(bool(row["taken_at"]) for row in ok),
         "with_place": sum(row["lat"] is not None and row["lon"] is not None for row in ok),
         "sites": len({row["site"] for row in ok if row["site"]}),
+        "corrections": corrections.count(rows),
         "simulated": is_simulated(manifest),
         "notes": notes["notes"],
     }
@@ -597,6 +598,7 @@ def sentences(
            + ", ".join(f"{n:,} to {verb}" for verb, n in zip(("train", "validate", "test"), found["splits"].values(), strict=True)) + "."]
     if found["simulated"]:
         say.append("These photos are simulated.")
+    say += corrections.sentences(found["corrections"])
     if leaks := found["leaks"]:
         say.append(f"{plural(len(leaks), 'photo')} left out of training, too close to a held-out one. {a_few([leaks[0]['reason']])}")
     if seen := found["seen_unlabelled"]:

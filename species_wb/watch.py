@@ -25,10 +25,11 @@ from .bundle import Model
 from .contracts import PREDICTIONS, path_text, text_path
 from .core import UserError, now, plural
 from .frames import HEAD, Newest, film, is_film, is_stream, sampled, source_name
+from .growing import Growing, read_rows
 from .photos import FOLDER, walk
 from .pixels import BadPhoto, read_bytes, shown
 from .predict import Item, Row, predict_items, predict_one
-from .survey import Events, Growing, append_observations, events, read_observations, read_rows, time_of
+from .survey import Events, append_observations, events, read_observations, time_of
 
 # %% ../nbs/lib/44_watch.ipynb #is-finished-name
 UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".filepart", ".tmp", ".temp", ".opdownload", ".!ut", "~")

@@ -17,8 +17,9 @@ from species_wb import toy
 from species_wb.bundle import read
 from species_wb.contracts import PREDICTIONS
 from species_wb.core import UserError
+from species_wb.growing import read_rows
 from species_wb.pixels import encode_jpeg
-from species_wb.survey import events, read_observations, read_rows
+from species_wb.survey import events, read_observations
 from species_wb.watch import watch
 
 onnx = pytest.importorskip("onnx")
