@@ -31,7 +31,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 lab: $(VENV)/.train $(VENV)/.lab
-	$(BIN)/jupyter lab --notebook-dir=. --ServerApp.ip=127.0.0.1
+	$(BIN)/jupyter lab --notebook-dir=. --ServerApp.ip=127.0.0.1 --ServerApp.kernel_websocket_connection_class=species_wb.no_delay.NoDelayConnection
 
 # The tracked example: a report on simulated photos, and its picture for the README where Chromium is there.
 example: $(VENV)/.train

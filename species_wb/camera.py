@@ -6,6 +6,7 @@
 __all__ = ['READY_MADE', 'MOST_MODELS', 'SILENCE', 'IN_FLIGHT', 'LONGEST_QUEUE', 'CameraPanel']
 
 # %% ../nbs/lib/42_camera.ipynb #imports
+import atexit
 import math
 import queue
 import threading
@@ -23,7 +24,7 @@ from .core import UserError, cpu_count, new_run, plural, run_state, typed, works
 from .frames import is_stream, without_user
 from .live import Live, Record, Replay, Source, for_screen, keep, opened
 from .pixels import BadPhoto, decode
-from .taxa import colour
+from .taxa import COMMON, colour
 
 try:
     import anywidget
@@ -64,6 +65,7 @@ def _about(model: Model, path: str) -> dict[str, Any]:
         "name": READY_MADE if path == READY_MADE else run,
         "labels": model.info.classes,
         "colours": {label: colour(label) for label in model.info.classes},
+        "common": {label: COMMON[label][0] for label in model.info.classes if label in COMMON},
         "side": max(spec.canonical_size for spec in specs),
         "crop": specs[0].crop_fraction if all(spec.resize == "crop" for spec in specs) else None,
     }
@@ -234,6 +236,7 @@ class CameraPanel(_Handlers, anywidget.AnyWidget):
         super().__init__(model=_about(loaded, path), models=_found(), source=str(source), settings={"min_score": min_score, "seconds": seconds, "whole": False})
         self.on_msg(self._receive)
         threading.Thread(target=self._work, name="looks at frames", daemon=True).start()
+        atexit.register(self.live.stop_record)
 
     def _receive(self, _: Any, content: dict[str, Any], buffers: list[memoryview]) -> None:
         "Take a message from a page; whatever is wrong with it is said to that page."
@@ -268,6 +271,7 @@ class CameraPanel(_Handlers, anywidget.AnyWidget):
                 answer = {"status": "unreadable", "reason": str(error) if isinstance(error, UserError) else f"The model failed on this frame ({type(error).__name__}: {error}): choose another one."}
             self.send({"kind": "answer", "view": view, "id": content.get("id"), **answer})
         self.live.stop_record()
+        atexit.unregister(self.live.stop_record)
 
     def _answer(self, kind: str, view: str, content: dict[str, Any], data: bytes) -> dict[str, Any]:
         if kind == "photo":

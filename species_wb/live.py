@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from .bundle import Model, probabilities
+from .bundle import NONE, Model, probabilities
 from .contracts import text_path
 from .core import UserError, now, write_aside
 from .frames import FILMS, Newest, is_stream
@@ -185,14 +185,21 @@ class Live:
 
     def _look(self, picture: np.ndarray, at: str, start: float, record: Record | None) -> Row:
         row = predict_one(self.model, whole(picture, self.model) if self.whole else picture, top=self.top)
-        chances = self.vote.add(time.monotonic(), probabilities(self.model, row["logits"][None])[0], picture)
+        alone = probabilities(self.model, row["logits"][None])[0]
+        chances = self.vote.add(time.monotonic(), alone, picture)
         (steady,) = answers(self.model.info, chances[None], self.top)
         sure = not steady["abstained"] and steady["score"] >= self.min_score
         keep = record.take({**row, **steady}, picture, at) if record and sure else None
         return {
-            "status": "ok", "frame": _said(row), "steady": _said(steady), "sure": sure, "keep": keep,
+            "status": "ok", "frame": self._said(row, alone), "steady": self._said(steady, chances), "sure": sure, "keep": keep,
             "recorded": self.record.written if self.record else None, "seconds": time.perf_counter() - start,
         }  # fmt: skip
+
+    def _said(self, row: Row, chances: np.ndarray) -> Row:
+        "What the page shows of an answer; `none_score`: how likely it is none of the labels, where the model can say so."
+        ids = self.model.info.label_ids
+        none = round(float(chances[ids.index(NONE)]), 6) if NONE in ids else None
+        return {"label": row["label_raw"], "score": row["score_raw"], "top": row["top"], "none": bool(row["abstained"]), "none_score": none}
 
     def use(self, model: Model) -> None:
         "Go on with another model."
@@ -207,10 +214,6 @@ class Live:
             if record:
                 record.close()
             return record
-
-
-def _said(row: Row) -> Row:
-    return {"label": row["label_raw"], "score": row["score_raw"], "top": row["top"], "none": bool(row["abstained"])}
 
 # %% ../nbs/lib/39_live.ipynb #source
 class Source(Protocol):

@@ -7,6 +7,7 @@ const PATIENCE = 8;
 const QUALITY = 0.85; // of the JPEG that is classified
 const KEPT_QUALITY = 0.92; // of a photo that is kept
 const MOST_BYTES = 100e6; // of a photo that is dropped
+const NONE = "none of these";
 const SILENT =
   "The notebook's kernel does not answer: it works on another cell, was restarted, or has stopped. Wait for that cell to end, or run this cell again; then press Start.";
 const TRAITS = ["model", "models", "settings"];
@@ -98,6 +99,7 @@ class Panel {
     this.answer = make("div", "swb-answer", this.stage);
     this.label = make("div", "swb-label", this.answer);
     this.label.setAttribute("aria-live", "polite");
+    this.common = make("div", "swb-common", this.answer);
     this.bars = make("ol", "swb-bars", this.answer);
     this.note = make("p", "swb-note", this.answer);
   }
@@ -106,6 +108,7 @@ class Panel {
     const bar = make("div", "swb-bar", this.root);
     this.freezeButton = button(bar, "Freeze", "Hold this picture and its answer", false);
     this.recordButton = button(bar, "Record", "Write what is seen into a table of observations, with a photo of each visit", false);
+    this.recordButton.classList.add("swb-record");
     this.mirrorButton = button(bar, "Mirror", "Show the picture as a mirror does; what the model sees stays as it is", false);
     this.wholeButton = button(bar, "Whole frame", "Let the model look at the whole frame instead of its middle", this.model.get("settings").whole);
     this.figuresButton = button(bar, "Figures", "Frames a second, delay and dropped frames", false);
@@ -471,29 +474,31 @@ class Panel {
     const frozenOrAlone = this.frozen || this.kind === "photo";
     const said = message && message.status === "ok" ? (frozenOrAlone ? message.frame : message.steady) : null;
     this.answer.hidden = !message;
-    this.root.dataset.label = said ? said.label : "";
-    this.root.dataset.frame = message?.frame?.label ?? "";
     this.root.dataset.answers = this.count?.answered ?? 0;
     if (!message) return;
     if (!said) return this.showReason(message.reason);
     const sure = frozenOrAlone ? !said.none && said.score >= this.model.get("settings").min_score : message.sure;
-    const text = sure ? said.label : said.none ? "none of these" : "not sure";
+    const text = sure ? said.label : said.none ? NONE : "not sure";
     if (this.label.textContent !== text) this.label.textContent = text;
     this.label.style.borderColor = sure ? this.colour(said.label) : "transparent";
+    this.common.textContent = (sure && this.model.get("model").common[said.label]) || "\u00a0";
     this.answer.classList.toggle("swb-unsure", !sure);
-    this.showBars(said.top);
-    this.note.textContent = message.recorded === null || message.recorded === undefined ? "" : `${message.recorded} written, more when they leave`;
+    this.showBars(said.none_score === null ? said.top : [...said.top, { label: NONE, score: said.none_score }]);
+    this.note.textContent = message.recorded === null || message.recorded === undefined ? "" : `Recording. Visits written: ${message.recorded}; one that goes on is written when it ends.`;
   }
 
   showReason(reason) {
     this.label.textContent = "no answer";
     this.label.style.borderColor = "transparent";
+    this.common.textContent = "\u00a0";
     this.answer.classList.add("swb-unsure");
     this.showBars([]);
     this.note.textContent = reason ?? "";
   }
 
-  showBars(top) {
+  showBars(ranked) {
+    const whole = (entry) => Math.round(100 * entry.score); // what is smaller than half a per cent would only dance
+    const top = ranked.filter((entry, k) => !k || whole(entry)).sort((a, b) => whole(b) - whole(a) || a.label.localeCompare(b.label));
     while (this.bars.children.length > top.length) this.bars.lastChild.remove();
     while (this.bars.children.length < top.length) {
       const row = make("li", "", this.bars);
