@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['QUIET', 'app', 'photos_app', 'Models', 'MEASURED_FROM', 'train', 'evaluate', 'compare', 'classify', 'submit',
-           'export', 'mix', 'watch', 'serve', 'check', 'doctor', 'main']
+           'export', 'mix', 'watch', 'serve', 'live', 'check', 'doctor', 'main']
 
 # %% ../nbs/lib/50_cli.ipynb #imports
 import errno
@@ -378,6 +378,21 @@ def serve(
     from species_wb.serve import run
 
     run(bundle.read_all(_model_paths(model)), host, port, lambda line: print(line, flush=True))
+
+# %% ../nbs/lib/50_cli.ipynb #live
+@app.command()
+def live(
+    model: Annotated[str, typer.Option(help="A model file (.onnx), a mix (.mix.json) or a run folder. Without it: the ready-made model.")] = "",
+    source: Annotated[str, typer.Option(help="Look at this instead of the browser's camera: an address (rtsp://…), the number of a camera of this machine, a film or a folder.")] = "",
+    run: Annotated[str, typer.Option(help="Whose mistakes to walk through: a run folder or a table of predictions. Without it: the newest finished run.")] = "",
+    plain: Annotated[bool, typer.Option("--app", help="Show the page alone, without code.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where it listens; 0: any free one.")] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open it in a browser.")] = True,
+) -> None:
+    "Open a notebook with a camera that names what it sees, and the mistakes of a model to walk through, until Ctrl-C."
+    from species_wb.lab import start
+
+    raise typer.Exit(start("" if model == "ready-made" else model, source, run, plain, port, browser, lambda line: print(line, flush=True)))
 
 # %% ../nbs/lib/50_cli.ipynb #check
 @photos_app.command()

@@ -1,6 +1,7 @@
 "The camera panel, in a real browser: what a person sees and can do, and what happens when something is missing."
 
 import io
+import sys
 import time
 from pathlib import Path
 
@@ -389,3 +390,20 @@ def test_in_jupyterlab_the_label_follows_two_real_photos_and_the_camera_never_ou
         lab.close_notebook(page)
         page.wait_for_function("() => window.tracks.every(t => t.readyState === 'ended')")
         browser.close()
+
+
+@pytest.mark.slow
+def test_ten_minutes_change_neither_the_delay_nor_the_memory(chromium, photos, tmp_path):
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    import live as bench
+
+    browser = chromium(*with_camera(camera_film(tmp_path / "two.mjpeg", bench.two_photos(photos, tmp_path), frames=45)))
+    (tmp_path / "workspace").mkdir()
+    bench.notebook(tmp_path / "workspace" / "fast.ipynb", "")
+    with LabServer(tmp_path / "workspace", no_delay=True) as lab:
+        rows = bench.long_run(lab, browser, "fast.ipynb", minutes=10)
+    browser.close()
+    grown = {key: late / early for key in ("median", "late", "kernel", "heap") for early, late in [bench.parts(rows, key)]}
+    print(grown)
+    assert len(rows) > 40 and grown["kernel"] < 1.05 and grown["heap"] < 1.15, grown
+    assert grown["median"] < 1.3 and bench.parts(rows, "late")[1] < 300, grown
