@@ -155,8 +155,9 @@ class Stage:
         self.page.evaluate("stage.hide()")
 
     def close(self) -> None:
+        self.dead = True
         self.context.close()
-        self.loop.add_callback(self.loop.stop)
+        self.loop.add_callback(self.loop.call_later, 0.05, self.loop.stop)  # what is half sent gets to its end
         self._thread.join(5)
         self.kernel.shutdown(wait=False, cancel_futures=True)
         self.widget.close()
