@@ -1,24 +1,61 @@
-"""Screenshots of the confusion explorer, light and dark, at 1280 and 1920 pixels: python benchmarks/screens.py RUN FOLDER
+"""Screenshots of the live notebook's two panels in each state, light and dark, at 1280 and 1920 pixels: look at them before a talk.
 
-RUN is a run folder with its model and photos. Each state that a person meets is one picture: the matrix, shares and most confused first, a cell with a photo, where the network looked, a selection,
-the choice of a label, and what stands there after a correction. Corrections go to a workspace of their own. Needs Chromium."""
+    .venv/bin/python benchmarks/screens.py FOLDER [--run reports/train/RUN] [--photos PHOTOS]
+
+The camera is a fake one that alternates two photos: of --photos (test/Aves, test/Plantae), or drawn ones. With --run the confusion explorer is shown too; its
+corrections go to a workspace of their own. Needs Chromium.
+"""
 
 import argparse
 import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-
-from playwright.sync_api import sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from harness import Stage
+from live import two_photos
+from playwright.sync_api import sync_playwright
+from test_camera import camera_film, with_camera
 
+from species_wb.camera import CameraPanel
 from species_wb.explorer import Explorer
 
 
-def states(page):
+def camera_states(page) -> Iterator[str]:
+    "Go through the camera panel, and name each state."
+    press = lambda name: page.get_by_role("button", name=name).click()  # noqa: E731
+    yield "empty"
+    press("Start")
+    page.locator(".swb-answer:visible").wait_for()
+    press("Figures")
+    page.wait_for_timeout(1500)
+    yield "running"
+    page.locator(".swb-more summary").click()
+    page.get_by_label("Site").fill("window")
+    press("Record")
+    page.wait_for_timeout(1000)
+    yield "recording"
+    press("Stop recording")
+    page.get_by_label("Not sure below").fill("100")
+    page.get_by_label("Not sure below").press("Enter")
+    page.wait_for_timeout(500)
+    yield "unsure"
+    press("Freeze")
+    press("Whole frame")
+    page.wait_for_timeout(300)
+    yield "frozen"
+    press("Stop")
+    page.get_by_label("Look at").select_option(label="Address, folder or film by its path …")
+    page.get_by_label("Address, path").fill("/no/such/film.mp4")
+    press("Start")
+    page.locator(".swb-bad").wait_for()
+    yield "refused"
+
+
+def explorer_states(page) -> Iterator[str]:
     "Go through the explorer, and name each state."
     page.locator("td[role=gridcell]").first.wait_for()
     yield "matrix"
@@ -47,23 +84,26 @@ def states(page):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--run", type=Path)
+    parser.add_argument("--photos", type=Path, default=os.environ.get("SWB_PHOTOS") or None)
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
-        for theme in ("light", "dark"):
-            for width in (1280, 1920):
-                with tempfile.TemporaryDirectory() as home:
-                    os.environ["SPECIES_WB_HOME"] = home
-                    with Stage(browser, Explorer(given.run.absolute()), theme=theme, width=width, height=900) as stage:
-                        for state in states(stage.page):
-                            stage.page.wait_for_timeout(400)
-                            path = given.folder / f"explorer-{state}-{theme}-{width}.png"
-                            stage.page.screenshot(path=path)
-                            print(path)
+    with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
+        film = camera_film(Path(home) / "two.mjpeg", two_photos(given.photos, Path(home)), frames=90)
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu", *with_camera(film)])
+        panels = [("camera", CameraPanel, camera_states), *([("explorer", lambda: Explorer(given.run.absolute()), explorer_states)] if given.run else [])]
+        for k, (theme, width) in enumerate((theme, width) for theme in ("light", "dark") for width in (1280, 1920)):
+            os.environ["SPECIES_WB_HOME"] = f"{home}/{k}"
+            os.mkdir(f"{home}/{k}")
+            for name, panel, states in panels:
+                with Stage(browser, panel(), theme=theme, width=width, height=900, permissions=["camera"]) as stage:
+                    for state in states(stage.page):
+                        stage.page.wait_for_timeout(400)
+                        path = given.folder / f"{name}-{state}-{theme}-{width}.png"
+                        stage.page.screenshot(path=path)
+                        print(path)
         browser.close()
 
 

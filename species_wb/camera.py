@@ -10,6 +10,7 @@ import atexit
 import math
 import queue
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from importlib.resources import files
@@ -20,10 +21,11 @@ import traitlets
 
 from . import ready_made
 from .bundle import Model, read
+from .cells import replace
 from .core import UserError, cpu_count, new_run, plural, run_state, typed, workspace
-from .frames import is_stream, without_user
+from .frames import is_stream, source_name
 from .live import Live, Record, Replay, Source, for_screen, keep, opened
-from .pixels import BadPhoto, decode
+from .pixels import BadPhoto, decode, shown
 from .taxa import COMMON, colour
 
 try:
@@ -40,9 +42,9 @@ def _found() -> list[dict[str, str]]:
     "The models that the panel offers: path and name."
     try:
         runs = sorted((p.parent for p in workspace().glob("reports/train/*/model.onnx")), key=lambda run: run.stat().st_mtime, reverse=True)
-    except (UserError, OSError):
-        runs = []
-    finished = [run for run in runs[:100] if run_state(run) == "finished"][:MOST_MODELS]
+        finished = [run for run in runs[:100] if run_state(run) == "finished"][:MOST_MODELS]
+    except (UserError, OSError):  # no workspace, or a damaged run in it
+        finished = []
     return [{"path": READY_MADE, "name": "ready-made"}, *({"path": str(run / "model.onnx"), "name": run.name} for run in finished)]
 
 
@@ -92,40 +94,71 @@ class _Player:
     "The thread that plays a source of the kernel's machine for one page."
 
     def __init__(self, text: str, live: Live, send: Callable[..., None], view: str) -> None:
-        self.text, self.live, self.send, self.view = text, live, send, view
+        self.text, self.live, self.view = text.strip().strip("\"'"), live, view
+        self.name, self.is_camera, self.said = source_name(self.text), is_stream(self.text), ""
         self.stop, self.shown = threading.Event(), threading.Semaphore(IN_FLIGHT)
-        self.is_camera = is_stream(text.strip())
+        self.heard = self.asked = time.monotonic()  # when the page last said something, and was last asked
+        self._send = send
         threading.Thread(target=self._play, name="plays a source", daemon=True).start()
 
-    def _say(self, sentence: str, bad: bool = False, over: bool = False) -> None:
+    def end(self) -> None:
+        self.stop.set()
+        self.shown.release()
+
+    def send(self, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
         if not self.stop.is_set():
-            self.send({"kind": "said", "sentence": sentence, "bad": bad, "over": over, "view": self.view})
+            self._send({**content, "view": self.view}, buffers or [])
+
+    def say(self, sentence: str, bad: bool = False, over: bool = False) -> None:
+        self.said = sentence
+        self.send({"kind": "said", "sentence": sentence, "bad": bad, "over": over})
 
     def _play(self) -> None:
         try:
-            with closing(opened(self.text, self._say, max(512, self.live.side))) as source:
+            with closing(opened(self.text, self.say, max(512, self.live.side))) as source:
                 while not (self.stop.is_set() or source.ended):
                     self._next(source)
-                self._say(f"{source.name} has ended.", over=True)
+                if isinstance(source, Replay):
+                    self.say(f"{source.name} has ended: {plural(source.count, 'file')}.", over=True)
+                else:  # the reader has said why
+                    self.say(self.said, bad="cannot be" in self.said, over=True)
         except (UserError, BadPhoto) as error:
-            self._say(str(error), bad=True, over=True)
+            self.say(str(error), bad=True, over=True)
         except Exception as error:  # whatever happens, the page is told
-            self._say(f"{without_user(self.text)} cannot be played on ({type(error).__name__}: {error}): press Start to try again.", bad=True, over=True)
+            self.say(f"{self.name} cannot be played on ({type(error).__name__}): press Start to try again.", bad=True, over=True)
 
     def _next(self, source: Source) -> None:
-        "Show the next picture, if one comes."
-        if not (got := source.get(0.5)) or self.stop.is_set():
+        "Show the next picture, if one comes; ask whether the page is there, if none does."
+        if not (got := source.get(0.5)):
+            if time.monotonic() - self.asked > SILENCE / 4:
+                self.asked = time.monotonic()
+                self.send({"kind": "alive"})
+            if time.monotonic() - self.heard > SILENCE:
+                self.stop.set()
             return
-        name = got[0] if isinstance(source, Replay) else source.name
-        answer = self.live.look(got[1], name=name)
-        keep_at = answer.pop("keep", None)
-        pictures = [decode(got[1], 512, name) if isinstance(got[1], bytes) else got[1]] if answer["status"] == "ok" else []
-        if keep_at:
-            keep(keep_at, for_screen(pictures[0], 1920))
-        if not self.shown.acquire(timeout=SILENCE):
+        answer, pictures = self._looked(source, *got)
+        if self.shown.acquire(timeout=SILENCE):
+            self.send({"kind": "picture", **answer}, [for_screen(picture) for picture in pictures])
+        else:
             self.stop.set()
-            return
-        self.send({"kind": "picture", "view": self.view, **answer}, [for_screen(picture) for picture in pictures])
+
+    def _looked(self, source: Source, what: str, photo: Any) -> tuple[dict[str, Any], list[Any]]:
+        name = what if isinstance(source, Replay) else self.name
+        answer = self.live.look(photo, name=name, record=self.is_camera)
+        path = answer.pop("keep", None)
+        pictures = [decode(photo, 512, name) if isinstance(photo, bytes) else photo] if answer["status"] == "ok" else []
+        if path:
+            answer["trouble"] = _kept(path, for_screen(pictures[0], 1920))
+        return answer, pictures
+
+
+def _kept(path: Path, data: bytes) -> str:  # "" where that went well
+    "Keep the photo of a visit, or say why not."
+    try:
+        keep(path, data)
+        return ""
+    except (UserError, BadPhoto, OSError) as error:
+        return f"This photo is not kept: {error}"
 
 # %% ../nbs/lib/42_camera.ipynb #handlers
 class _Handlers:
@@ -137,16 +170,21 @@ class _Handlers:
     _tell: Callable[..., None]
     _wanted: dict[tuple[str, int], Path]  # where a frame in full size is to be kept: (view, id) → path
     _player: _Player | None
+    _recording = ""  # the page that records
+    _choice: object = None  # the model that was asked for last
+    _switching: threading.Lock
     model: Any
     models: Any
     settings: Any
 
     def _on_begin(self, view: str, content: dict[str, Any]) -> None:
-        self.live.vote.clear()
+        if self.live.record:
+            self._on_record(self._recording, {"on": False})
+        self.live.begin()
 
     def _on_keep(self, view: str, content: dict[str, Any], data: bytes) -> None:
-        if path := self._wanted.pop((view, int(content["id"])), None):
-            keep(path, data)
+        if (path := self._wanted.pop((view, int(content["id"])), None)) and (trouble := _kept(path, data)):
+            self._tell(trouble, view, bad=True)
 
     def _on_play(self, view: str, content: dict[str, Any]) -> None:
         self._on_halt(view, content)
@@ -154,10 +192,15 @@ class _Handlers:
 
     def _on_halt(self, view: str, content: dict[str, Any]) -> None:
         if self._player:
-            self._player.stop.set()
+            self._player.end()
             self._player = None
 
+    def _on_here(self, view: str, content: dict[str, Any]) -> None:
+        if self._player and self._player.view == view:
+            self._player.heard = time.monotonic()
+
     def _on_shown(self, view: str, content: dict[str, Any]) -> None:
+        self._on_here(view, content)
         if self._player and self._player.view == view:
             self._player.shown.release()
 
@@ -169,18 +212,25 @@ class _Handlers:
         self.settings = {"min_score": self.live.min_score, "seconds": self.live.vote.seconds, "whole": self.live.whole}
 
     def _on_model(self, view: str, content: dict[str, Any]) -> None:
-        threading.Thread(target=self._switch, args=(str(content["path"]), view), name="loads a model", daemon=True).start()
+        self._choice = choice = object()
+        threading.Thread(target=self._switch, args=(choice, str(content["path"]), view), name="loads a model", daemon=True).start()
 
-    def _switch(self, path: str, view: str) -> None:
+    def _switch(self, choice: object, path: str, view: str) -> None:
+        "Load a model and let it answer, unless another one was chosen meanwhile."
         try:
-            self.live.use(loaded := _load(path, lambda sentence: self._tell(sentence, view)))
-            self.models, self.model = _found(), _about(loaded, path)
-            self._tell(f"{self.model['name']} answers now: {plural(len(loaded.info.classes), 'label')}.", view)
-        except (UserError, OSError) as error:
+            loaded = _load(path, lambda sentence: self._tell(sentence, view))
+            with self._switching:
+                if choice is self._choice:
+                    self.live.use(loaded)
+                    self.models, self.model = _found(), _about(loaded, path)
+                    self._tell(f"{self.model['name']} answers now: {plural(len(loaded.info.classes), 'label')}.", view)
+        except UserError as error:
             self._tell(str(error), view, bad=True)
-            self.model = {**self.model}  # the page shows again which one answers
+        except Exception as error:  # the page waits for a word
+            self._tell(f"{shown(path)} cannot be opened as a model ({type(error).__name__}: {error}): name another file.", view, bad=True)
 
     def _on_record(self, view: str, content: dict[str, Any]) -> None:
+        self._recording = view
         try:
             sentence = self._begin_record(content) if content.get("on") else self._end_record()
             self.send({"kind": "record", "view": view, "on": self.live.record is not None, "sentence": sentence, "bad": False})
@@ -193,8 +243,9 @@ class _Handlers:
         lat, lon = _degrees(content.get("lat"), 90), _degrees(content.get("lon"), 180)
         if (lat is None) != (lon is None):
             raise UserError("A position needs both latitude and longitude: write the other one too, or leave both out.")
+        self.live.stop_record()
         self.folder = self.folder or new_run("live", "record")
-        source = without_user(self._player.text) if self._player else "camera"
+        source = self._player.name if self._player else "camera"
         self.live.record = Record(self.folder, source, str(content.get("site") or "")[:200] or None, None if lat is None or lon is None else (lat, lon))
         return f"Recording into {self.live.record.observations}: a line for each visit, with its sharpest photo."
 
@@ -231,12 +282,13 @@ class CameraPanel(_Handlers, anywidget.AnyWidget):
         self.live = Live(loaded, min_score=min_score)
         self.live.vote.seconds = seconds
         self.folder = Path(folder) if folder else None
-        self._wanted, self._player = {}, None
+        self._wanted, self._player, self._switching = {}, None, threading.Lock()
         self._jobs: queue.Queue = queue.Queue(LONGEST_QUEUE)
         super().__init__(model=_about(loaded, path), models=_found(), source=str(source), settings={"min_score": min_score, "seconds": seconds, "whole": False})
         self.on_msg(self._receive)
         threading.Thread(target=self._work, name="looks at frames", daemon=True).start()
-        atexit.register(self.live.stop_record)
+        atexit.register(self._end_at_exit)
+        replace(self)
 
     def _receive(self, _: Any, content: dict[str, Any], buffers: list[memoryview]) -> None:
         "Take a message from a page; whatever is wrong with it is said to that page."
@@ -244,14 +296,14 @@ class CameraPanel(_Handlers, anywidget.AnyWidget):
         try:
             if kind in ("frame", "photo"):
                 self._jobs.put_nowait((kind, view, content, bytes(buffers[0])))
-            elif kind in ("begin", "keep", "play", "halt", "shown", "record", "model", "settings"):
+            elif kind in ("begin", "keep", "play", "halt", "shown", "here", "record", "model", "settings"):
                 getattr(self, f"_on_{kind}")(view, content, *map(bytes, buffers))
         except queue.Full:
             self.send({"kind": "answer", "view": view, "id": content.get("id"), "status": "busy", "reason": "More frames came than the model can look at: close other pages of this notebook."})
         except (UserError, BadPhoto, OSError) as error:
             self._tell(str(error), view, bad=True)
         except Exception as error:
-            self._tell(f"The page asked for something that is not understood ({kind}: {error}): reload it, and run the cell again.", view, bad=True)
+            self._tell(f"The page asked for something that is not understood ({kind}: {error}): reload the page.", view, bad=True)
 
     def _tell(self, sentence: str, view: str = "", bad: bool = False) -> None:
         self.send({"kind": "said", "sentence": sentence, "view": view, "bad": bad, "over": False})
@@ -262,21 +314,38 @@ class CameraPanel(_Handlers, anywidget.AnyWidget):
             try:
                 kind, view, content, data = self._jobs.get(timeout=1)
             except queue.Empty:
-                if record := self.live.record:
-                    record.quiet()
+                self._rest()
                 continue
             try:
                 answer = self._answer(kind, view, content, data)
             except Exception as error:  # never a frame without an answer
                 answer = {"status": "unreadable", "reason": str(error) if isinstance(error, UserError) else f"The model failed on this frame ({type(error).__name__}: {error}): choose another one."}
             self.send({"kind": "answer", "view": view, "id": content.get("id"), **answer})
-        self.live.stop_record()
-        atexit.unregister(self.live.stop_record)
+        self._end_at_exit()
+        atexit.unregister(self._end_at_exit)
+
+    def _rest(self) -> None:
+        "Write the visits that are over, while no frame comes."
+        try:
+            self.live.quiet()
+        except (UserError, OSError) as error:
+            self._tell(str(error), bad=True)
+
+    def _end_at_exit(self) -> None:
+        try:
+            self.live.stop_record()
+        except (UserError, OSError):  # nobody is there to be told
+            pass
+
+    def close(self) -> None:
+        "End what the panel plays and records, and stop answering."
+        self._on_halt("", {})
+        super().close()
 
     def _answer(self, kind: str, view: str, content: dict[str, Any], data: bytes) -> dict[str, Any]:
         if kind == "photo":
-            self.live.vote.clear()
-            return {**self.live.look(data, name=str(content.get("name"))[:200]), "keep": False}
+            self.live.begin()
+            return {**self.live.look(data, name=str(content.get("name"))[:200], record=False), "keep": False}
         answer = self.live.look(data, record=bool(content.get("full")))  # else the page does not know yet that it is to hold pictures in full size
         path = answer.pop("keep", None)
         if path:
@@ -284,5 +353,5 @@ class CameraPanel(_Handlers, anywidget.AnyWidget):
             while len(self._wanted) > LONGEST_QUEUE:
                 self._wanted.pop(next(iter(self._wanted)))
             if not path.exists():
-                keep(path, data)  # small, until the page sends it in full
+                answer["trouble"] = _kept(path, data)  # small, until the page sends it in full
         return {**answer, "keep": bool(path)}

@@ -60,10 +60,13 @@ def small(
     if kept and kept.exists():
         return kept.read_bytes()
     made = thumbnail(_pixels(review, k, SIDE), SIDE)
-    if kept:
-        with review.lock, core.write_aside(kept) as aside:
-            aside.write_bytes(made)
-    elif sha256:
+    try:
+        if kept:
+            with review.lock, core.write_aside(kept) as aside:
+                aside.write_bytes(made)
+    except (OSError, UserError):  # a full disk costs time later, no picture now
+        kept = None
+    if sha256 and not kept:
         review.small[sha256] = made
     return made
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from . import close_up
 from . import review as reviews
+from .cells import replace
 from .core import UserError, cpu_count, in_threads
 from .pixels import BadPhoto
 
@@ -27,7 +28,7 @@ except ImportError:
 def _thumbnail(review: reviews.Review, k: int) -> tuple[int, bytes, str]:
     try:
         return k, close_up.small(review, k), ""
-    except BadPhoto as error:
+    except (BadPhoto, UserError, OSError) as error:  # one of them costs no other its picture
         return k, b"", str(error)
 
 
@@ -81,7 +82,7 @@ def answered(
     except (UserError, BadPhoto) as error:
         return {"id": question.get("id"), "error": str(error)}, []
     except Exception as error:  # the page waits for an answer, whatever went wrong
-        return {"id": question.get("id"), "error": f"This did not work ({type(error).__name__}: {error}). Run this cell again; if it happens again, please report it."}, []
+        return {"id": question.get("id"), "error": f"This did not work ({type(error).__name__}: {error}). Reload the page, or run this cell again; if it happens again, please report it."}, []
 
 # %% ../nbs/lib/42_explorer.ipynb #explorer-3
 STATIC = Path(str(files("species_wb"))) / "static"
@@ -104,6 +105,7 @@ class Explorer(anywidget.AnyWidget):
         self._sending, self._opening = threading.Lock(), threading.Lock()
         super().__init__()
         self.on_msg(self._take)
+        replace(self)
 
     def _take(self, _: Any, question: dict[str, Any], buffers: Any) -> None:
         thread = ANSWERS.get(question.get("ask", ""), (WORDS,))[0]

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from . import bundle as bundles
 from . import core, corrections
-from .contracts import text_path
+from .contracts import JOINERS, text_path
 from .core import UserError, plural
 from .pixels import shown
 from .sorting import NO_ANSWER, NOT_SURE
@@ -321,7 +321,7 @@ def _check(review: Review, which: Sequence[int], action: str, new_label: str) ->
         raise UserError(f"Nothing was corrected: {'choose a photo first' if action in DONE else f'{action!r} is no correction; there are ' + ', '.join(DONE)}.")
     if why := next(filter(None, (fixed(review, k) for k in which)), ""):
         raise UserError(why)
-    if action == "relabel" and (not new_label or "|" in new_label or not new_label.isprintable() or new_label in SPECIAL):
+    if action == "relabel" and (not new_label or "|" in new_label or not new_label.translate(dict.fromkeys(map(ord, JOINERS))).isprintable() or new_label in SPECIAL):
         raise UserError(f"{new_label!r} cannot be a label: give a name of letters, without the sign |.")
     if action == "relabel" and all(truth(review, k) == new_label for k in which):
         raise UserError(f"{'It is' if len(which) == 1 else 'They are'} labelled {new_label} already: to say that this is right, confirm instead.")

@@ -237,7 +237,7 @@ class Stage:
         handlers = [(path, Text, {"kind": kind, "text": text}) for path, (kind, text) in pages.items()]
         sockets = bind_sockets(0, "127.0.0.1")
         self.port = sockets[0].getsockname()[1]
-        server = HTTPServer(Application([("/kernel", Kernel, {}), *handlers], websocket_max_message_size=200_000_000), max_body_size=1 << 30)
+        server = HTTPServer(Application([("/kernel", Kernel, {}), *handlers]))
         server.add_sockets(sockets)
         self.loop.add_callback(ready.set)
         self.loop.start()

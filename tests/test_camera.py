@@ -28,6 +28,8 @@ if (media) {
   media.getUserMedia = async (wanted) => { const stream = await ask(wanted); window.tracks.push(...stream.getTracks()); return stream; };
 }
 """
+ASK = """async (code) => { const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel; let said = "";
+const asked = kernel.requestExecute({ code, store_history: false }); asked.onIOPub = m => { if (m.header.msg_type === "stream") said += m.content.text; }; await asked.done; return said; }"""
 LIVING = "() => (window.tracks || []).filter(t => t.readyState === 'live').length"
 
 
@@ -100,6 +102,7 @@ def test_the_label_changes_with_the_picture_and_back_and_stop_ends_the_camera(st
     stage.page.get_by_role("button", name="Stop").click()
     assert stage.page.evaluate(LIVING) == 0
     assert stage.page.locator(".swb-hint").is_visible()
+    assert stage.page.evaluate("() => { let e = document.querySelector('.swb-hint'); for (; e; e = e.parentElement) if (getComputedStyle(e).transform.startsWith('matrix(-1')) return false; return true; }"), "words in mirror writing"
 
 
 def test_the_figures_say_how_fast_it_is(stage):
@@ -128,7 +131,7 @@ def test_an_insecure_page_says_why_there_is_no_camera(playing, model, workspace)
     with Stage(playing, CameraPanel(model), host="lab.example") as stage:
         start(stage)
         stage.page.locator(".swb-bad").wait_for()
-        assert "open connection" in sentence(stage) and "ssh -L" in sentence(stage)
+        assert "http from lab.example" in sentence(stage) and "http://localhost" in sentence(stage)
 
 
 @pytest.mark.parametrize(("name", "said"), [("NotReadableError", "in use by another program"), ("OverconstrainedError", "no longer there"), ("AbortError", "could not be started (AbortError)")])
@@ -147,7 +150,7 @@ def test_a_camera_that_is_unplugged_is_noticed(stage):
     assert "went away" in sentence(stage)
 
 
-def test_a_slow_model_is_never_more_than_one_frame_behind_and_the_page_stays_fluent(stage, monkeypatch):
+def test_a_slow_model_is_never_more_than_one_frame_behind(stage, monkeypatch):
     live, most = stage.widget.live, []
     look = live.look
 
@@ -161,10 +164,8 @@ def test_a_slow_model_is_never_more_than_one_frame_behind_and_the_page_stays_flu
     label(stage, "red")
     stage.page.wait_for_timeout(1500)  # the window has closed by now
     del most[:]
-    fluent = stage.page.evaluate("() => new Promise(done => { let n = 0; const end = performance.now() + 1000; const step = now => (n++, now < end ? requestAnimationFrame(step) : done(n)); requestAnimationFrame(step); })")
-    stage.page.wait_for_timeout(1000)
+    stage.page.wait_for_timeout(1500)
     assert len(most) >= 4 and max(most) == 0, "frames waited for the model"
-    assert fluent >= 20, f"{fluent} frames a second of the page's own"
     for colour in ("green", "red"):
         label(stage, colour)
 
@@ -174,7 +175,7 @@ def test_a_kernel_that_falls_silent_ends_the_camera_with_a_sentence(stage):
     label(stage, "red")
     stage.dead = True
     stage.page.locator(".swb-bad").wait_for()
-    assert "kernel does not answer" in sentence(stage) and stage.page.evaluate(LIVING) == 0
+    assert "Python does not answer" in sentence(stage) and stage.page.evaluate(LIVING) == 0
 
 
 def test_a_view_that_goes_away_ends_its_camera(stage):
@@ -202,6 +203,10 @@ def test_another_model_answers_while_the_camera_runs_on(stage, tmp_path):
     stage.page.get_by_role("button", name="Use").click()
     stage.page.locator(".swb-bad").wait_for()
     label(stage, "grün")  # and the other one goes on
+    stage.widget.models = [*stage.widget.models, {"path": "/gone/model.onnx", "name": "gone"}]
+    stage.page.get_by_label("with").select_option(label="gone")
+    stage.page.locator(".swb-bad", has_text="/gone/model.onnx").wait_for()
+    assert stage.page.locator("select >> nth=1").evaluate("s => s.selectedOptions[0].textContent") == "andere <b>.onnx"
 
 
 def test_a_photo_that_is_dropped_gets_its_answer_and_a_text_gets_its_reason(stage, tmp_path):
@@ -216,6 +221,15 @@ def test_a_photo_that_is_dropped_gets_its_answer_and_a_text_gets_its_reason(stag
         assert name in sentence(stage)
     assert "not a photo" in stage.page.locator(".swb-note").text_content()
     assert stage.page.locator(".swb-camera img[src=x]").count() == 0
+
+
+def test_a_photo_that_is_too_large_for_one_message_is_made_smaller_and_said(stage, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 90, (3000, 4000, 3), np.uint8) + np.array([160, 0, 0], np.uint8)
+    (tmp_path / "large.jpg").write_bytes(pixels.encode_jpeg(noise, 97))
+    assert (tmp_path / "large.jpg").stat().st_size > 10 * 2**20
+    stage.page.locator("input[type=file]").set_input_files(str(tmp_path / "large.jpg"))
+    label(stage, "red")
+    assert "made smaller" in sentence(stage)
 
 
 def film_of(path: Path, colours=(RED, GREEN), frames=30) -> Path:
@@ -260,6 +274,33 @@ def test_the_machine_of_the_notebook_can_look_instead(stage, tmp_path, kind):
     assert stage.page.get_by_role("button", name="Start").is_visible()
 
 
+def play(stage, place) -> None:
+    stage.page.get_by_label("Look at").select_option(label="Address, folder or film by its path …")
+    stage.page.get_by_label("Address, path").fill(str(place))
+    start(stage)
+
+
+def test_a_film_that_is_none_says_why(stage, tmp_path):
+    pytest.importorskip("av")
+    (tmp_path / "film.mp4").write_text("no film at all")
+    play(stage, tmp_path / "film.mp4")
+    stage.page.locator(".swb-bad", has_text="not a film").wait_for()
+    assert stage.page.get_by_role("button", name="Start").is_visible()
+
+
+def test_a_folder_is_not_recorded_and_freeze_holds_its_picture(stage, tmp_path):
+    for k, colour in enumerate((RED, GREEN, RED)):
+        (tmp_path / f"{k}.jpg").write_bytes(pixels.encode_jpeg(np.full((300, 400, 3), colour, np.uint8)))
+    play(stage, tmp_path)
+    label(stage, "red")
+    stage.page.get_by_role("button", name="Record").click()
+    stage.page.locator(".swb-bad", has_text="cannot be recorded").wait_for()
+    label(stage, "green")
+    stage.page.get_by_role("button", name="Freeze").click()
+    stage.page.locator(".swb-said", has_text="has ended").wait_for()
+    assert not (stage.widget.folder or Path("none")).exists()
+
+
 def test_a_place_that_is_not_there_is_refused_in_a_sentence(stage):
     stage.page.get_by_label("Look at").select_option(label="Address, folder or film by its path …")
     stage.page.get_by_label("Address, path").fill("/no/such <b>place</b>")
@@ -300,6 +341,80 @@ def test_a_record_has_a_line_for_each_visit_and_a_sharp_photo_in_full_size(stage
         assert photo.shape == (480, 640, 3) and abs(photo.mean((0, 1)) - (RED if row["label"] == "red" else GREEN)).max() < 25  # the fake camera keeps colours roughly
 
 
+def test_each_visit_has_a_line_and_a_photo_of_its_own(tmp_path, monkeypatch):
+    from species_wb import live
+
+    clock = [100.0]
+    monkeypatch.setattr(live.time, "monotonic", lambda: clock[0])
+    record, kept = live.Record(tmp_path, "camera", gap=10), []
+    for at, label_ in ((0, "Lynx lynx"), (4, "Lynx lynx"), (5, "山猫/.."), (5, "山猫.//"), (30, "Lynx lynx")):
+        clock[0] = 100.0 + at
+        kept.append(record.take({"label": label_, "score": 0.9}, np.full((20, 20, 3), 9, np.uint8), f"2026-05-04T13:07:{at:02}+02:00"))
+        if kept[-1]:
+            live.keep(kept[-1], pixels.encode_jpeg(np.full((20, 20, 3), 9, np.uint8)))
+    record.close()
+    rows = read_observations(record.observations).to_pylist()
+    assert [(row["label"], row["start"][17:19], row["end"][17:19]) for row in sorted(rows, key=lambda row: (row["start"], row["label"]))] == [
+        ("Lynx lynx", "00", "04"), ("山猫.//", "05", "05"), ("山猫/..", "05", "05"), ("Lynx lynx", "30", "30")]  # fmt: skip
+    assert len({row["photo"] for row in rows}) == 4 and {tmp_path / row["photo"] for row in rows} == {path for path in kept if path} == set((tmp_path / "photos").iterdir())
+
+
+def test_a_page_that_is_reloaded_while_recording_loses_no_visit(stage):
+    start(stage)
+    label(stage, "red")
+    stage.page.get_by_role("button", name="Record").click()
+    stage.page.locator(".swb-note", has_text="Recording").wait_for()
+    for colour in ("green", "red"):
+        label(stage, colour)
+    stage.reload()
+    start(stage)
+    label(stage, "red")
+    assert stage.widget.live.record is None
+    rows = read_observations(stage.widget.folder / "observations.csv").to_pylist()
+    assert {row["label"] for row in rows} == {"red", "green"} and all((stage.widget.folder / row["photo"]).exists() for row in rows)
+
+
+def test_a_record_that_cannot_be_written_is_kept_until_it_can(stage, tmp_path):
+    start(stage)
+    label(stage, "red")
+    stage.page.get_by_role("button", name="Record").click()
+    stage.page.locator(".swb-note", has_text="Recording").wait_for()
+    for colour in ("green", "red"):
+        label(stage, colour)
+    table = stage.widget.folder / "observations.csv"
+    table.unlink()
+    table.mkdir()  # as a card that was pulled out
+    stage.page.get_by_role("button", name="Stop recording").click()
+    stage.page.locator(".swb-bad", has_text="cannot be written").wait_for()
+    table.rmdir()
+    stage.page.get_by_role("button", name="Stop recording").click()
+    stage.page.locator(".swb-said", has_text="visits recorded").wait_for()
+    assert len(read_observations(table)) >= 2  # more where it went on meanwhile
+
+
+def test_the_whole_frame_is_looked_at_when_asked_for(stage):
+    start(stage)
+    label(stage, "red")
+    assert stage.page.locator(".swb-seen").is_visible()
+    stage.page.get_by_role("button", name="Whole frame").click()
+    stage.page.locator(".swb-seen").wait_for(state="hidden")
+    assert stage.widget.live.whole
+    label(stage, "green")
+
+
+@pytest.mark.parametrize("address", ["rtsp://ann:se/cret@127.0.0.1:9/a", "http://127.0.0.1:9/video?user=ann&pwd=secret", "rstp://ann:secret@127.0.0.1:9/a"])
+def test_no_form_of_a_password_is_shown(stage, address):
+    pytest.importorskip("av")
+    play(stage, address)
+    stage.page.locator(".swb-said", has_text="c").filter(has_not_text="Opening").wait_for()
+    assert "secret" not in sentence(stage) and "cret" not in sentence(stage)
+    if stage.page.get_by_role("button", name="Record").is_enabled():
+        stage.page.get_by_role("button", name="Record").click()
+        stage.page.get_by_role("button", name="Stop recording").wait_for()
+        assert "cret" not in stage.widget._player.name
+    stage.page.get_by_role("button", name="Stop", exact=True).or_(stage.page.get_by_role("button", name="Start")).click()
+
+
 def test_a_position_that_cannot_be_is_refused_before_anything_is_recorded(stage, workspace):
     stage.page.locator(".swb-more summary").click()
     stage.page.get_by_label("Latitude").fill("north")
@@ -314,7 +429,7 @@ def test_freeze_holds_the_picture_and_its_answer(stage):
     start(stage)
     label(stage, "red")
     stage.page.get_by_role("button", name="Freeze").click()
-    stage.page.wait_for_timeout(300)
+    stage.page.wait_for_function("() => { const now = document.querySelector('.swb-camera').dataset.answers, still = window.before === now; window.before = now; return still; }", polling=400)
     held = stage.page.locator(".swb-label").text_content()
     shade = "() => { const v = document.querySelector('video'), c = document.createElement('canvas'); const g = c.getContext('2d'); g.drawImage(v, 0, 0, 9, 9); return g.getImageData(4, 4, 1, 1).data[0] > 128 ? 'red' : 'green'; }"
     assert stage.page.evaluate(shade) == held
@@ -382,11 +497,14 @@ def test_in_jupyterlab_the_label_follows_two_real_photos_and_the_camera_never_ou
         press()
         named("Plantae")
         lab.restart_kernel(page)
-        page.locator(".swb-bad", has_text="kernel does not answer").wait_for()
+        page.locator(".swb-bad", has_text="Python does not answer").wait_for()
         assert page.evaluate(LIVING) == 0
-        lab.run_all(page)
+        for _ in range(2):
+            lab.run_all(page)
         press()
         named("Aves")
+        threads = page.evaluate(ASK, "import threading; print(sum(t.name == 'looks at frames' for t in threading.enumerate()))")
+        assert threads.strip() in ("1", "2"), "a panel of an earlier run goes on"  # the one before may take a second to end
         lab.close_notebook(page)
         page.wait_for_function("() => window.tracks.every(t => t.readyState === 'ended')")
         browser.close()

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
 LIBRARY = sorted((ROOT / "nbs" / "lib").glob("*.ipynb"))
 NUMBER = {n.stem.split("_", 1)[1]: int(n.stem.split("_", 1)[0]) for n in LIBRARY}
-NO_TORCH = "core contracts doctor taxa bodies scenery heads pixels photos metrics simulate corruptions bundle plots predict evaluation robustness report cli pairing comparison_plots comparison verdicts seeds toy tuning sources outputs sorting classify mixing members frames survey watch serve cluster ready_made int8 growing corrections explain live review close_up camera explorer no_delay lab".split()
+NO_TORCH = "core contracts doctor taxa bodies scenery heads pixels photos metrics simulate corruptions bundle plots predict evaluation robustness report cli pairing comparison_plots comparison verdicts seeds toy tuning sources outputs sorting classify mixing members frames survey watch serve cluster ready_made int8 growing corrections explain live review close_up cells camera explorer no_delay lab".split()
 NO_PANDAS = "core contracts doctor taxa pixels photos corruptions toy bundle predict tuning sources outputs sorting classify frames growing corrections lab cli".split()
 
 

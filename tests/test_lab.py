@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
@@ -121,7 +122,8 @@ def delays(url: str, token: str, kernel: str, server: int, said: Path) -> bool:
         socket_.close()
         return json.loads(said.read_text())[str(port)] == 0
 
-    return asyncio.run(connected())
+    with ThreadPoolExecutor(1) as apart:  # a browser's tests have an event loop in this thread
+        return apart.submit(asyncio.run, connected()).result()
 
 
 @pytest.fixture(scope="module")

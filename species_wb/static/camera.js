@@ -6,13 +6,19 @@ const FIRST_PATIENCE = 30; // seconds for the first answer, then
 const PATIENCE = 8;
 const QUALITY = 0.85; // of the JPEG that is classified
 const KEPT_QUALITY = 0.92; // of a photo that is kept
-const MOST_BYTES = 100e6; // of a photo that is dropped
+const MOST_BYTES = 9e6; // of one message: a notebook's server breaks the connection at 10 MiB
+const SHRUNK = 2048; // pixels, the longest side of a photo that had to be made smaller
 const NONE = "none of these";
 const SILENT =
-  "The notebook's kernel does not answer: it works on another cell, was restarted, or has stopped. Wait for that cell to end, or run this cell again; then press Start.";
+  "Python does not answer: it is busy with another cell, was restarted, or has stopped. Wait a little and press Start; if that does not help, run this cell again, or reload the page.";
 const TRAITS = ["model", "models", "settings"];
 
-const percent = (p) => (p > 0.99 && p < 1 ? ">\u00a099\u00a0%" : p < 0.01 && p > 0 ? "<\u00a01\u00a0%" : `${Math.round(100 * p)}\u00a0%`);
+function percent(share) {
+  if (share == null) return "no score";
+  if (share >= 0.9995 && share < 1) return ">\u00a099.9\u00a0%";
+  if (share > 0 && share < 0.0005) return "<\u00a00.1\u00a0%";
+  return `${(100 * share).toFixed(share >= 0.985 && share < 1 || share < 0.015 && share > 0 ? 1 : 0)}\u00a0%`;
+}
 const seconds = () => performance.now() / 1000;
 
 // Small pieces of the page
@@ -43,7 +49,7 @@ const options = (select, entries, chosen) => select.replaceChildren(...entries.m
 function refusal(error) {
   const other = "or choose another source, such as a photo or film";
   if (!window.isSecureContext)
-    return `The camera cannot be used, because this page came over an open connection (${location.protocol}//${location.hostname}): open it as localhost, for instance through ssh -L, or over https, ${other}.`;
+    return `Browsers give their camera only to pages that nobody can listen in to, and this one came over plain http from ${location.hostname}: open it on the machine that runs it, at an address that begins with http://localhost or https://, ${other}.`;
   if (!navigator.mediaDevices)
     return `The camera cannot be used, because this program gives none to notebooks (VS Code does not): open the notebook in JupyterLab in a browser, ${other}.`;
   const words = {
@@ -153,6 +159,7 @@ class Panel {
     this.on(this.root, "drop", (event) => (event.preventDefault(), this.root.classList.remove("swb-over"), this.takeFiles(event.dataTransfer.files)));
     this.on(this.video, "error", () => this.kind === "film" && this.fail("This browser cannot play that film: choose “Address, folder or film by its path”, so that the notebook's machine reads it."));
     this.on(this.video, "ended", () => this.stop("The film has ended."));
+    this.on(this.image, "load", () => this.frameSeen());
     for (const event of ["loadeddata", "resize"]) this.on(this.video, event, () => this.frameSeen());
     this.heard = (message, buffers) => this.hear(message, buffers);
     this.changed = () => this.sayModel();
@@ -190,6 +197,10 @@ class Panel {
     if (message.kind === "answer") this.take(message);
     if (message.kind === "picture") this.showPicture(message, buffers[0]);
     if (message.kind === "record") this.sayRecord(message);
+    if (message.kind === "alive" && this.kind === "kernel") {
+      this.heardAt = seconds();
+      this.send("here");
+    }
   }
 
   set(change) {
@@ -200,6 +211,7 @@ class Panel {
     if (!path) return;
     this.say("Loading the model …");
     this.send("model", { path });
+    this.sayModel(); // the list shows the one that answers until the other one does
   }
 
   // Words
@@ -272,6 +284,7 @@ class Panel {
     this.mirror(facingMode !== "environment");
     this.video.srcObject = this.stream;
     await this.listSources(); // names are known only now
+    if (turn !== this.turn) return;
     if (deviceId && [...this.sourceSelect.options].some((one) => one.value === `camera:${deviceId}`)) this.sourceSelect.value = `camera:${deviceId}`;
     this.run(turn);
   }
@@ -296,16 +309,18 @@ class Panel {
   }
 
   async startPhoto(file, several) {
-    if (file.size > MOST_BYTES) return this.fail(`${file.name} is larger than ${MOST_BYTES / 1e6} MB, the most that is taken here: save it smaller, or use species-wb classify.`);
     const turn = this.begin("photo");
     this.url = URL.createObjectURL(file);
     this.show(this.image);
     this.mirror(false);
     this.image.src = this.url;
     this.say(`${file.name}.${several}`);
-    const data = await file.arrayBuffer().catch(() => null);
+    const large = file.size > MOST_BYTES;
+    const data = await (large ? shrunk(file) : file.arrayBuffer()).catch(() => null);
     if (turn !== this.turn) return;
+    if (!data && large) return this.fail(`${file.name} is larger than ${MOST_BYTES / 1e6} MB and cannot be made smaller here: save it smaller, or name its folder by its path.`);
     if (!data) return this.fail(`${file.name} could not be read: it was moved, or is not on this machine; choose it again.`);
+    if (large) this.say(`${file.name}, made smaller to ${SHRUNK} pixels because it is larger than ${MOST_BYTES / 1e6} MB.${several}`);
     this.flight.set(++this.next, { at: seconds() });
     this.send("photo", { id: this.next, name: file.name }, [data]);
   }
@@ -317,7 +332,7 @@ class Panel {
     this.show(this.image);
     this.mirror(false);
     this.heardAt = seconds();
-    this.say(`Opening ${source.replace(/\/\/[^/@]*@/, "//")} …`);
+    this.say("Opening …");
     this.send("play", { source });
   }
 
@@ -461,6 +476,10 @@ class Panel {
 
   look() {
     const oldest = Math.min(...[...this.flight.values()].map((one) => one.at));
+    if (document.hidden && this.stream) {
+      this.fresh = !this.video.paused; // a page that nobody sees is told of no frames; a record goes on all the same
+      this.pump();
+    }
     if (seconds() - oldest > (this.answered ? PATIENCE : FIRST_PATIENCE))
       this.fail(SILENT);
     if (this.kind === "kernel" && seconds() - this.heardAt > FIRST_PATIENCE + PATIENCE)
@@ -484,7 +503,8 @@ class Panel {
     this.common.textContent = (sure && this.model.get("model").common[said.label]) || "\u00a0";
     this.answer.classList.toggle("swb-unsure", !sure);
     this.showBars(said.none_score === null ? said.top : [...said.top, { label: NONE, score: said.none_score }]);
-    this.note.textContent = message.recorded === null || message.recorded === undefined ? "" : `Recording. Visits written: ${message.recorded}; one that goes on is written when it ends.`;
+    const recording = this.recording ? `Recording. Visits written: ${message.recorded ?? 0}; one that goes on is written when it ends.` : "";
+    this.note.textContent = message.trouble || recording;
   }
 
   showReason(reason) {
@@ -526,8 +546,8 @@ class Panel {
     if (buffer) {
       const old = this.url;
       this.url = URL.createObjectURL(new Blob([buffer], { type: "image/jpeg" }));
-      this.image.onload = this.image.onerror = () => (old && URL.revokeObjectURL(old), this.frameSeen());
       this.image.src = this.url;
+      if (old) URL.revokeObjectURL(old);
     }
     this.count.shown += 1;
     this.tally(seconds() - (message.seconds ?? 0), message.seconds ?? 0);
@@ -561,7 +581,7 @@ class Panel {
     this.recording = on;
     this.recordButton.setAttribute("aria-pressed", String(on));
     this.recordButton.textContent = on ? "Stop recording" : "Record";
-    this.say(sentence, bad);
+    this.say(this.kind || !sentence ? sentence : `${this.said.textContent} ${sentence}`.trim(), bad || (!this.kind && this.said.classList.contains("swb-bad")));
   }
 
   showFigures() {
@@ -591,6 +611,15 @@ class Panel {
     const side = crop * Math.min(width, height);
     Object.assign(this.seen.style, { width: `${(100 * side) / width}%`, height: `${(100 * side) / height}%` });
   }
+}
+
+async function shrunk(file) {
+  const picture = await createImageBitmap(file);
+  const scale = Math.min(1, SHRUNK / Math.max(picture.width, picture.height));
+  const canvas = Object.assign(document.createElement("canvas"), { width: Math.round(picture.width * scale), height: Math.round(picture.height * scale) });
+  canvas.getContext("2d", { alpha: false }).drawImage(picture, 0, 0, canvas.width, canvas.height);
+  picture.close();
+  return bytes(canvas, KEPT_QUALITY);
 }
 
 const bytes = (canvas, quality) => new Promise((done) => canvas.toBlob((blob) => (blob ? blob.arrayBuffer().then(done, () => done(null)) : done(null)), "image/jpeg", quality));

@@ -55,7 +55,7 @@ function line(model) {
   };
   model.on("msg:custom", take);
   const ask = (what, more = {}) => new Promise((resolve, reject) => {
-    const id = `${mine}-${++count}`, late = () => take({ id, error: "Python does not answer: it may be busy or have stopped. Run this cell again." }, []);
+    const id = `${mine}-${++count}`, late = () => take({ id, error: "Python does not answer: it may be busy or have stopped. Wait a little; if that does not help, run this cell again, or reload the page." }, []);
     waiting.set(id, { resolve, reject, clock: setTimeout(late, PATIENCE[what] || USUAL) });
     model.send({ id, ask: what, ...more });
   });
