@@ -150,6 +150,22 @@ def test_a_camera_that_is_unplugged_is_noticed(stage):
     assert "went away" in sentence(stage)
 
 
+def test_another_camera_is_chosen_while_one_runs(chromium, model, workspace):
+    browser = chromium("--use-fake-device-for-media-stream=device-count=2")
+    with Stage(browser, CameraPanel(model), permissions=["camera"]) as stage:
+        stage.page.add_init_script(TRACKS)
+        stage.reload()
+        start(stage)
+        stage.page.locator(".swb-answer:visible").wait_for()
+        cameras = stage.page.locator("select >> nth=0").evaluate("s => [...s.options].map(o => o.value).filter(v => v.startsWith('camera:'))")
+        stage.page.get_by_label("Look at").select_option(value=cameras[1])
+        stage.page.wait_for_function("() => window.tracks.length === 2")
+        stage.page.locator(".swb-answer:visible").wait_for()
+        used = stage.page.evaluate("() => window.tracks.map(t => [t.getSettings().deviceId, t.readyState])")
+        assert len(cameras) == 2 and used[0][1] == "ended" and used[1] == [cameras[1].removeprefix("camera:"), "live"]
+    browser.close()
+
+
 def test_a_slow_model_is_never_more_than_one_frame_behind(stage, monkeypatch):
     live, most = stage.widget.live, []
     look = live.look
