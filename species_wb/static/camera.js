@@ -17,7 +17,7 @@ function percent(share) {
   if (share == null) return "no score";
   if (share >= 0.9995 && share < 1) return ">\u00a099.9\u00a0%";
   if (share > 0 && share < 0.0005) return "<\u00a00.1\u00a0%";
-  return `${(100 * share).toFixed(share >= 0.985 && share < 1 || share < 0.015 && share > 0 ? 1 : 0)}\u00a0%`;
+  return `${(100 * share).toFixed((share >= 0.985 && share < 1) || (share < 0.015 && share > 0) ? 1 : 0)}\u00a0%`;
 }
 const seconds = () => performance.now() / 1000;
 
@@ -42,7 +42,8 @@ function labelled(parent, text, tag, properties = {}) {
   return make(tag, "", label, properties);
 }
 
-const options = (select, entries, chosen) => select.replaceChildren(...entries.map(([value, text]) => new Option(text, value, false, value === chosen)));
+const options = (select, entries, chosen) =>
+  select.replaceChildren(...entries.map(([value, text]) => new Option(text, value, false, value === chosen)));
 
 // What a browser says where it gives no camera, in a person's words: what, why, what to do
 
@@ -87,7 +88,11 @@ class Panel {
     this.sourceSelect = labelled(bar, "Look at", "select");
     this.modelSelect = labelled(bar, "with", "select");
     this.address = make("form", "swb-bar swb-address", this.root, { hidden: true });
-    this.addressInput = labelled(this.address, "Address, path or camera number, as the notebook's machine knows it", "input", { type: "text", spellcheck: false, placeholder: "rtsp://…, /photos/card 3, film.mp4, 0" });
+    this.addressInput = labelled(this.address, "Address, path or camera number, as the notebook's machine knows it", "input", {
+      type: "text",
+      spellcheck: false,
+      placeholder: "rtsp://…, /photos/card 3, film.mp4, 0",
+    });
     this.file = make("input", "", this.root, { type: "file", accept: "image/*,video/*,.heic", hidden: true });
     this.said = make("p", "swb-said", this.root, { hidden: true });
     this.said.setAttribute("role", "status");
@@ -101,7 +106,9 @@ class Panel {
     this.video = make("video", "", this.picture, { muted: true, playsInline: true, hidden: true });
     this.image = make("img", "", this.picture, { alt: "", hidden: true });
     this.seen = make("div", "swb-seen", this.picture, { hidden: true, title: "What the model looks at" });
-    this.hint = make("p", "swb-hint", this.picture, { textContent: "Press Start and hold something before the camera, or drop a photo or film here." });
+    this.hint = make("p", "swb-hint", this.picture, {
+      textContent: "Press Start and hold something before the camera, or drop a photo or film here.",
+    });
     this.answer = make("div", "swb-answer", this.stage);
     this.label = make("div", "swb-label", this.answer);
     this.label.setAttribute("aria-live", "polite");
@@ -123,13 +130,30 @@ class Panel {
     make("summary", "", more, { textContent: "Settings" });
     const fields = make("div", "swb-bar", more);
     const now = this.model.get("settings");
-    this.window = labelled(fields, "Steady over, s", "input", { type: "number", min: 0, max: 30, step: 0.25, value: now.seconds, title: "The answer is the mean over so many seconds; 0: each frame alone" });
-    this.threshold = labelled(fields, "Not sure below, %", "input", { type: "number", min: 0, max: 100, step: 5, value: Math.round(100 * now.min_score) });
+    this.window = labelled(fields, "Steady over, s", "input", {
+      type: "number",
+      min: 0,
+      max: 30,
+      step: 0.25,
+      value: now.seconds,
+      title: "The answer is the mean over so many seconds; 0: each frame alone",
+    });
+    this.threshold = labelled(fields, "Not sure below, %", "input", {
+      type: "number",
+      min: 0,
+      max: 100,
+      step: 5,
+      value: Math.round(100 * now.min_score),
+    });
     this.site = labelled(fields, "Site", "input", { type: "text", placeholder: "for the record" });
     this.lat = labelled(fields, "Latitude", "input", { type: "text", inputMode: "decimal", placeholder: "47.123" });
     this.lon = labelled(fields, "Longitude", "input", { type: "text", inputMode: "decimal", placeholder: "8.456" });
     const another = make("form", "swb-bar", more);
-    this.modelPath = labelled(another, "Another model file or run folder", "input", { type: "text", spellcheck: false, placeholder: "reports/train/…/model.onnx" });
+    this.modelPath = labelled(another, "Another model file or run folder", "input", {
+      type: "text",
+      spellcheck: false,
+      placeholder: "reports/train/…/model.onnx",
+    });
     button(another, "Use", "Load this model; the camera runs on").type = "submit";
     this.modelForm = another;
   }
@@ -157,7 +181,13 @@ class Panel {
     this.on(this.root, "dragover", (event) => (event.preventDefault(), this.root.classList.add("swb-over")));
     this.on(this.root, "dragleave", () => this.root.classList.remove("swb-over"));
     this.on(this.root, "drop", (event) => (event.preventDefault(), this.root.classList.remove("swb-over"), this.takeFiles(event.dataTransfer.files)));
-    this.on(this.video, "error", () => this.kind === "film" && this.fail("This browser cannot play that film: choose “Address, folder or film by its path”, so that the notebook's machine reads it."));
+    this.on(
+      this.video,
+      "error",
+      () =>
+        this.kind === "film" &&
+        this.fail("This browser cannot play that film: choose “Address, folder or film by its path”, so that the notebook's machine reads it."),
+    );
     this.on(this.video, "ended", () => this.stop("The film has ended."));
     this.on(this.image, "load", () => this.frameSeen());
     for (const event of ["loadeddata", "resize"]) this.on(this.video, event, () => this.frameSeen());
@@ -241,9 +271,15 @@ class Panel {
 
   async listSources() {
     const devices = navigator.mediaDevices ? await navigator.mediaDevices.enumerateDevices().catch(() => []) : [];
-    const cameras = devices.filter((device) => device.kind === "videoinput").map((device, k) => [`camera:${device.deviceId}`, device.label || `Camera ${k + 1}`]);
+    const cameras = devices
+      .filter((device) => device.kind === "videoinput")
+      .map((device, k) => [`camera:${device.deviceId}`, device.label || `Camera ${k + 1}`]);
     const chosen = this.sourceSelect.value || (this.model.get("source") ? "kernel" : "");
-    const entries = [...(cameras.length ? cameras : [["camera:", "Camera"]]), ["file", "Photo or film file …"], ["kernel", "Address, folder or film by its path …"]];
+    const entries = [
+      ...(cameras.length ? cameras : [["camera:", "Camera"]]),
+      ["file", "Photo or film file …"],
+      ["kernel", "Address, folder or film by its path …"],
+    ];
     options(this.sourceSelect, entries, entries.some(([value]) => value === chosen) ? chosen : entries[0][0]);
     this.address.hidden = this.sourceSelect.value !== "kernel";
   }
@@ -318,7 +354,10 @@ class Panel {
     const large = file.size > MOST_BYTES;
     const data = await (large ? shrunk(file) : file.arrayBuffer()).catch(() => null);
     if (turn !== this.turn) return;
-    if (!data && large) return this.fail(`${file.name} is larger than ${MOST_BYTES / 1e6} MB and cannot be made smaller here: save it smaller, or name its folder by its path.`);
+    if (!data && large)
+      return this.fail(
+        `${file.name} is larger than ${MOST_BYTES / 1e6} MB and cannot be made smaller here: save it smaller, or name its folder by its path.`,
+      );
     if (!data) return this.fail(`${file.name} could not be read: it was moved, or is not on this machine; choose it again.`);
     if (large) this.say(`${file.name}, made smaller to ${SHRUNK} pixels because it is larger than ${MOST_BYTES / 1e6} MB.${several}`);
     this.flight.set(++this.next, { at: seconds() });
@@ -470,7 +509,7 @@ class Panel {
     this.count.answered += 1;
     times.push(now);
     delays.push(now - at);
-    while (times.length > 1 && now - times[0] > 3) times.shift(), delays.shift();
+    while (times.length > 1 && now - times[0] > 3) (times.shift(), delays.shift());
     this.root.dispatchEvent(new CustomEvent("swb-answer", { detail: { delay: now - at, took, waiting: this.flight.size } })); // for benchmarks
   }
 
@@ -480,10 +519,11 @@ class Panel {
       this.fresh = !this.video.paused; // a page that nobody sees is told of no frames; a record goes on all the same
       this.pump();
     }
-    if (seconds() - oldest > (this.answered ? PATIENCE : FIRST_PATIENCE))
-      this.fail(SILENT);
+    if (seconds() - oldest > (this.answered ? PATIENCE : FIRST_PATIENCE)) this.fail(SILENT);
     if (this.kind === "kernel" && seconds() - this.heardAt > FIRST_PATIENCE + PATIENCE)
-      this.fail("Nothing comes from there: its machine is silent, or the notebook's kernel works on another cell or has stopped. Look at both, then press Start again.");
+      this.fail(
+        "Nothing comes from there: its machine is silent, or the notebook's kernel works on another cell or has stopped. Look at both, then press Start again.",
+      );
     this.sayFigures();
   }
 
@@ -581,7 +621,10 @@ class Panel {
     this.recording = on;
     this.recordButton.setAttribute("aria-pressed", String(on));
     this.recordButton.textContent = on ? "Stop recording" : "Record";
-    this.say(this.kind || !sentence ? sentence : `${this.said.textContent} ${sentence}`.trim(), bad || (!this.kind && this.said.classList.contains("swb-bad")));
+    this.say(
+      this.kind || !sentence ? sentence : `${this.said.textContent} ${sentence}`.trim(),
+      bad || (!this.kind && this.said.classList.contains("swb-bad")),
+    );
   }
 
   showFigures() {
@@ -616,13 +659,17 @@ class Panel {
 async function shrunk(file) {
   const picture = await createImageBitmap(file);
   const scale = Math.min(1, SHRUNK / Math.max(picture.width, picture.height));
-  const canvas = Object.assign(document.createElement("canvas"), { width: Math.round(picture.width * scale), height: Math.round(picture.height * scale) });
+  const canvas = Object.assign(document.createElement("canvas"), {
+    width: Math.round(picture.width * scale),
+    height: Math.round(picture.height * scale),
+  });
   canvas.getContext("2d", { alpha: false }).drawImage(picture, 0, 0, canvas.width, canvas.height);
   picture.close();
   return bytes(canvas, KEPT_QUALITY);
 }
 
-const bytes = (canvas, quality) => new Promise((done) => canvas.toBlob((blob) => (blob ? blob.arrayBuffer().then(done, () => done(null)) : done(null)), "image/jpeg", quality));
+const bytes = (canvas, quality) =>
+  new Promise((done) => canvas.toBlob((blob) => (blob ? blob.arrayBuffer().then(done, () => done(null)) : done(null)), "image/jpeg", quality));
 
 export default {
   render({ model, el }) {
