@@ -116,8 +116,8 @@ class _Player:
     def _play(self) -> None:
         try:
             with closing(opened(self.text, self.say, max(512, self.live.side))) as source:
-                while not (self.stop.is_set() or source.ended):
-                    self._next(source)
+                while self._next(source) and not self.stop.is_set():
+                    pass
                 if isinstance(source, Replay):
                     self.say(f"{source.name} has ended: {plural(source.count, 'file')}.", over=True)
                 else:  # the reader has said why
@@ -127,7 +127,7 @@ class _Player:
         except Exception as error:  # whatever happens, the page is told
             self.say(f"{self.name} cannot be played on ({type(error).__name__}): press Start to try again.", bad=True, over=True)
 
-    def _next(self, source: Source) -> None:
+    def _next(self, source: Source) -> bool:  # whether there may be more
         "Show the next picture, if one comes; ask whether the page is there, if none does."
         if not (got := source.get(0.5)):
             if time.monotonic() - self.asked > SILENCE / 4:
@@ -135,12 +135,13 @@ class _Player:
                 self.send({"kind": "alive"})
             if time.monotonic() - self.heard > SILENCE:
                 self.stop.set()
-            return
+            return not source.ended
         answer, pictures = self._looked(source, *got)
         if self.shown.acquire(timeout=SILENCE):
             self.send({"kind": "picture", **answer}, [for_screen(picture) for picture in pictures])
         else:
             self.stop.set()
+        return True
 
     def _looked(self, source: Source, what: str, photo: Any) -> tuple[dict[str, Any], list[Any]]:
         name = what if isinstance(source, Replay) else self.name

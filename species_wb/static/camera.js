@@ -9,6 +9,7 @@ const KEPT_QUALITY = 0.92; // of a photo that is kept
 const MOST_BYTES = 9e6; // of one message: a notebook's server breaks the connection at 10 MiB
 const SHRUNK = 2048; // pixels, the longest side of a photo that had to be made smaller
 const NONE = "none of these";
+const OPENING = "Opening …";
 const SILENT =
   "Python does not answer: it is busy with another cell, was restarted, or has stopped. Wait a little and press Start; if that does not help, run this cell again, or reload the page.";
 const TRAITS = ["model", "models", "settings"];
@@ -371,7 +372,7 @@ class Panel {
     this.show(this.image);
     this.mirror(false);
     this.heardAt = seconds();
-    this.say("Opening …");
+    this.say(OPENING);
     this.send("play", { source });
   }
 
@@ -582,6 +583,7 @@ class Panel {
   showPicture(message, buffer) {
     if (this.kind !== "kernel") return this.send("shown");
     this.heardAt = seconds();
+    if (this.said.textContent === OPENING) this.say("");
     if (this.frozen) return this.send("shown");
     if (buffer) {
       const old = this.url;
