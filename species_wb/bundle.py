@@ -193,11 +193,12 @@ def _read_mix(path: Path, threads: int) -> Mix:
 
 # %% ../nbs/lib/21_bundle.ipynb #read
 def read(
-    path: str | Path,  # an .onnx file made by species_wb, or a *.mix.json
+    path: str | Path,  # an .onnx file made by species_wb, a *.mix.json, or a run folder
     threads: int | None = None,  # of ONNX Runtime; by default as many as there are processors
 ) -> Model:
     "Open a model file or a mix, or say why it is not one to trust."
     path, threads = Path(path).expanduser(), threads or cpu_count()
+    path = path / "model.onnx" if path.is_dir() else path
     if path.name.endswith(".json") and path.is_file():
         return _read_mix(path, threads)
     return _read_file(path, threads)

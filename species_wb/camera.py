@@ -22,7 +22,7 @@ import traitlets
 from . import ready_made
 from .bundle import Model, read
 from .cells import replace
-from .core import UserError, cpu_count, new_run, plural, run_state, typed, workspace
+from .core import UserError, cpu_count, new_run, placed, plural, run_state, workspace
 from .frames import is_stream, source_name
 from .live import Live, Record, Replay, Source, for_screen, keep, opened
 from .pixels import BadPhoto, decode, shown
@@ -53,8 +53,7 @@ def _load(path: str, tell: Callable[[str], Any]) -> Model:
     if path == READY_MADE:
         file = ready_made.find(tell)
     else:
-        file = Path(typed(path.strip().strip("\"'")))
-        file = file / "model.onnx" if file.is_dir() else file
+        file = placed(path)
     return read(file, max(1, cpu_count() // 2))  # the browser needs the others
 
 # %% ../nbs/lib/42_camera.ipynb #about
@@ -63,7 +62,7 @@ def _about(model: Model, path: str) -> dict[str, Any]:
     specs = [m.info.spec for m in model.members]
     run = model.path.parent.name if model.path.name == "model.onnx" else model.path.name
     return {
-        "path": path,
+        "path": READY_MADE if path == READY_MADE else str(model.path),
         "name": READY_MADE if path == READY_MADE else run,
         "labels": model.info.classes,
         "colours": {label: colour(label) for label in model.info.classes},
@@ -94,7 +93,7 @@ class _Player:
     "The thread that plays a source of the kernel's machine for one page."
 
     def __init__(self, text: str, live: Live, send: Callable[..., None], view: str) -> None:
-        self.text, self.live, self.view = text.strip().strip("\"'"), live, view
+        self.text, self.live, self.view = text.strip(), live, view
         self.name, self.is_camera, self.said = source_name(self.text), is_stream(self.text), ""
         self.stop, self.shown = threading.Event(), threading.Semaphore(IN_FLIGHT)
         self.heard = self.asked = time.monotonic()  # when the page last said something, and was last asked

@@ -203,7 +203,7 @@ def _how(part: _Part, label: str) -> str:
         said = f"Occlusion: {lost} a grey square covers one of {places} places of the photo. It is no class activation map, because {part.why}."
     else:
         said = f"Class activation: {lost} one of {places} places is taken out of the features."
-    return said + ("" if part.heat.any() else f" Nothing in the photo speaks for {label}, so the map is empty.")
+    return f"Bright: what speaks for {label}. {said}" + ("" if part.heat.any() else f" Nothing in the photo speaks for {label}, so the map is empty.")
 
 # %% ../nbs/lib/33_explain.ipynb #together
 MIXED = 48  # places along a side of a mix's map

@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, urlsplit
 
 from .core import UserError, new_run, typed, workspace
@@ -37,9 +36,12 @@ def _copy(
     "Copy a notebook and put parameters into the copy."
     content = json.loads(notebook.read_text(encoding="utf-8"))
     tagged = next(at for at, cell in enumerate(content["cells"]) if "parameters" in cell["metadata"].get("tags", []))
-    lines = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
-    cell: dict[str, Any] = {"cell_type": "code", "id": "injected-parameters", "metadata": {"tags": ["injected-parameters"]}, "source": lines, "execution_count": None, "outputs": []}
-    content["cells"].insert(tagged + 1, cell)
+    lines = "".join(content["cells"][tagged]["source"]).splitlines()
+    known = {line.partition(" = ")[0]: line for line in lines}
+    if missing := [name for name in parameters if name not in known]:
+        raise UserError(f"{notebook.name} has no parameter called {missing[0]}: use the notebook of this version.")
+    said = {known[name]: f"{name} = {value!r}{known[name][mark:] if (mark := known[name].find('  #')) > 0 else ''}" for name, value in parameters.items()}
+    content["cells"][tagged]["source"] = "\n".join(said.get(line, line) for line in lines)
     return _private(folder / notebook.name, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 
@@ -104,7 +106,7 @@ def _command(
         return [sys.executable, "-m", "voila", str(notebook), *(f"--Voila.{option}" for option in options), "--VoilaConfiguration.show_tracebacks=True", "--TagRemovePreprocessor.remove_cell_tags=lab"]
     page = f"/lab/workspaces/live/tree/{quote(notebook.relative_to(root).as_posix())}?reset"
     options = ["ip=127.0.0.1", f"port={port}", "port_retries=0", "base_url=/", "certfile=", "open_browser=False", "allow_root=True", f"root_dir={root}", _CONNECTION]
-    return [sys.executable, "-m", "jupyterlab", *(f"--ServerApp.{option}" for option in options), f"--LabApp.default_url={page}"]
+    return [sys.executable, "-m", "jupyterlab", *(f"--ServerApp.{option}" for option in options), f"--LabApp.default_url={page}", "--LabApp.news_url=None"]
 
 # %% ../nbs/lib/46_lab.ipynb #await
 def _await(
@@ -168,10 +170,17 @@ def _end(process: subprocess.Popen, patience: float = 15.0) -> None:
 # %% ../nbs/lib/46_lab.ipynb #parameters
 def _parameters(model: str, source: str, run: str) -> dict[str, str]:
     "Say the parameters so that they mean the same in the notebook's folder; refuse what is not there."
+    from species_wb.bundle import read
+    from species_wb.review import open_review
+
     found = {"model": typed(model), "source": source if is_stream(source) else typed(source), "run": typed(run)}
     for name, value in found.items():
         if value and not is_stream(value) and not os.path.exists(value):
             raise UserError(f"{value} is not there: name another {name}, or leave it out.")
+    if model:
+        read(typed(model), 1)  # what is wrong with it is said here, and not in place of the page
+    if run:
+        open_review(typed(run))
     return found
 
 # %% ../nbs/lib/46_lab.ipynb #until-the-end

@@ -21,10 +21,10 @@ from PIL import Image
 
 from .bundle import NONE, Model, probabilities
 from .contracts import text_path
-from .core import UserError, now, write_aside
-from .frames import FILMS, Newest, is_stream
+from .core import UserError, now, placed, write_aside
+from .frames import FILMS, HEAD, Newest, is_stream
 from .photos import walk
-from .pixels import BadPhoto, decode, encode_jpeg, read_bytes, shown
+from .pixels import BadPhoto, decode, encode_jpeg, format_of, read_bytes, shown
 from .predict import Row, answers, predict_one
 from .survey import Events, append_observations
 
@@ -297,9 +297,11 @@ def opened(
         return Newest(source, side, say)  # type: ignore[return-value]
     if "://" in source:  # not repeated, for it may hold a password
         raise UserError("That address begins with a word that is not known here: correct it; cameras have addresses such as rtsp://… or http://….")
-    path = Path(source).expanduser()
+    path = placed(source)
     if not source or not path.exists():
         raise UserError(f"{shown(source) or 'Nothing'} is not there: type an address such as rtsp://…, the number of a camera (0), or the path of a film or folder on the machine that runs the notebook.")
+    if path.is_file() and format_of(path.open("rb").read(HEAD)):
+        raise UserError(f"{shown(path)} is a photo: drop it on the panel, or name its folder.")
     return Replay(path) if path.is_dir() else Newest(path, side, say)  # type: ignore[return-value]
 
 # %% ../nbs/lib/39_live.ipynb #for-screen

@@ -613,7 +613,7 @@ def sentences(
     if found["empty_folders"]:
         say.append(f"{plural(len(found['empty_folders']), 'class folder')} with no files: {a_few(found['empty_folders'])}.")
     if found["one_photo"]:
-        say.append(f"{plural(len(found['one_photo']), 'class', 'classes')} with one photo: {a_few(found['one_photo'])}. Add photos, or leave the folder out.")
+        say.append(f"{plural(len(found['one_photo']), 'class', 'classes')} with one photo: {a_few(found['one_photo'])}. Add photos, or leave the class out.")
     if few := [label for label in found["few_groups"] if label not in found["one_photo"] and not found["classes"][label]["test"]]:
         say.append(f"{plural(len(few), 'class', 'classes')} with fewer than three independent groups of photos, so not tested: {a_few(few)}.")
     if found["exact_duplicates"]:

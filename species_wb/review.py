@@ -48,7 +48,7 @@ def newest() -> Path:  # a folder
 
 def _table_of(run: str | Path) -> Path:
     "The table of answers that a person means."
-    path = Path(core.typed(str(run))) if str(run) else newest()
+    path = core.placed(run) if str(run) else newest()
     if path.is_dir():
         if not (path / "predictions.parquet").exists():
             raise UserError(f"{path} holds no predictions.parquet: it is no run folder, or its run did not get that far; name a finished run, such as reports/train/<run>.")
@@ -154,6 +154,9 @@ def _labels(metadata: dict[bytes, bytes]) -> list[str]:
 def _root(table: Path, metadata: dict[bytes, bytes], rows: list[dict[str, Any]], photos: str | Path) -> str:
     if str(photos):
         return core.typed(str(photos))
+    beside = table.parent / "predictions.parquet"  # of a run folder, whose other tables do not say it
+    if b"root" not in metadata and beside.exists():
+        metadata = pq.read_schema(beside).metadata or {}
     if b"root" in metadata:
         return text_path(metadata[b"root"].decode())
     here = Path.cwd()

@@ -227,16 +227,28 @@ def test_another_model_answers_while_the_camera_runs_on(stage, tmp_path):
 
 def test_a_photo_that_is_dropped_gets_its_answer_and_a_text_gets_its_reason(stage, tmp_path):
     green = pixels.encode_jpeg(np.full((90, 120, 3), GREEN, np.uint8))
-    for name, data, said in (("Größe 'x'.jpg", green, "green"), ("notes <img src=x>.jpg", b"no photo at all", "no answer")):
+    for name, data, said in (("Größe 'x'.jpg", green, "green"), ("notes <img src=x>.jpg", b"no photo at all", "")):
         stage.page.evaluate(
             """([name, data]) => { const files = new DataTransfer(); files.items.add(new File([new Uint8Array(data)], name, { type: "image/jpeg" }));
             document.querySelector(".swb-camera").dispatchEvent(new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true })); }""",
             [name, list(data)],
         )
-        label(stage, said)
-        assert name in sentence(stage)
-    assert "not a photo" in stage.page.locator(".swb-note").text_content()
+        if said:
+            label(stage, said)
+        stage.page.locator(".swb-said", has_text=name).wait_for()
+    stage.page.locator(".swb-bad", has_text="not a photo").wait_for()
+    assert "Drop a photo or film" in sentence(stage)
     assert stage.page.locator(".swb-camera img[src=x]").count() == 0
+
+
+def test_a_photo_is_asked_again_when_the_model_is_another(stage, tmp_path):
+    (tmp_path / "red.jpg").write_bytes(pixels.encode_jpeg(np.full((90, 120, 3), RED, np.uint8)))
+    stage.page.locator("input[type=file]").set_input_files(str(tmp_path / "red.jpg"))
+    label(stage, "red")
+    stage.page.locator(".swb-more summary").click()
+    stage.page.get_by_label("Another model file").fill(str(toy.write(tmp_path / "rot.onnx", labels=("rot", "grün"))))
+    stage.page.get_by_label("Another model file").press("Enter")
+    label(stage, "rot")
 
 
 def test_a_photo_that_is_too_large_for_one_message_is_made_smaller_and_said(stage, tmp_path):
@@ -515,12 +527,21 @@ def test_in_jupyterlab_the_label_follows_two_real_photos_and_the_camera_never_ou
         lab.restart_kernel(page)
         page.locator(".swb-bad", has_text="Python does not answer").wait_for()
         assert page.evaluate(LIVING) == 0
+        press()  # as the sentence says: no camera may come on that nobody answers
+        page.locator(".swb-bad", has_text="Python does not answer").wait_for()
+        assert page.evaluate(LIVING) == 0
         for _ in range(2):
             lab.run_all(page)
         press()
         named("Aves")
         threads = page.evaluate(ASK, "import threading; print(sum(t.name == 'looks at frames' for t in threading.enumerate()))")
         assert threads.strip() in ("1", "2"), "a panel of an earlier run goes on"  # the one before may take a second to end
+        page.get_by_label("Look at").select_option(label="Address, folder or film by its path …")
+        page.get_by_label("Address, path").fill(str(photos / "test" / "Plantae"))
+        page.get_by_label("Address, path").press("Enter")  # which JupyterLab takes away from forms
+        named("Plantae")
+        page.get_by_label("Look at").select_option(index=0)  # goes on with the camera
+        named("Aves")
         lab.close_notebook(page)
         page.wait_for_function("() => window.tracks.every(t => t.readyState === 'ended')")
         browser.close()

@@ -354,3 +354,30 @@ def test_jupyterlabs_own_keys_stay_quiet_in_it(staged):
 def test_without_anywidget_the_install_line_is_said():
     done = subprocess.run([sys.executable, "-c", "import sys; sys.modules['anywidget'] = None\nimport species_wb.explorer"], capture_output=True, text=True)
     assert "needs one more package: pip install '.[lab]'" in done.stderr
+
+
+def test_keys_are_heard_after_a_click_in_the_photos_own_panel(staged):
+    page = staged().page
+    opened(page)
+    page.locator(".swb-card").first.click()
+    page.locator("[data-what]").nth(1).click()
+    page.keyboard.press("f")
+    status(page, "flagged")
+    page.get_by_role("button", name="Close this photo").click()
+    page.keyboard.press("?")
+    page.get_by_role("dialog").wait_for()
+
+
+def test_in_one_column_a_photo_comes_into_view(staged):
+    page = staged(width=640, height=500).page
+    opened(page)
+    page.locator(".swb-card").nth(2).click()
+    page.wait_for_function("() => { const r = document.querySelector('.swb-large')?.getBoundingClientRect(); return r && r.top < innerHeight && r.bottom > 0; }")
+
+
+def test_a_runs_csv_finds_its_photos_as_its_folder_does(workspace, run):
+    from species_wb.contracts import read_table
+    from species_wb.review import open_review
+
+    write_predictions(read_table(run / "predictions.parquet"), run / "predictions.csv")
+    assert open_review(run / "predictions.csv").root == open_review(run).root

@@ -25,7 +25,8 @@ import psutil
 from lab_server import LabServer, private
 from tornado.websocket import websocket_connect
 
-from species_wb import core, lab
+from species_wb import core, lab, toy
+from species_wb.contracts import predictions_table, write_predictions
 from species_wb.core import UserError
 
 START = "import json, sys; from species_wb.lab import start; sys.exit(start(**json.loads(sys.argv[1]), browser=False, say=lambda line: print(line, flush=True)))"
@@ -59,7 +60,10 @@ def home(tmp_path_factory) -> Path:
     home = tmp_path_factory.mktemp("home") / "it's a \"wörk\" space"
     (home / "nbs").mkdir(parents=True)
     (home / "a run").mkdir()
-    (home / "Mühle \"2\".onnx").write_bytes(b"")
+    toy.write(home / "Mühle \"2\".onnx")
+    (home / "damaged.onnx").write_bytes(b"no model")
+    rows = [{"path": "a.jpg", "status": "ok", "label": "red", "score": 0.9, "truth": "red"}]
+    write_predictions(predictions_table(rows, home, ["red", "green"]), home / "a run" / "predictions.parquet")
     menus = {"cell_type": "markdown", "id": "menus", "metadata": {"tags": ["lab"]}, "source": "Choose Run All Cells."}
     cells = [menus, cell("parameters", "model = ''\nsource = ''\nrun = ''", "parameters"), cell("panel", PANEL), cell("broken", BROKEN)]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -142,7 +146,7 @@ def live(home, peeking, tmp_path_factory):
 
 def test_the_copy_holds_the_parameters_and_the_notebook_stays_as_it_is(live, home):
     values: dict = {}
-    for each in json.loads((live.folder / "live.ipynb").read_text(encoding="utf-8"))["cells"][1:3]:
+    for each in json.loads((live.folder / "live.ipynb").read_text(encoding="utf-8"))["cells"][1:2]:
         exec(each["source"], values)
     assert (values["model"], values["source"], values["run"]) == (str(home / "Mühle \"2\".onnx"), "0", str(home / "a run"))
     assert [c["id"] for c in json.loads((home / "nbs" / "live.ipynb").read_text(encoding="utf-8"))["cells"]] == ["menus", "parameters", "panel", "broken"]
@@ -173,7 +177,7 @@ def test_the_token_stands_on_the_screen_and_in_no_file_or_command_line(live):
 def test_the_first_page_is_the_copy(live, home):
     place = live.folder.relative_to(home).as_posix()
     assert unquote(urlsplit(live.get(f"/?token={live.token}").url).path) == f"/lab/workspaces/live/tree/{place}/live.ipynb"
-    assert json.load(live.get(f"/api/contents/{place}/live.ipynb"))["content"]["cells"][2]["id"] == "injected-parameters"
+    assert json.load(live.get(f"/api/contents/{place}/live.ipynb"))["content"]["cells"][2]["id"] == "panel"
 
 
 def test_the_kernels_socket_sends_at_once_and_a_stock_server_does_not(live, peeking, home):
@@ -241,6 +245,12 @@ def test_an_installation_without_the_notebooks_says_so(workspace, nothing_starts
     monkeypatch.setattr(core, "_installed_from", lambda: None)
     with pytest.raises(UserError, match="live.ipynb was not found: stand in the clone"):
         lab.start(browser=False)
+
+
+def test_a_damaged_model_is_said_before_anything_is_started(home, nothing_starts, monkeypatch):
+    monkeypatch.setenv("SPECIES_WB_HOME", str(home))
+    with pytest.raises(UserError, match="damaged.onnx cannot be opened as a model"):
+        lab.start(model=str(home / "damaged.onnx"), browser=False)
 
 
 def test_a_model_that_is_not_there_is_said_before_anything_is_started(home, nothing_starts, monkeypatch):

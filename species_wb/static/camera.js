@@ -9,6 +9,7 @@ const KEPT_QUALITY = 0.92; // of a photo that is kept
 const MOST_BYTES = 9e6; // of one message: a notebook's server breaks the connection at 10 MiB
 const SHRUNK = 2048; // pixels, the longest side of a photo that had to be made smaller
 const NONE = "none of these";
+const HINTS = { file: "Drop a photo or film here, or press Start to choose one.", kernel: "Type where to look above, and press Start." };
 const OPENING = "Opening …";
 const SILENT =
   "Python does not answer: it is busy with another cell, was restarted, or has stopped. Wait a little and press Start; if that does not help, run this cell again, or reload the page.";
@@ -88,8 +89,8 @@ class Panel {
     this.startButton.classList.add("swb-start");
     this.sourceSelect = labelled(bar, "Look at", "select");
     this.modelSelect = labelled(bar, "with", "select");
-    this.address = make("form", "swb-bar swb-address", this.root, { hidden: true });
-    this.addressInput = labelled(this.address, "Address, path or camera number, as the notebook's machine knows it", "input", {
+    this.address = make("div", "swb-bar swb-address", this.root, { hidden: true });
+    this.addressInput = labelled(this.address, "Address, path or camera number", "input", {
       type: "text",
       spellcheck: false,
       placeholder: "rtsp://…, /photos/card 3, film.mp4, 0",
@@ -107,9 +108,7 @@ class Panel {
     this.video = make("video", "", this.picture, { muted: true, playsInline: true, hidden: true });
     this.image = make("img", "", this.picture, { alt: "", hidden: true });
     this.seen = make("div", "swb-seen", this.picture, { hidden: true, title: "What the model looks at" });
-    this.hint = make("p", "swb-hint", this.picture, {
-      textContent: "Press Start and hold something before the camera, or drop a photo or film here.",
-    });
+    this.hint = make("p", "swb-hint", this.picture);
     this.answer = make("div", "swb-answer", this.stage);
     this.label = make("div", "swb-label", this.answer);
     this.label.setAttribute("aria-live", "polite");
@@ -121,7 +120,12 @@ class Panel {
   buildControls() {
     const bar = make("div", "swb-bar", this.root);
     this.freezeButton = button(bar, "Freeze", "Hold this picture and its answer", false);
-    this.recordButton = button(bar, "Record", "Write what is seen into a table of observations, with a photo of each visit", false);
+    this.recordButton = button(
+      bar,
+      "Record",
+      "Write what is seen into a table of observations, with a photo of each visit (site and position: under Settings)",
+      false,
+    );
     this.recordButton.classList.add("swb-record");
     this.mirrorButton = button(bar, "Mirror", "Show the picture as a mirror does; what the model sees stays as it is", false);
     this.wholeButton = button(bar, "Whole frame", "Let the model look at the whole frame instead of its middle", this.model.get("settings").whole);
@@ -147,16 +151,16 @@ class Panel {
       value: Math.round(100 * now.min_score),
     });
     this.site = labelled(fields, "Site", "input", { type: "text", placeholder: "for the record" });
-    this.lat = labelled(fields, "Latitude", "input", { type: "text", inputMode: "decimal", placeholder: "47.123" });
-    this.lon = labelled(fields, "Longitude", "input", { type: "text", inputMode: "decimal", placeholder: "8.456" });
-    const another = make("form", "swb-bar", more);
+    const place = make("span", "swb-pair", fields);
+    this.lat = labelled(place, "Latitude", "input", { type: "text", inputMode: "decimal", placeholder: "47.123" });
+    this.lon = labelled(place, "Longitude", "input", { type: "text", inputMode: "decimal", placeholder: "8.456" });
+    const another = make("div", "swb-bar swb-address", more);
     this.modelPath = labelled(another, "Another model file or run folder", "input", {
       type: "text",
       spellcheck: false,
       placeholder: "reports/train/…/model.onnx",
     });
-    button(another, "Use", "Load this model; the camera runs on").type = "submit";
-    this.modelForm = another;
+    this.modelButton = button(another, "Use", "Load this model; the camera runs on");
   }
 
   // Listening
@@ -169,8 +173,9 @@ class Panel {
     this.on(this.startButton, "click", () => (this.kind ? this.stop() : this.start()));
     this.on(this.sourceSelect, "change", () => this.chooseSource());
     this.on(this.modelSelect, "change", () => this.useModel(this.modelSelect.value));
-    this.on(this.modelForm, "submit", (event) => (event.preventDefault(), this.useModel(this.modelPath.value)));
-    this.on(this.address, "submit", (event) => (event.preventDefault(), this.start()));
+    this.on(this.modelButton, "click", () => this.useModel(this.modelPath.value));
+    this.onEnter(this.modelPath, () => this.useModel(this.modelPath.value));
+    this.onEnter(this.addressInput, () => this.start());
     this.on(this.file, "change", () => this.takeFiles(this.file.files));
     this.on(this.freezeButton, "click", () => this.freeze(!this.frozen));
     this.on(this.recordButton, "click", () => this.record(!this.recording));
@@ -178,7 +183,7 @@ class Panel {
     this.on(this.wholeButton, "click", () => this.set({ whole: !this.model.get("settings").whole }));
     this.on(this.figuresButton, "click", () => this.showFigures());
     this.on(this.window, "change", () => this.set({ seconds: Number(this.window.value) }));
-    this.on(this.threshold, "change", () => this.set({ min_score: Number(this.threshold.value) / 100 }));
+    this.on(this.threshold, "change", () => (this.threshold.value ? this.set({ min_score: Number(this.threshold.value) / 100 }) : this.sayModel()));
     this.on(this.root, "dragover", (event) => (event.preventDefault(), this.root.classList.add("swb-over")));
     this.on(this.root, "dragleave", () => this.root.classList.remove("swb-over"));
     this.on(this.root, "drop", (event) => (event.preventDefault(), this.root.classList.remove("swb-over"), this.takeFiles(event.dataTransfer.files)));
@@ -195,7 +200,9 @@ class Panel {
     this.heard = (message, buffers) => this.hear(message, buffers);
     this.changed = () => this.sayModel();
     this.model.on("msg:custom", this.heard);
+    this.other = () => this.lookAgain();
     for (const trait of TRAITS) this.model.on(`change:${trait}`, this.changed);
+    for (const trait of ["model", "settings"]) this.model.on(`change:${trait}`, this.other);
     this.clock = setInterval(() => this.look(), 500);
   }
 
@@ -206,6 +213,7 @@ class Panel {
     this.gone.abort();
     this.model.off("msg:custom", this.heard);
     for (const trait of TRAITS) this.model.off(`change:${trait}`, this.changed);
+    for (const trait of ["model", "settings"]) this.model.off(`change:${trait}`, this.other);
     this.root.remove();
   }
 
@@ -236,6 +244,15 @@ class Panel {
 
   set(change) {
     this.send("settings", change);
+  }
+
+  onEnter(input, act) {
+    // in a notebook's cell JupyterLab takes Enter away from forms
+    this.on(input, "keydown", (event) => {
+      if (event.key !== "Enter") return;
+      event.preventDefault();
+      act();
+    });
   }
 
   useModel(path) {
@@ -281,14 +298,20 @@ class Panel {
       ["file", "Photo or film file …"],
       ["kernel", "Address, folder or film by its path …"],
     ];
-    options(this.sourceSelect, entries, entries.some(([value]) => value === chosen) ? chosen : entries[0][0]);
-    this.address.hidden = this.sourceSelect.value !== "kernel";
+    options(this.sourceSelect, entries);
+    this.choose(entries.some(([value]) => value === chosen) ? chosen : entries[0][0]);
+  }
+
+  choose(value) {
+    this.sourceSelect.value = value;
+    this.address.hidden = value !== "kernel";
+    this.hint.textContent = HINTS[value] ?? "Press Start and hold something before the camera, or drop a photo or film here.";
   }
 
   chooseSource() {
     const running = this.kind;
     this.stop();
-    this.address.hidden = this.sourceSelect.value !== "kernel";
+    this.choose(this.sourceSelect.value);
     if (this.sourceSelect.value === "file") this.file.click();
     else if (this.sourceSelect.value === "kernel") this.addressInput.focus();
     else if (running) this.start();
@@ -304,6 +327,7 @@ class Panel {
 
   async startCamera(device) {
     const turn = this.begin("camera");
+    if (!turn) return;
     this.say("Asking for the camera …");
     try {
       if (!window.isSecureContext || !navigator.mediaDevices) throw null;
@@ -338,6 +362,8 @@ class Panel {
 
   startFilm(file, several) {
     const turn = this.begin("film");
+    if (!turn) return;
+    this.choose("file");
     this.url = URL.createObjectURL(file);
     this.video.src = this.url;
     this.mirror(false);
@@ -347,6 +373,8 @@ class Panel {
 
   async startPhoto(file, several) {
     const turn = this.begin("photo");
+    if (!turn) return;
+    this.choose("file");
     this.url = URL.createObjectURL(file);
     this.show(this.image);
     this.mirror(false);
@@ -361,14 +389,25 @@ class Panel {
       );
     if (!data) return this.fail(`${file.name} could not be read: it was moved, or is not on this machine; choose it again.`);
     if (large) this.say(`${file.name}, made smaller to ${SHRUNK} pixels because it is larger than ${MOST_BYTES / 1e6} MB.${several}`);
+    this.still = { name: file.name, data };
+    this.askStill();
+  }
+
+  askStill() {
     this.flight.set(++this.next, { at: seconds() });
-    this.send("photo", { id: this.next, name: file.name }, [data]);
+    this.send("photo", { id: this.next, name: this.still.name }, [this.still.data]);
+  }
+
+  lookAgain() {
+    // a picture that stands still is asked again where the model or a setting is another
+    if (this.kind === "photo" && this.still) this.askStill();
+    if (this.frozen && this.kind !== "kernel") this.capture();
   }
 
   startKernel() {
     const source = this.addressInput.value.trim();
     if (!source) return this.addressInput.focus();
-    this.begin("kernel");
+    if (!this.begin("kernel")) return;
     this.show(this.image);
     this.mirror(false);
     this.heardAt = seconds();
@@ -384,9 +423,11 @@ class Panel {
     this.startButton.classList.add("swb-running");
     this.frozen = this.answered = false;
     this.count = { shown: 0, answered: 0, times: [], delays: [] };
-    this.send("begin");
+    const turn = (this.turn = Symbol(kind));
+    this.lasting = "";
     this.allow();
-    return (this.turn = Symbol(kind));
+    this.send("begin");
+    return turn === this.turn ? turn : null; // null: the kernel is gone, and everything was stopped
   }
 
   async run(turn) {
@@ -422,8 +463,9 @@ class Panel {
     this.video.removeAttribute("src");
     if (this.url) URL.revokeObjectURL(this.url);
     this.url = null;
+    this.still = null;
     this.reset();
-    this.say(sentence, bad);
+    this.say(sentence || this.lasting || "", bad);
   }
 
   reset() {
@@ -492,6 +534,7 @@ class Panel {
     this.tally(sent.at, message.seconds ?? 0);
     this.showAnswer(message);
     if (sent.full) this.finish(message, sent.full);
+    if (this.kind === "photo" && message.status !== "ok") return this.fail(`${message.reason} Drop a photo or film.`);
     this.pump();
   }
 
@@ -523,7 +566,7 @@ class Panel {
     if (seconds() - oldest > (this.answered ? PATIENCE : FIRST_PATIENCE)) this.fail(SILENT);
     if (this.kind === "kernel" && seconds() - this.heardAt > FIRST_PATIENCE + PATIENCE)
       this.fail(
-        "Nothing comes from there: its machine is silent, or the notebook's kernel works on another cell or has stopped. Look at both, then press Start again.",
+        "Nothing comes from there: its machine is silent, or Python is busy with another cell or has stopped. Look at both, then press Start again.",
       );
     this.sayFigures();
   }
@@ -558,8 +601,8 @@ class Panel {
   }
 
   showBars(ranked) {
-    const whole = (entry) => Math.round(100 * entry.score); // what is smaller than half a per cent would only dance
-    const top = ranked.filter((entry, k) => !k || whole(entry)).sort((a, b) => whole(b) - whole(a) || a.label.localeCompare(b.label));
+    const told = (entry) => Number.parseFloat(percent(entry.score).replace(/[<>]/, "")); // in the order of what is written, or they would dance
+    const top = ranked.filter((entry, k) => !k || entry.score >= 0.005).sort((a, b) => told(b) - told(a) || a.label.localeCompare(b.label));
     while (this.bars.children.length > top.length) this.bars.lastChild.remove();
     while (this.bars.children.length < top.length) {
       const row = make("li", "", this.bars);
@@ -623,6 +666,7 @@ class Panel {
     this.recording = on;
     this.recordButton.setAttribute("aria-pressed", String(on));
     this.recordButton.textContent = on ? "Stop recording" : "Record";
+    this.lasting = on ? "" : sentence; // where the record lies is still said after Stop
     this.say(
       this.kind || !sentence ? sentence : `${this.said.textContent} ${sentence}`.trim(),
       bad || (!this.kind && this.said.classList.contains("swb-bad")),

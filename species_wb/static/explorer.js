@@ -6,6 +6,7 @@ const BATCH = 24,
   CHUNK = 96,
   PAGE = 20,
   DENSE = 14; // thumbnails a request, requests at a time, cards drawn at once, classes on a page, columns above which cells are small
+const SAID_FOR = 10_000; // milliseconds that a sentence stays which is no error
 const PATIENCE = { map: 180_000 },
   USUAL = 60_000; // milliseconds without an answer
 const RIGHT = { light: [33, 102, 172], dark: [58, 128, 190] },
@@ -83,7 +84,11 @@ function line(model) {
             [],
           );
       waiting.set(id, { resolve, reject, clock: setTimeout(late, PATIENCE[what] || USUAL) });
-      model.send({ id, ask: what, ...more });
+      try {
+        model.send({ id, ask: what, ...more });
+      } catch {
+        late(); // the kernel was restarted
+      }
     });
   const end = () => {
     model.off("msg:custom", take);
@@ -346,14 +351,14 @@ function drawWorst(view, total) {
       const [of, taken] = [matrix.rows[r], matrix.columns[c]],
         node = button("", () => view.open({ of, taken }, true));
       node.append(
-        make("b", { text: n }),
+        make("b", { text: `${n.toLocaleString("en")} of ${total.row[r].toLocaleString("en")}` }),
         view.swatch(of),
         make("span", { text: of }),
         make("span", { class: "swb-soft", text: "taken for" }),
         view.swatch(taken),
         make("span", { text: taken }),
       );
-      return make("li", {}, node, make("small", { text: `of ${photos(total.row[r])}` }));
+      return make("li", { title: `${n} of ${photos(total.row[r])} of ${of}` }, node);
     }),
   );
   view.noMistake.hidden = worst.length > 0;
@@ -647,6 +652,15 @@ async function change(view, what, more = {}) {
   }
 }
 
+const isNarrow = (view) => view.detail.offsetWidth > 0.8 * view.root.offsetWidth; // one column
+
+function stayFocused(view) {
+  // keys are heard only where the focus is, and what had it may be gone
+  if (view.root.contains(view.root.getRootNode().activeElement)) return;
+  const card = view.list.querySelector(".swb-current") ?? view.list.querySelector("[tabindex='0']");
+  (card ?? view.root).focus({ preventScroll: true });
+}
+
 async function afterwards(view) {
   // the photos of the cell are others now: go on with the next one
   const at = view.cards.findIndex((one) => one.k === view.current),
@@ -810,6 +824,7 @@ function actions(view) {
 function build(view, el) {
   const root = (view.root = make("div", {
     class: "swb-explorer",
+    tabindex: -1,
     role: "region",
     "aria-label": "Confusion explorer",
     data: { lmSuppressShortcuts: "true" },
@@ -861,7 +876,7 @@ function build(view, el) {
       make("h3"),
       make("input", { type: "text", placeholder: "Type to find a label, or a new one", "aria-label": "Label", autocomplete: "off" }),
       make("ul"),
-      make("p", { class: "swb-soft", text: "Enter takes the first one. Escape changes nothing." }),
+      make("p", { class: "swb-soft", text: "Type, and Enter takes the first one. Escape changes nothing." }),
     ),
   });
   view.bar = actions(view);
@@ -907,6 +922,8 @@ function verbs(view) {
   view.say = (text, wrong = false) => {
     view.status.textContent = text;
     view.status.classList.toggle("swb-wrong", wrong);
+    clearTimeout(view.fading);
+    if (text && !wrong) view.fading = setTimeout(() => (view.status.textContent = ""), SAID_FOR);
   };
   view.swatch = (label) => {
     const node = make("i", { class: "swb-swatch", "aria-hidden": "true" });
@@ -945,7 +962,8 @@ function verbs(view) {
       view.detail.hidden = false;
       view.side.hidden = true;
       drawDetail(view, detail);
-      if (!quiet) view.list.querySelector(".swb-current")?.scrollIntoView({ block: "nearest" });
+      if (!quiet) (isNarrow(view) ? view.detail : view.list.querySelector(".swb-current"))?.scrollIntoView({ block: "nearest" });
+      stayFocused(view);
     } catch (error) {
       view.say(error.message, true);
     }
@@ -957,6 +975,7 @@ function verbs(view) {
     view.detail.replaceChildren();
     view.side.hidden = false;
     drawChosen(view);
+    stayFocused(view);
   };
 }
 
