@@ -33,12 +33,13 @@ lint: $(VENV)/.dev
 lab: $(VENV)/.train $(VENV)/.lab
 	$(BIN)/jupyter lab --notebook-dir=. --ServerApp.ip=127.0.0.1 --ServerApp.kernel_websocket_connection_class=species_wb.no_delay.NoDelayConnection
 
-# The tracked example: a report on simulated photos, and its picture for the README where Chromium is there.
+# The tracked example: a report on simulated photos, and pictures of it and of the live notebook for the README where Chromium is there.
 example: $(VENV)/.train
 	rm -rf .cache/example
 	$(BIN)/species-wb train efficientnet_lite0 --run .cache/example
 	mkdir -p reports/example && cp .cache/example/report.html reports/example/report.html
 	-chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1000,1300 --screenshot=reports/example/report.png reports/example/report.html 2>/dev/null
+	-$(BIN)/python benchmarks/screens.py .cache/screens --run .cache/example --only light-1280 >/dev/null && cp .cache/screens/camera-running-light-1280.png reports/example/live.png && cp .cache/screens/explorer-map-light-1280.png reports/example/explorer.png
 
 readme: $(VENV)/.dev
 	$(BIN)/nbdev_export

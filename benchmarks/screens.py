@@ -1,8 +1,8 @@
 """Screenshots of the live notebook's two panels in each state, light and dark, at 1280 and 1920 pixels: look at them before a talk.
 
-    .venv/bin/python benchmarks/screens.py FOLDER [--run reports/train/RUN] [--photos PHOTOS]
+    .venv/bin/python benchmarks/screens.py FOLDER [--run reports/train/RUN] [--photos PHOTOS] [--only light-1280]
 
-The camera is a fake one that alternates two photos: of --photos (test/Aves, test/Plantae), or drawn ones. With --run the confusion explorer is shown too; its
+The camera is a fake one that alternates two photos: of --photos (test/Aves, test/Plantae), or drawn ones. With --run its model answers, and the confusion explorer is shown too; its
 corrections go to a workspace of their own. Needs Chromium.
 """
 
@@ -32,6 +32,7 @@ def camera_states(page) -> Iterator[str]:
     page.locator(".swb-answer:visible").wait_for()
     press("Figures")
     page.wait_for_timeout(1500)
+    page.locator("select").first.evaluate("s => { s.selectedOptions[0].textContent = 'Camera'; }")  # the fake one is called by the path of its film
     yield "running"
     page.locator(".swb-more summary").click()
     page.get_by_label("Site").fill("window")
@@ -88,13 +89,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--run", type=Path)
     parser.add_argument("--photos", type=Path, default=os.environ.get("SWB_PHOTOS") or None)
+    parser.add_argument("--only", default="", help="of the themes and widths")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
         film = camera_film(Path(home) / "two.mjpeg", two_photos(given.photos, Path(home)), frames=90)
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu", *with_camera(film)])
-        panels = [("camera", CameraPanel, camera_states), *([("explorer", lambda: Explorer(given.run.absolute()), explorer_states)] if given.run else [])]
-        for k, (theme, width) in enumerate((theme, width) for theme in ("light", "dark") for width in (1280, 1920)):
+        run = given.run.absolute() if given.run else ""
+        panels = [("camera", lambda: CameraPanel(run), camera_states), *([("explorer", lambda: Explorer(run), explorer_states)] if given.run else [])]
+        looks = [(theme, width) for theme in ("light", "dark") for width in (1280, 1920) if given.only in f"{theme}-{width}"]
+        for k, (theme, width) in enumerate(looks):
             os.environ["SPECIES_WB_HOME"] = f"{home}/{k}"
             os.mkdir(f"{home}/{k}")
             for name, panel, states in panels:

@@ -29,7 +29,8 @@ from species_wb import core, lab, toy
 from species_wb.contracts import predictions_table, write_predictions
 from species_wb.core import UserError
 
-START = "import json, sys; from species_wb.lab import start; sys.exit(start(**json.loads(sys.argv[1]), browser=False, say=lambda line: print(line, flush=True)))"
+# Ctrl-C is heard whatever started the tests: a job in the background inherits that it is not.
+START = "import json, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from species_wb.lab import start; sys.exit(start(**json.loads(sys.argv[1]), browser=False, say=lambda line: print(line, flush=True)))"
 PANEL = """import anywidget
 class Panel(anywidget.AnyWidget):
     _esm = "export default {render({el}) { el.textContent = 'a panel' }}"
