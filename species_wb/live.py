@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SECONDS', 'CUT', 'GAP', 'SETTLED', 'Vote', 'whole', 'sharpness', 'Record', 'Live', 'Source', 'Replay', 'opened',
-           'for_screen', 'keep']
+           'keep']
 
 # %% ../nbs/lib/39_live.ipynb #imports
 import os
@@ -24,7 +24,7 @@ from .contracts import text_path
 from .core import UserError, now, placed, write_aside
 from .frames import FILMS, HEAD, Newest, is_stream
 from .photos import walk
-from .pixels import BadPhoto, decode, encode_jpeg, format_of, read_bytes, shown
+from .pixels import BadPhoto, decode, format_of, read_bytes, shown
 from .predict import Row, answers, predict_one
 from .survey import Events, append_observations
 
@@ -304,19 +304,7 @@ def opened(
         raise UserError(f"{shown(path)} is a photo: drop it on the panel, or name its folder.")
     return Replay(path) if path.is_dir() else Newest(path, side, say)  # type: ignore[return-value]
 
-# %% ../nbs/lib/39_live.ipynb #for-screen
-def for_screen(
-    picture: np.ndarray,  # uint8, H×W×3
-    side: int = 960,  # pixels, the longest side
-) -> bytes:  # JPEG
-    "Encode a picture for the panel."
-    step = max(picture.shape[:2]) / side
-    if step > 1:
-        size = round(picture.shape[1] / step), round(picture.shape[0] / step)
-        picture = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
-    return encode_jpeg(picture, 80)
-
-
+# %% ../nbs/lib/39_live.ipynb #keep
 def keep(
     path: Path,  # where it is kept
     data: bytes,  # JPEG, from the page: untrusted

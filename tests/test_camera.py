@@ -340,7 +340,7 @@ def test_a_place_that_is_not_there_is_refused_in_a_sentence(stage):
 def test_an_address_of_a_dead_machine_never_shows_its_password(stage):
     pytest.importorskip("av")
     stage.page.get_by_label("Look at").select_option(label="Address, folder or film by its path …")
-    stage.page.get_by_label("Address, path").fill("rtsp://ann:secret@127.0.0.1:9/stream")
+    stage.page.get_by_label("Address, path").fill("'rtsp://ann:secret@127.0.0.1:9/stream'")  # quoted, as it is often pasted
     start(stage)
     stage.page.locator(".swb-said", has_text="cannot be reached").wait_for()
     assert "secret" not in sentence(stage)
@@ -387,13 +387,17 @@ def test_each_visit_has_a_line_and_a_photo_of_its_own(tmp_path, monkeypatch):
     assert len({row["photo"] for row in rows}) == 4 and {tmp_path / row["photo"] for row in rows} == {path for path in kept if path} == set((tmp_path / "photos").iterdir())
 
 
-def test_a_page_that_is_reloaded_while_recording_loses_no_visit(stage):
+def record_two_visits(stage) -> None:
     start(stage)
     label(stage, "red")
     stage.page.get_by_role("button", name="Record").click()
     stage.page.locator(".swb-note", has_text="Recording").wait_for()
     for colour in ("green", "red"):
         label(stage, colour)
+
+
+def test_a_page_that_is_reloaded_while_recording_loses_no_visit(stage):
+    record_two_visits(stage)
     stage.reload()
     start(stage)
     label(stage, "red")
@@ -403,12 +407,7 @@ def test_a_page_that_is_reloaded_while_recording_loses_no_visit(stage):
 
 
 def test_a_record_that_cannot_be_written_is_kept_until_it_can(stage, tmp_path):
-    start(stage)
-    label(stage, "red")
-    stage.page.get_by_role("button", name="Record").click()
-    stage.page.locator(".swb-note", has_text="Recording").wait_for()
-    for colour in ("green", "red"):
-        label(stage, colour)
+    record_two_visits(stage)
     table = stage.widget.folder / "observations.csv"
     table.unlink()
     table.mkdir()  # as a card that was pulled out
