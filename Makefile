@@ -19,12 +19,18 @@ options = $(foreach v,$(given),--$(shell echo $(v) | tr A-Z_ a-z-) $(call quote,
 train: $(VENV)/.train
 	@$(BIN)/species-wb train $(options)
 
-test: $(VENV)/.dev
-	$(BIN)/nbdev_test --path nbs/lib --n_workers 2
-	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile
+# These hold PyTorch in the tests' own processes; apart from the others, which start it in processes of theirs, everything stays under 3 GB.
+WITH_TORCH := $(addprefix tests/test_,architectures.py finetune.py int8.py ready_made.py training.py)
 
+test: $(VENV)/.dev
+	@echo "All quick tests, in three parts: about ten minutes on two cores. First the examples in the library's notebooks."
+	$(BIN)/nbdev_test --path nbs/lib --n_workers 2
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder $(WITH_TORCH:%=--ignore=%)
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder $(WITH_TORCH)
+
+# The long tests, and the ones with random examples again with other and more of them.
 test-slow: $(VENV)/.dev
-	$(BIN)/pytest -m slow
+	SWB_EXAMPLES=20 $(BIN)/pytest -m "slow or hypothesis"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
@@ -52,6 +58,6 @@ clean:
 $(VENV)/.%: settings.ini setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "species_wb needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": use make PYTHON=python3.11 …")'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	@echo "Installing what '$*' needs (several GB the first time: PyTorch is large) …"
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
+	@echo "Installing what '$*' needs, without a word until it is done: some minutes the first time, because PyTorch alone has several GB …"
+	@$(BIN)/python -m pip install --quiet --quiet --constraint constraints.txt --editable '.[$*]'
 	@touch $@

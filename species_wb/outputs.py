@@ -126,16 +126,17 @@ def _write_lines(file: TextIO, rows: Iterable[dict[str, Any]]) -> None:
         file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
 
 # %% ../nbs/lib/33_outputs.ipynb #frame
-def _frame(row: dict[str, Any], frame_rate: float) -> dict[str, int]:
-    return {} if row["seconds"] is None else {"frame_number": round(row["seconds"] * frame_rate)}
+def _frame(row: dict[str, Any], frame_rate: float) -> int:
+    "The number of a film's frame; what has no second is its first."
+    return round((row["seconds"] or 0) * frame_rate)
 
 
-def _detection(row: dict[str, Any], ids: dict[str, str], frame_rate: float) -> dict[str, Any]:
+def _detection(row: dict[str, Any], ids: dict[str, str]) -> dict[str, Any]:
     "One answer as MegaDetector writes a box: x, y, width and height in shares of the photo."
     x0, y0, x1, y1 = (row[n] for n in ("x0", "y0", "x1", "y1"))
     box = [0.0, 0.0, 1.0, 1.0] if x0 is None else [round(v, 5) for v in (x0, y0, x1 - x0, y1 - y0)]
     classes = [[ids[t["label"]], round(t["score"], 5)] for t in row["top"] or [] if t["label"] in ids]
-    return {"category": "1", "conf": round(float(row["score"]), 5), "bbox": box, **({"classifications": classes} if classes else {}), **_frame(row, frame_rate)}
+    return {"category": "1", "conf": round(float(row["score"]), 5), "bbox": box, **({"classifications": classes} if classes else {})}
 
 # %% ../nbs/lib/33_outputs.ipynb #entry
 def _entry(file: str, rows: list[dict[str, Any]], ids: dict[str, str], frame_rate: float) -> dict[str, Any]:
@@ -143,13 +144,15 @@ def _entry(file: str, rows: list[dict[str, Any]], ids: dict[str, str], frame_rat
     entry: dict[str, Any] = {"file": file}
     fine = [row for row in rows if row["status"] == "ok"]
     failures = [row["reason"] or row["status"] or "no answer" for row in rows if row["status"] != "ok"]
-    if file.lower().endswith(FILMS) or any(row["seconds"] is not None for row in rows):
-        entry |= {"frame_rate": frame_rate, "frames_processed": sorted({n for row in fine for n in _frame(row, frame_rate).values()})}
+    film = file.lower().endswith(FILMS) or any(row["seconds"] is not None for row in rows)
+    if film:
+        entry |= {"frame_rate": frame_rate, "frames_processed": sorted({_frame(row, frame_rate) for row in fine})}
     if not fine:
         return {**entry, "failure": failures[0], "detections": None}
     if failures:
         entry["incomplete"] = failures[0]
-    return {**entry, "detections": [_detection(row, ids, frame_rate) for row in fine if row["label"] is not None]}
+    number = lambda row: {"frame_number": _frame(row, frame_rate)} if film else {}  # noqa: E731
+    return {**entry, "detections": [{**_detection(row, ids), **number(row)} for row in fine if row["label"] is not None]}
 
 # %% ../nbs/lib/33_outputs.ipynb #write-megadetector
 def _write_megadetector(file: TextIO, rows: Iterable[dict[str, Any]], info: ModelInfo, frame_rate: float) -> None:

@@ -32,7 +32,7 @@ def write(
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    values = {"weight": np.array(weight, np.float32) / 50, "axes": np.array([1, 2])}
+    values = {"weight": (np.array(weight, np.float64) / 50).astype(np.float32), "axes": np.array([1, 2])}
     nodes = [helper.make_node("Cast", ["pixels"], ["x"], to=TensorProto.FLOAT), helper.make_node("ReduceMean", ["x", "axes"], ["embedding"], keepdims=0), helper.make_node("MatMul", ["embedding", "weight"], ["logits"])]
     taken = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", side, side, 3])
     given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size]) for name, size in (("logits", len(weight[0])), ("embedding", 3))]

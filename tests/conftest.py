@@ -1,43 +1,82 @@
 """What the tests share: real photos, a browser, a workspace of their own."""
 
+import ctypes
+import gc
 import os
+import random
 import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+from hypothesis import settings
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # two workers with two threads each wait for one another more than they work
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C is heard whatever started the tests: what runs in the background ignores it, and so would all its children
+
 ROOT = Path(__file__).resolve().parent.parent
+TIMES = int(os.environ.get("SWB_EXAMPLES", "1"))  # the same examples each time; with 2 and more, that many times as many, and others each time
 
 
-def lacking(what: str, reason: str):
-    "Skip with a reason, or fail where SWB_REQUIRE says that this must be here."
-    if what in os.environ.get("SWB_REQUIRE", "").split(","):
-        pytest.fail(f"SWB_REQUIRE asks for {what}: {reason}")
-    pytest.skip(reason)
+def examples(n: int) -> settings:
+    "How many examples hypothesis tries."
+    return settings(max_examples=n * TIMES, derandomize=TIMES == 1, deadline=None)
+
+
+FIRST = "cli finetune run watch architectures lab cluster camera classify serve".split()  # the longest: begun last, one would go on alone
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    "SWB_ORDER=7 runs the tests in an order of its own: none may need another one before it."
+    if seed := os.environ.get("SWB_ORDER"):
+        return random.Random(seed).shuffle(items)
+    place = {f"test_{name}": k for k, name in enumerate(FIRST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    "What was skipped and why, a line a reason."
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", []))
+    for reason, n in reasons.most_common():
+        terminalreporter.write_line(f"Skipped, {n} test{'s' * (n > 1)}: {reason}")
+
+
+def named(variable: str) -> list[str]:
+    return os.environ.get(variable, "").split(",")
+
+
+def given(what: str, place: str | Path | None, otherwise: str) -> Path:
+    "Where something lies that a machine may lack: without it the test is skipped with its reason, or fails where SWB_REQUIRE names it. SWB_WITHOUT plays a machine that lacks it."
+    if place and Path(place).exists() and what not in named("SWB_WITHOUT"):
+        return Path(place)
+    if what in named("SWB_REQUIRE"):
+        pytest.fail(f"SWB_REQUIRE asks for {what}: {otherwise}")
+    pytest.skip(otherwise)
 
 
 @pytest.fixture(scope="session")
 def photos() -> Path:
     "Real photos: train/<Class>/*.jpg and test/<Class>/*.jpg."
     folder = Path(os.environ.get("SWB_PHOTOS", ROOT.parent / "shared" / "photos")).resolve()
-    if not (folder / "train").is_dir():
-        lacking("photos", f"no real photos at {folder}: set SWB_PHOTOS")
-    return folder
+    return given("photos", folder / "train", "no real photos here: set SWB_PHOTOS to a folder that holds train/<Class> and test/<Class>").parent
 
 
 @pytest.fixture(scope="session")
 def chromium():
     "Start headless Chromiums through Playwright: chromium(*flags) → browser."
     playwright = pytest.importorskip("playwright.sync_api")
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not path:
-        lacking("browser", "no Chromium found: install the package chromium")
+    path = given("browser", shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome"), "no Chromium here: install the package chromium")
     flags = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
     with playwright.sync_playwright() as p:  # one for all: it has an event loop of its own
-        yield lambda *more: p.chromium.launch(executable_path=path, args=[*flags, *more])
+        yield lambda *more: p.chromium.launch(executable_path=str(path), args=[*flags, *more])
 
 
 @pytest.fixture(scope="session")
@@ -57,26 +96,63 @@ def workspace(tmp_path, monkeypatch) -> Path:
     return home
 
 
+def once(name: str, make: Callable[[Path], None], factory: pytest.TempPathFactory) -> Path:
+    "A folder that one of the workers makes and the others wait for: look at it, change nothing in it."
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{folder}.lock"):
+        if not (done := folder / "done").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def survey(tmp_path_factory) -> Path:
-    "A small simulated survey, made once."
+    "A small simulated survey."
     from species_wb.simulate import survey
 
-    folder = tmp_path_factory.mktemp("simulated") / "survey with 'quotes' é"
-    survey(folder, photos=240, size=128, seed=3)
-    return folder
+    name = "survey with 'quotes' é"
+    return once("simulated", lambda folder: survey(folder / name, photos=240, size=128, seed=3), tmp_path_factory) / name
+
+
+@pytest.fixture(scope="session")
+def few(survey, tmp_path_factory) -> Path:
+    "Eight photos of each of three classes, where any photos will do."
+
+    def copy(folder: Path) -> None:
+        for label in ("Aves", "Fungi", "Plantae"):
+            (folder / survey.name / label).mkdir(parents=True)
+            for photo in sorted((survey / label).glob("*.jpg"))[:8]:
+                shutil.copy(photo, folder / survey.name / label)
+
+    return once("few", copy, tmp_path_factory) / survey.name
 
 
 @pytest.fixture(scope="session")
 def trained(survey, tmp_path_factory) -> Path:
     "A finished run folder: a probe of efficientnet_lite0 on the small survey, made as a person makes it."
-    import subprocess
-    import sys
 
-    home = tmp_path_factory.mktemp("trained")
-    command = [str(Path(sys.executable).parent / "species-wb"), "train", "efficientnet_lite0", "--photos", str(survey)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "SPECIES_WB_HOME": str(home)}, cwd=home)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    run = next((home / "reports" / "train").iterdir())
-    (run / "said.txt").write_text(done.stdout, encoding="utf-8")
-    return run
+    def train(home: Path) -> None:
+        command = [str(Path(sys.executable).parent / "species-wb"), "train", "efficientnet_lite0", "--photos", str(survey)]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "SPECIES_WB_HOME": str(home)}, cwd=home)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        (run,) = (home / "reports" / "train").iterdir()
+        (run / "said.txt").write_text(done.stdout, encoding="utf-8")
+
+    return next((once("trained", train, tmp_path_factory) / "reports" / "train").iterdir())
+
+
+def give_memory_back() -> None:
+    "What is not needed any more goes back to the machine: the allocator would keep it."
+    gc.collect()
+    with suppress(OSError, AttributeError):  # no glibc
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory_given_back():
+    yield
+    give_memory_back()

@@ -3,6 +3,7 @@
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from test_classify import card, coloured, rows
@@ -38,18 +39,38 @@ def both_ways(tmp_path: Path, photos: int, during=None) -> tuple[list[dict], lis
     return found[0], found[1]
 
 
-def test_a_cluster_gives_the_same_rows(tmp_path):
-    seen = set()
+@pytest.fixture(scope="module")
+def on_one_cluster(tmp_path_factory) -> SimpleNamespace:
+    "A job that begins a cluster and another one that finds it running: beginning one takes ten seconds."
+    found, end = SimpleNamespace(seen=set(), ended=0), ray.shutdown
 
     def look() -> None:
-        end = time.time() + 60
-        while time.time() < end and len(seen) < 2:
-            seen.update(p.pid for p in workers())
-            time.sleep(0.05)
+        last = time.time() + 60
+        while time.time() < last and len(found.seen) < 2:
+            found.seen.update(p.pid for p in workers())
+            time.sleep(0.2)
 
-    here, there = both_ways(tmp_path, 1_500, lambda: threading.Thread(target=look, daemon=True).start())
-    assert len(here) == 1_502 and there == here
-    assert len(seen) >= 2, "it ran in fewer than two worker processes"
+    def ended() -> None:
+        found.ended += 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray, "shutdown", ended)
+        try:
+            found.here, found.there = both_ways(tmp_path_factory.mktemp("same"), 1_000, lambda: threading.Thread(target=look, daemon=True).start())
+            found.ended_by_the_first = found.ended
+            found.wrong = what_is_wrong(tmp_path_factory.mktemp("wrong"))
+        finally:
+            end()
+    return found
+
+
+def test_a_cluster_gives_the_same_rows(on_one_cluster):
+    assert len(on_one_cluster.here) == 1_002 and on_one_cluster.there == on_one_cluster.here
+    assert len(on_one_cluster.seen) >= 2, "it ran in fewer than two worker processes"
+
+
+def test_who_begins_a_cluster_ends_it_and_nobody_else(on_one_cluster):
+    assert on_one_cluster.ended_by_the_first == on_one_cluster.ended == 1
 
 
 @pytest.mark.slow
@@ -89,11 +110,17 @@ def test_a_mix_of_any_number_travels_whole(tmp_path):
         assert unpacked(packed(model)).sha256 == model.sha256
 
 
-def test_what_a_worker_finds_wrong_is_a_sentence(tmp_path):
+def what_is_wrong(tmp_path: Path) -> UserError:
+    "What is said of a model that answers no number."
     from species_wb.cluster import on_ray
 
     path = toy.write(tmp_path / "nan.onnx", weight=((float("nan"), 0), (0, 0), (0, 0)))
     where = sources.sources([str(card(tmp_path / "card", 2))])
     job = classify.Job(tmp_path / "a.csv", where, classify.Task(where.root), bundle.read(path).sha256)
-    with pytest.raises(UserError, match="not a number"):
+    with pytest.raises(UserError) as said:
         classify.run(job, bundle.read(path), on_ray([path]))
+    return said.value
+
+
+def test_what_a_worker_finds_wrong_is_a_sentence(on_one_cluster):
+    assert "not a number" in str(on_one_cluster.wrong)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.stats
-from hypothesis import given, settings
+from conftest import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as peer
 
@@ -100,7 +101,7 @@ def test_a_temperature_comes_out_of_degenerate_logits(logits, truth, expected):
     assert fit_temperature(logits, truth) == pytest.approx(expected)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(seed=st.integers(0, 10**6), factor=st.floats(0.5, 2), shift=st.floats(-1e3, 1e3))
 def test_scaling_the_logits_scales_the_temperature_and_shifting_them_does_nothing(seed, factor, shift):
     logits, truth = simulated(60, seed=seed)
@@ -108,7 +109,7 @@ def test_scaling_the_logits_scales_the_temperature_and_shifting_them_does_nothin
     assert np.allclose(softmax(logits + shift, 0.7), softmax(logits / 0.7))
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 40), classes=st.integers(1, 7))
 def test_every_interval_is_in_range_and_the_order_of_photos_or_classes_changes_no_score(seed, n, classes):
     logits, truth = simulated(n, classes, seed)
@@ -193,7 +194,7 @@ def test_many_photos_of_many_classes_are_scored_in_blocks(monkeypatch):
     assert blocks[0] == whole[0] and blocks[1] == pytest.approx(whole[1])
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(n=st.integers(1, 500), share=st.floats(0, 1), confidence=st.sampled_from([0.8, 0.95, 0.99]))
 def test_wilson_is_scipys(n, share, confidence):
     k = round(share * n)
@@ -211,7 +212,7 @@ def test_reliability_bins_hold_every_photo_once():
     assert found["bins"][0]["accuracy"] is None and json.loads(json.dumps(found)) == found
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 60), steps=st.integers(1, 8))
 def test_the_risk_coverage_curve_is_what_answering_at_each_threshold_gives(seed, n, steps):
     rng = np.random.default_rng(seed)

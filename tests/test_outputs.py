@@ -17,11 +17,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from conftest import examples
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from species_wb.contracts import ModelInfo, ModelSpec, path_text, predictions_table, read_table
 from species_wb.core import UserError
+from species_wb.frames import FILMS
 from species_wb.metrics import softmax
 from species_wb.outputs import FORMATS, only_sure, submission, summary, summary_sentences, write
 from species_wb.predict import answers
@@ -54,6 +56,9 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+VIDEOS = (".mp4", ".avi", ".mpeg", ".mpg", ".mov", ".mkv", ".flv")  # what MegaDetector takes for films
+
+
 def read_megadetector(path: Path) -> dict[str, dict]:
     "Read MegaDetector's batch output as its description has it, and nothing else: file → entry."
     refuse = lambda constant: pytest.fail(f"{constant} is no JSON")  # noqa: E731
@@ -72,8 +77,9 @@ def read_megadetector(path: Path) -> dict[str, dict]:
             assert isinstance(entry["failure"], str) and entry["failure"] and entry["detections"] is None
         else:
             assert isinstance(entry["detections"], list)
-        film = entry["file"].lower().endswith((".mp4", ".avi", ".mpeg", ".mpg", ".mov", ".mkv", ".flv"))
-        assert film == ("frame_rate" in entry) == ("frames_processed" in entry)
+        film = "frame_rate" in entry
+        assert film or not entry["file"].lower().endswith(VIDEOS)
+        assert film == ("frames_processed" in entry)
         if film:
             assert entry["frame_rate"] > 0 and all(type(n) is int and n >= 0 for n in entry["frames_processed"])
         for detection in entry["detections"] or []:
@@ -90,11 +96,12 @@ def read_megadetector(path: Path) -> dict[str, dict]:
     return entries
 
 
-names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=30).filter(lambda n: n not in (".", ".."))
-ODD = ["=1+1.jpg", "+a.jpg", "-2.jpg", "@x.jpg", "a,b.jpg", 'a"b.jpg', "a\nb.jpg", "a\r\nb.jpg", "\ttab.jpg", " space .jpg", "é.jpg", "e\u0301.jpg", "鳥.jpg", "\u2028.jpg", "＝x.jpg", "a\\b.jpg", "#.jpg", "|.jpg", path_text(b"\xff.jpg")]
+stems = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=30)
+names = st.builds("{}{}".format, stems, st.sampled_from(["", ".jpg", *FILMS, ".AVI"])).filter(lambda n: n not in (".", ".."))
+ODD = ["=1+1.jpg", "+a.jpg", "-2.jpg", "@x.jpg", "a,b.jpg", 'a"b.jpg', "a\nb.jpg", "a\r\nb.jpg", "\ttab.jpg", " space .jpg", "é.jpg", "e\u0301.jpg", "鳥.jpg", "\u2028.jpg", "＝x.jpg", "a\\b.jpg", "#.jpg", "|.jpg", path_text(b"\xff.jpg"), "owl.avi", "owl.MPEG", "owl.webm", ".mkv"]
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.lists(names, min_size=1, max_size=8, unique=True), st.sampled_from(["", ".", "my card", "/media/é", ".."]))
 def test_every_file_name_comes_back_from_every_format(tmp_path_factory, found, prefix):
     folder = tmp_path_factory.mktemp("names")
@@ -106,8 +113,10 @@ def test_every_file_name_comes_back_from_every_format(tmp_path_factory, found, p
     assert [os.path.normpath(row["path"]) for row in read_csv(folder / "out.csv")] == [os.path.normpath(path) for path in typed]
     assert [json.loads(line)["path"] for line in (folder / "out.jsonl").read_bytes().decode().split("\n")[:-1]] == typed
     assert read_table(folder / "out.parquet")["path"].to_pylist() == found
-    with_film = {path for path in typed if path.lower().endswith((".mp4", ".mov"))}
-    assert not with_film and list(read_megadetector(folder / "out.json")) == typed
+    entries = read_megadetector(folder / "out.json")
+    assert list(entries) == typed
+    assert {path for path in typed if "frame_rate" in entries[path]} == {path for path in typed if path.lower().endswith(FILMS)}  # as readers will take them
+    assert all(d["frame_number"] == 0 for entry in entries.values() if "frame_rate" in entry for d in entry["detections"] or [])
 
 
 def test_no_cell_of_the_csv_is_a_formula(tmp_path):
@@ -279,7 +288,7 @@ def test_the_summary_counts_every_row_once():
 labels = st.text(min_size=0, max_size=60) | st.sampled_from(["..", "../..", "CON", "con.birds", "NUL", "LPT1 ", "COM¹", "aves.", "aves ", "~", "-rf", "a/b", "a\\b", "C:", "\u202egpj", "x" * 999, "鳥" * 999, "a" * 148 + "é.jpg", "." * 300])
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.lists(labels, max_size=12, unique=True))
 @example(["Aves", "aves", "Not Sure", "no answer", "a/b", "a:b"])
 def test_any_label_is_one_harmless_folder_of_its_own(found):

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from conftest import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -328,7 +329,7 @@ def test_a_manifest_that_lies_with_the_photos_brings_its_columns(tmp_path):
 # --- duplicates, groups, splits ------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.integers(0, 2**32), st.integers(2, 300))
 def test_near_pairs_are_those_of_a_plain_comparison(seed, count):
     rng = np.random.default_rng(seed)
@@ -385,7 +386,7 @@ def test_given_groups_are_kept_whole(tmp_path):
     assert set(sides) == {f"night {i}" for i in range(7)} and all(len(s) == 1 for s in sides.values()) and set().union(*sides.values()) == {"train", "valid", "test"}
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(st.dictionaries(st.sampled_from("abcdefgh"), st.lists(st.integers(1, 9), min_size=1, max_size=60), min_size=1), st.integers(0, 10**6), st.booleans())
 def test_dealing_is_whole_stratified_and_seeded(classes, seed, given_test):
     shares = {"train": 0.85, "valid": 0.15} if given_test else {"train": 0.7, "valid": 0.15, "test": 0.15}

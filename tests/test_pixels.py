@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import simplejpeg
-from hypothesis import given, settings
+from conftest import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, ImageOps
 
@@ -84,7 +85,7 @@ def test_a_missing_heic_package_is_one_sentence_with_the_install_line(monkeypatc
     assert caught.value.status == "unreadable" and "pip install '.[heic]'" in caught.value.reason
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.integers(1, 2100), st.integers(1, 2100), st.sampled_from((256, 384, 512)))
 def test_the_canonical_photo_has_the_smallest_scale_that_is_large_enough(height, width, size):
     data = simplejpeg.encode_jpeg(np.full((height, width, 3), 90, np.uint8), 50)
@@ -236,7 +237,7 @@ def test_a_time_is_the_cameras_and_its_offset_is_never_guessed(tags, wanted):
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF", "ignore:Metadata Warning", "ignore:Image appears to be a malformed")
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.binary(max_size=200))
 def test_garbage_in_exif_never_makes_a_photo_bad(garbage):
     data = save(corners(), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0" + garbage)
@@ -244,7 +245,7 @@ def test_garbage_in_exif_never_makes_a_photo_bad(garbage):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.sampled_from(("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")), st.data())
 def test_damaged_bytes_give_pixels_or_a_sentence(format, data):
     broken = bytearray(save(corners(), format))

@@ -59,7 +59,7 @@ def overall(labels: list[str], n: int) -> dict[str, Figure]:
 def drawn(figure: Figure) -> dict[matplotlib.text.Text, np.ndarray]:
     "Every text with its box in pixels; matplotlib keeps labels of ticks beyond the ends of an axis, but does not draw them."
     renderer = matplotlib.backends.backend_agg.FigureCanvasAgg(figure).get_renderer()
-    figure.draw(renderer)
+    figure.draw_without_rendering()  # laid out as when it is drawn
     unseen = set()
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         low, high = sorted(axis.get_view_interval())
@@ -69,9 +69,9 @@ def drawn(figure: Figure) -> dict[matplotlib.text.Text, np.ndarray]:
     return {text: text.get_window_extent(renderer).extents for text in shown}
 
 
-def faults(figure: Figure) -> list[tuple[str, ...]]:
+def faults(figure: Figure, found: dict[matplotlib.text.Text, np.ndarray] | None = None) -> list[tuple[str, ...]]:
     "Texts that lie on each other by more than a pixel, or that the figure's edge cuts."
-    found = drawn(figure)
+    found = drawn(figure) if found is None else found
     words, corners = [text.get_text() for text in found], np.array(list(found.values())) + [0.5, 0.5, -0.5, -0.5]
     meet = (corners[:, None, :2] < corners[None, :, 2:]).all(axis=2)
     on_each_other = [(words[i], words[j]) for i, j in np.argwhere(meet & meet.T) if i < j]
@@ -79,23 +79,39 @@ def faults(figure: Figure) -> list[tuple[str, ...]]:
     return on_each_other + [("cut", words[i]) for i in np.flatnonzero(~inside)]
 
 
+@pytest.fixture(scope="module")
+def of_ten() -> tuple[dict[str, Figure], dict[str, bytes]]:
+    "All figures of ten classes, and their bytes."
+    figures = by_class(TEN, 293) | overall(TEN, 293)
+    return figures, {name: figure._repr_png_() for name, figure in figures.items()}
+
+
+@pytest.fixture(scope="module")
+def of_odd() -> dict[str, Figure]:
+    return by_class(ODD, 60)
+
+
 @pytest.mark.parametrize(("labels", "n"), [(TEN, 293), (["cat", "dog"], 40), (TEN[:5], 4), (["one", "two"], 1), (ODD, 60), (FORTY, 900)], ids=["ten", "two", "tiny", "single", "odd", "forty"])
-def test_nothing_is_cut_or_lies_on_something_else_and_axes_and_n_are_named(labels, n):
-    figures = by_class(labels, n) | (overall(labels, n) if n not in (60, 900) else {})
+def test_nothing_is_cut_or_lies_on_something_else_and_axes_and_n_are_named(labels, n, request):
+    if labels in (TEN, ODD):
+        figures = request.getfixturevalue("of_ten")[0] if labels is TEN else request.getfixturevalue("of_odd")
+    else:
+        figures = by_class(labels, n) | (overall(labels, n) if labels is not FORTY else {})
     for name, figure in figures.items():
         assert isinstance(figure, Figure), name
-        assert not faults(figure), name
+        texts = drawn(figure)
+        assert not faults(figure, texts), name
         assert "n = " in figure.get_suptitle() or name == "learning_curves" and f"{n} epoch" in figure.get_suptitle(), name
         for axes in figure.axes:
             assert axes.get_xlabel() or axes is figure.axes[0] and name == "reliability", name
             assert axes.get_ylabel() or name == "per_class" and axes is not figure.axes[0], name
-        smallest = min(text.get_size() for text in drawn(figure) if text not in (figure.axes[0].texts if name in ("confusion", "shares") else ()))
+        smallest = min(text.get_size() for text in texts if text not in (figure.axes[0].texts if name in ("confusion", "shares") else ()))
         assert smallest >= 9, name
         assert figure.get_figwidth() == pytest.approx(7) or labels is FORTY and figure.get_figwidth() < 11, name
 
 
-def test_labels_are_shown_letter_by_letter():
-    for name, figure in by_class(ODD, 60).items():
+def test_labels_are_shown_letter_by_letter(of_odd):
+    for name, figure in of_odd.items():
         with io.StringIO() as file, matplotlib.rc_context({"svg.fonttype": "none"}):
             figure.savefig(file, format="svg")
             written = html.unescape(re.sub(r"<!--.*?-->", "", file.getvalue(), flags=re.S))  # comments repeat each label as it was given
@@ -103,10 +119,10 @@ def test_labels_are_shown_letter_by_letter():
             assert label in written, (name, label)
 
 
-def test_the_same_data_give_the_same_bytes_and_few_of_them():
-    first, again = (by_class(TEN, 293) | overall(TEN, 293) for _ in range(2))
-    for name, figure in first.items():
-        png = figure._repr_png_()
+def test_the_same_data_give_the_same_bytes_and_few_of_them(of_ten):
+    again = by_class(TEN, 293) | overall(TEN, 293)
+    for name, figure in of_ten[0].items():
+        png = of_ten[1][name]
         assert png == again[name]._repr_png_() and len(png) < 120_000, name
         assert Image.open(io.BytesIO(png)).width == 770 and figure.get_dpi() == plots.DPI == 110, name
 

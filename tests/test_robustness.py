@@ -9,11 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from test_classify import network_of_edges
 
-from species_wb import bundle, contracts, corruptions, evaluation, metrics, photos as finding, pixels, plots, predict, robustness
+from species_wb import bundle, corruptions, evaluation, metrics, photos as finding, pixels, plots, predict, robustness
 from species_wb.core import UserError, read_json, write_json
 
 EVERY = [(name, strength) for name in corruptions.CORRUPTIONS for strength in corruptions.STRENGTHS]
@@ -137,11 +140,25 @@ def test_what_is_no_corruption_is_refused(name, strength, said):
 # ── measuring ──
 
 
+def fitted(path: Path, manifest: pa.Table) -> bundle.Bundle:
+    "A model file that looks at edges and colours, so that every corruption changes its scores, and knows some of the photos by heart."
+    labels = sorted(set(manifest["label"].to_pylist()) - {None})
+    filters = np.random.default_rng(0).normal(size=(24, 3, 5, 5)) / 500
+    filters[:16] -= filters[:16].mean((1, 2, 3), keepdims=True)  # they see edges
+    filters[16:] = np.abs(filters[16:])  # and these colours
+    blank = bundle.read(network_of_edges(path, labels, filters, np.zeros((len(filters), len(labels))), np.zeros(len(labels))))
+    known = predict.predict_manifest(blank, manifest.filter(pc.is_in(manifest["split"], pa.array(["valid", "test"])))).to_pylist()
+    seen = np.array([row["embedding"] for row in known])
+    head = LogisticRegression(C=3, max_iter=2000).fit((seen - seen.mean(0)) / seen.std(0), [labels.index(row["truth"]) for row in known])
+    return bundle.read(network_of_edges(path, labels, filters, head.coef_.T / seen.std(0)[:, None], head.intercept_ - head.coef_ @ (seen.mean(0) / seen.std(0))))
+
+
 @pytest.fixture(scope="module")
-def judged(trained) -> tuple[evaluation.Evaluation, evaluation.Scored]:
-    "The probe on the small survey, and its scored test photos."
-    about = evaluation.begin(trained)
-    return about, evaluation.score(about, contracts.read_table(trained / "predictions.parquet"))
+def judged(survey, tmp_path_factory) -> tuple[evaluation.Evaluation, evaluation.Scored]:
+    "A small network on the small survey, and its scored test photos."
+    folder, manifest = tmp_path_factory.mktemp("judged"), finding.scan(survey)
+    about = evaluation.Evaluation(folder, fitted(folder / "model.onnx", manifest), manifest, {}, {}, [], [], own=False)
+    return about, evaluation.score(about, predict.predict_manifest(about.bundle, evaluation.to_predict(manifest)))
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +181,8 @@ def test_the_numbers_are_those_of_the_rows(judged, measured, name, strength):
     found = measured["corruptions"][name][strength - 1]
     assert found["strength"] == strength and found["accuracy"]["value"] == pytest.approx(np.mean([row["label"] == row["truth"] for row in rows]))
     assert found["mean_score"] == pytest.approx(np.mean([row["score"] for row in rows]), abs=1e-5)
+    others = [s["mean_score"] for n, strengths in measured["corruptions"].items() for s in strengths if (n, s["strength"]) != (name, strength)]
+    assert np.abs(np.array(others) - found["mean_score"]).min() > 1e-4  # another variant would have been noticed
 
 
 def test_the_means_are_plain_means_and_have_intervals(measured):
@@ -177,8 +196,9 @@ def test_the_means_are_plain_means_and_have_intervals(measured):
         assert measured["means"][name]["value"] == pytest.approx(np.mean(value[name]))
 
 
-def test_equal_whatever_the_order_of_the_photos(judged, measured):
+def test_equal_whatever_the_order_of_the_photos(judged, measured, monkeypatch):
     about, scored = judged
+    monkeypatch.setattr(robustness, "best_batch", lambda b: 7)  # and however many are asked at once
     again = robustness.measure(about.bundle, scored.rows[::-1], scored.root, "full", resamples=50)
     for name, strengths in measured["corruptions"].items():
         assert [s["accuracy"]["value"] for s in strengths] == [s["accuracy"]["value"] for s in again["corruptions"][name]]
@@ -203,8 +223,9 @@ def test_a_photo_is_decoded_once_and_few_are_held(judged, monkeypatch):
     assert max(ahead) <= 2 * about.bundle.threads + 4
 
 
-def test_photos_that_went_away_are_left_out_and_counted(judged, tmp_path):
+def test_photos_that_went_away_are_left_out_and_counted(judged, tmp_path, monkeypatch):
     about, scored = judged
+    monkeypatch.setattr(robustness, "best_batch", lambda b: 32)  # finding it takes a second
     rows = [{**scored.rows[0], "path": "gone.jpg"}, scored.rows[1], {**scored.rows[2], "path": "gone too.jpg"}]
     found = robustness.measure(about.bundle, rows, scored.root, "full", resamples=10)
     assert (found["n"], found["of"]) == (1, 3) and "1 of the 3 test photos" in robustness.sentences(found)[0]
@@ -281,7 +302,7 @@ def test_a_part_counts_its_groups_and_not_its_photos():
 
 def test_a_persons_table_becomes_a_question(judged, workspace, survey, tmp_path):
     "A CSV like SOURCES.csv, from the file to the part: its column `class` says what the label says, and is not asked."
-    about, _ = judged
+    about, survey = judged[0], shutil.copytree(survey, tmp_path / survey.name)
     paths = [row["path"] for row in finding.scan(survey).to_pylist() if row["split"] == "test"]
     lines = [f"{path},{path.split('/')[0]},github:{'one' if k % 2 else 'two, and more'},{k}" for k, path in enumerate(paths)]
     quoted = [f'{a},{b},"{",".join(rest[:-1])}",{rest[-1]}' for a, b, *rest in (line.split(",") for line in lines)]
@@ -308,14 +329,16 @@ def test_a_figure_for_every_corruption(measured):
         assert set(clean) == {right[0]} == {measured["clean_accuracy"]["value"]}
 
 
-def test_the_report_shows_it_where_asked_and_keeps_it_after(trained, workspace, tmp_path):
+def test_the_report_shows_it_where_asked_and_keeps_it_after(trained, judged, workspace, tmp_path):
     run, command = tmp_path / "run", str(Path(sys.executable).parent / "species-wb")
     shutil.copytree(trained, run)
     report = lambda: (run / "report.html").read_text(encoding="utf-8")  # noqa: E731
     assert "If the photos get worse" not in report() and "robustness" not in read_json(run / "metrics.json")
     assert ("By place and source" in report()) == bool(read_json(run / "metrics.json")["parts"])
+    shutil.copyfile(judged[0].bundle.path, run / "model.onnx")  # of the same labels, and quick
     subprocess.run([command, "evaluate", str(run), "--robustness", "quick"], check=True, capture_output=True)
     found = read_json(run / "metrics.json")["robustness"]
+    assert found["clean_accuracy"] == read_json(run / "metrics.json")["test"]["accuracy"] and found["model"] == judged[0].bundle.sha256
     assert found["how"] == "quick" and "If the photos get worse" in report() and robustness.sentences(found)[0][:40] in report()
     assert report().count("out of focus") >= 4 and "<script" not in report()
     subprocess.run([command, "evaluate", str(run)], check=True, capture_output=True)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import lacking
+from conftest import given
 
 from species_wb.taxa import CLASSES, COMMON, imagenet, members
 
@@ -30,9 +30,7 @@ PEOPLE = ("00007846", "person")
 @pytest.fixture(scope="module")
 def wordnet() -> dict[str, tuple[list[str], list[str]]]:
     "WordNet's nouns: offset → words, hypernyms' offsets (its format is described in wndb(5WN))."
-    path = Path("/usr/share/wordnet/data.noun")
-    if not path.exists():
-        lacking("wordnet", f"no WordNet at {path}: install the package wordnet-base")
+    path = given("wordnet", "/usr/share/wordnet/data.noun", "no WordNet here: install the package wordnet-base")
     nouns = {}
     for line in path.read_text(encoding="latin-1").splitlines():
         if not line.startswith("  "):  # the licence

@@ -1,23 +1,28 @@
 """From photos to a model file: what is promised of training, on small simulated surveys and on real photos."""
 
-import json
+import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import give_memory_back
+from test_corrections import changed, say, some as one_of
+from test_finetune import quick_onnx, some
 
-from species_wb import bundle, heads, models, pixels, training
-from species_wb.contracts import data_hash, manifest_table, read_manifest, read_table
-from species_wb.core import UserError, open_run
+from species_wb import bundle, finetune, heads, models, pixels, probe, toy, training
+from species_wb.contracts import data_hash, manifest_table, read_manifest, write_table
+from species_wb.core import UserError, cache_folder, open_run
 from species_wb.export import FromBytes
 from species_wb.metrics import softmax
 from species_wb.photos import require_trainable, scan
 from species_wb.pixels import load
-from species_wb.selection import count
+from species_wb.selection import count, gather
 
 
 def fitted(manifest, arch="simple_cnn", seed=0, method="auto", weights="auto", **how):
+    give_memory_back()
     folder, _, _ = open_run(None, "train", arch, {})
     labels = require_trainable(manifest)
     from species_wb.core import set_seed
@@ -28,12 +33,36 @@ def fitted(manifest, arch="simple_cnn", seed=0, method="auto", weights="auto", *
     return folder, training.fit(folder, manifest, labels, network, spec, told, todo, seed), network
 
 
+@pytest.fixture(scope="module")
+def few(survey, tmp_path_factory):
+    "The manifest of a part of the survey."
+    path = tmp_path_factory.mktemp("few") / "few.parquet"
+    write_table(some(scan(survey), train=4, valid=2, test=3), path)
+    return path
+
+
 @pytest.fixture
-def manifest(survey, workspace):
-    return scan(survey)
+def manifest(few, workspace):
+    return read_manifest(few)
 
 
-def test_same_seed_same_numbers_for_the_probe(manifest):
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    "Frozen networks that an earlier test has written."
+    return tmp_path_factory.mktemp("frozen")
+
+
+@pytest.fixture
+def frozen(written, workspace, monkeypatch):
+    "The network that a probe stands on is written once for all; large batches only fill the memory."
+    monkeypatch.setattr(probe, "best_batch", lambda engine: 4)
+    monkeypatch.setattr(probe, "check_parity", partial(probe.check_parity, n=4))
+    shutil.copytree(written, cache_folder("frozen"), dirs_exist_ok=True)
+    yield
+    shutil.copytree(cache_folder("frozen"), written, dirs_exist_ok=True)
+
+
+def test_same_seed_same_numbers_for_the_probe(manifest, frozen):
     first, second = (fitted(manifest, "efficientnet_lite0") for _ in range(2))
     assert first[1]["candidates"] == second[1]["candidates"] and first[1]["temperature"] == second[1]["temperature"]
     files = [bundle.read(f / "model.onnx") for f, _, _ in (first, second)]
@@ -60,6 +89,8 @@ def test_a_file_that_answers_differently_never_gets_its_name(manifest, monkeypat
 
     monkeypatch.setattr("species_wb.selection.parity", lie)
     folder, _, _ = open_run(None, "train", "simple_cnn", {})
+    monkeypatch.setattr(finetune, "_keep_freed_memory", lambda: None)
+    monkeypatch.setattr(finetune, "to_onnx", lambda network, info, path: toy.write(path, info.labels, info.label_ids, [[0] * len(info.labels)] * 3, side=info.spec.input_size))
     labels = require_trainable(manifest)
     network, spec, told = models.build("simple_cnn", len(labels))
     todo, spec = training.plan(network, spec, told, 10, epochs=1, size=32)
@@ -69,11 +100,11 @@ def test_a_file_that_answers_differently_never_gets_its_name(manifest, monkeypat
 
 
 @pytest.mark.parametrize("arch", ["efficientnet_lite0", "simple_cnn"])
-def test_a_photo_that_vanished_since_the_scan_is_said_and_stops_nothing(survey, workspace, tmp_path, arch):
-    import shutil
-
+def test_a_photo_that_vanished_since_the_scan_is_said_and_stops_nothing(survey, manifest, frozen, tmp_path, monkeypatch, arch):
+    monkeypatch.setattr(finetune, "to_onnx", quick_onnx)
+    monkeypatch.setattr(finetune, "_keep_freed_memory", lambda: None)
     shutil.copytree(survey, tmp_path / "mine")
-    manifest = scan(tmp_path / "mine")
+    manifest = manifest_table(manifest.to_pylist(), tmp_path / "mine")
     gone = next(r["path"] for r in manifest.to_pylist() if r["split"] == "train")
     (tmp_path / "mine" / gone).unlink()
     _, told, _ = fitted(manifest, arch, **({} if arch != "simple_cnn" else {"epochs": 1, "size": 32}))
@@ -95,6 +126,7 @@ def test_a_probe_without_pretrained_weights_is_refused(manifest):
 def test_what_was_substituted_is_said(manifest, monkeypatch):
     monkeypatch.setattr("species_wb.weights._answers", lambda url, seconds=5: False)
     monkeypatch.setenv("TORCH_HOME", "nowhere")
+    monkeypatch.setattr(training, "_seconds_a_photo", lambda *_: 0.1)
     network, spec, told = models.build("resnet50", 3)
     assert told["used"] == "none" and "did not answer within 5 s" in told["substituted"]
     todo, _ = training.plan(network, spec, told, 100, epochs=1)
@@ -103,8 +135,9 @@ def test_what_was_substituted_is_said(manifest, monkeypatch):
         models.build("resnet50", 3, "imagenet")
 
 
-def test_auto_states_size_and_length(manifest):
-    network, spec, told = models.build("resnet50", 3, "none")
+def test_auto_states_size_and_length(monkeypatch):
+    monkeypatch.setattr(training, "_seconds_a_photo", partial(training._seconds_a_photo, batch=2))  # a whole batch fills the memory
+    network, spec, told = models.build("resnet18", 3, "none")
     todo, smaller = training.plan(network, spec, told, 5000)
     assert todo.recipe.epochs >= 1 and smaller.input_size <= spec.input_size
     said = " ".join(todo.sentences)
@@ -118,7 +151,7 @@ def test_unknown_words_name_the_nearest(manifest):
         fitted(manifest, method="prob")
 
 
-def test_choosing_never_sees_the_test_photos(manifest, monkeypatch):
+def test_choosing_never_sees_the_test_photos(manifest, frozen, monkeypatch):
     "Photos of the test split are unreadable while fitting: nothing changes."
     _, told, _ = fitted(manifest, "efficientnet_lite0")
     test = {r["path"] for r in manifest.to_pylist() if r["split"] == "test"}
@@ -127,10 +160,6 @@ def test_choosing_never_sees_the_test_photos(manifest, monkeypatch):
     opened = []
     for module in ("species_wb.selection", "species_wb.loading"):
         monkeypatch.setattr(f"{module}.read_bytes", lambda path: opened.append(str(path)) or real(path))
-    import shutil
-
-    from species_wb.core import cache_folder
-
     shutil.rmtree(cache_folder("features"))
     _, again, _ = fitted(manifest, "efficientnet_lite0")
     assert len(opened) > 100 and not any(path.endswith(t) for path in opened for t in test)
@@ -159,6 +188,7 @@ def test_parity_from_the_bytes_of_real_photos_on(photos, workspace):
     from species_wb.export import to_onnx
     from species_wb.contracts import ModelInfo
 
+    give_memory_back()
     network, spec, _ = models.build("efficientnet_lite0", 10)
     to_onnx(network, ModelInfo([f"c{k}" for k in range(10)], list(range(10)), spec), workspace / "model.onnx")
     file = bundle.read(workspace / "model.onnx")
@@ -170,38 +200,12 @@ def test_parity_from_the_bytes_of_real_photos_on(photos, workspace):
     assert np.abs(embedding - reference[1].numpy()).max() < 1e-3
 
 
-def test_the_run_folder_is_complete(trained):
-    names = {p.name for p in trained.iterdir()}
-    assert names >= {"params.json", "plan.json", "status.json", "metrics.json", "training.json", "manifest.parquet", "predictions.parquet", "predictions.csv", "model.onnx", "report.html", "train.ipynb", "evaluate.ipynb"}
-    assert json.loads((trained / "status.json").read_text())["state"] == "finished"
-    assert not list(trained.glob(".*.partial"))
-    manifest, predictions = read_manifest(trained / "manifest.parquet"), read_table(trained / "predictions.parquet")
-    scored = [r["path"] for r in manifest.to_pylist() if r["split"] == "test"]
-    assert predictions["path"].to_pylist() == [r["path"] for r in manifest.to_pylist() if r["split"] not in ("train", "valid")]
-    assert set(scored) < set(predictions["path"].to_pylist())  # the files that are no photos have their rows too
-    assert len(list((trained / "figures").glob("*.png"))) >= 8
-    metrics = json.loads((trained / "metrics.json").read_text())
-    assert len(metrics["scorings"]) == 1 and metrics["test"]["n"] == len(scored)
-
-
-def test_the_reports_numbers_come_from_the_exported_file(trained):
-    from sklearn.metrics import accuracy_score, f1_score
-
-    rows = [r for r in read_table(trained / "predictions.parquet").to_pylist() if r["split"] == "test"]
-    file = bundle.read(trained / "model.onnx")
-    manifest = read_manifest(trained / "manifest.parquet")
-    from species_wb.contracts import manifest_root
-
-    prepared = np.stack([load(Path(manifest_root(manifest)) / r["path"], file.info.spec) for r in rows])
-    answers = [file.info.labels[k] for k in bundle.run(file, prepared)[0].argmax(1)]
-    scores = json.loads((trained / "metrics.json").read_text())["test"]
-    assert answers == [r["label"] for r in rows]
-    assert scores["accuracy"]["value"] == pytest.approx(accuracy_score([r["truth"] for r in rows], answers))
-    assert scores["weighted_f1"]["value"] == pytest.approx(f1_score([r["truth"] for r in rows], answers, average="weighted"))
-
-
-def test_the_model_file_remembers_its_photos(trained):
-    info = bundle.read(trained / "model.onnx").info
-    manifest = read_manifest(trained / "manifest.parquet").to_pylist()
-    assert set(info.provenance["training_photos"]) == {r["sha256"][:16] for r in manifest if r["split"] in ("train", "valid")}
-    assert info.provenance["run"] == trained.name and info.provenance["simulated"] is True and info.spec.licence == "Apache-2.0"
+def test_the_next_training_gets_a_correction_and_earlier_runs_stay_as_they_were(survey, workspace, tmp_path):
+    asked = {"photos": str(survey), "metadata": "", "seed": 0}
+    (tmp_path / "one").mkdir(), (tmp_path / "two").mkdir()
+    first = gather(tmp_path / "one", asked)
+    label, other = sorted(set(first["label"].to_pylist()) - {None})[:2]
+    path = one_of(first, label, "train")
+    say(first, path, "relabel", other)
+    assert gather(tmp_path / "one", asked).equals(first)
+    assert list(changed(first, gather(tmp_path / "two", asked))) == [path]

@@ -45,6 +45,12 @@ def model(model_file):
     return read(model_file)
 
 
+@pytest.fixture(autouse=True)
+def brisk(monkeypatch):
+    "Files come to rest sooner than outside of tests: nothing here is written for longer than a moment, but where a test says so."
+    monkeypatch.setattr("species_wb.watch.SETTLE", 0.2)
+
+
 class Watching:
     "A watch in a thread, as a person starts and stops it."
 
@@ -69,6 +75,12 @@ class Watching:
         assert len(self.rows()) >= count, (count, self.rows(), self.lines)
         return self
 
+    def told(self, words: str, seconds: float = 30):
+        deadline = time.monotonic() + seconds
+        while not any(words in line for line in list(self.lines)) and time.monotonic() < deadline and self.thread.is_alive():
+            time.sleep(0.05)
+        assert any(words in line for line in self.lines), (words, self.lines)
+
     def __enter__(self):
         return self
 
@@ -90,7 +102,8 @@ def pond(tmp_path) -> Path:
     return tmp_path / "pond"
 
 
-def test_what_lies_there_and_what_comes_gets_one_row_each(model, pond, tmp_path):
+def test_what_lies_there_and_what_comes_gets_one_row_each(model, pond, tmp_path, monkeypatch):
+    monkeypatch.setattr("species_wb.watch.PATIENCE", 1.5)
     (pond / "old").mkdir()
     (pond / "old" / "a.jpg").write_bytes(RED)
     (pond / "note.txt").write_text("a text")
@@ -107,7 +120,7 @@ def test_what_lies_there_and_what_comes_gets_one_row_each(model, pond, tmp_path)
         (tmp_path / "aside").rename(pond / "moved in")
         (pond / ".hidden.jpg").write_bytes(RED)
         w.until(11)
-        time.sleep(1)
+        time.sleep(0.6)
     expected = {"a.jpg": "red", "b.jpg": "green", "c.jpg": "ok", "note.txt": "not-a-photo", "empty.jpg": "empty", "link.jpg": "link-loop"} | {f"m{k}.jpg": "green" for k in range(5)}
     assert names(w) == expected and w.counts["rows"] == 11 and w.counts["problems"] == 3
     assert list(w.rows()[0]) == PREDICTIONS.names and {r["site"] for r in w.rows()} == {"pond"}
@@ -123,17 +136,18 @@ def test_a_photo_that_is_being_written_is_waited_for(model, pond):
             for at in range(0, len(GREEN), len(GREEN) // 7 + 1):  # 7 pieces, each after longer than a file takes to settle
                 slow.write(GREEN[at : at + len(GREEN) // 7 + 1])
                 slow.flush()
-                time.sleep(0.8)
+                time.sleep(0.45)
         w.until(1)
     assert [(r["status"], r["label"], r["seconds"]) for r in w.rows()] == [("ok", "green", None)]
 
 
-def test_a_file_that_is_never_finished_ends_as_cut_short(model, pond):
+def test_a_file_that_is_never_finished_ends_as_cut_short(model, pond, monkeypatch):
+    monkeypatch.setattr("species_wb.watch.PATIENCE", 2.0)
     with Watching(model, pond, pond / "rows.csv") as w:
+        began = time.monotonic()
         (pond / "half.jpg").write_bytes(GREEN[: len(GREEN) // 2])
-        time.sleep(2)
-        assert w.rows() == []  # it may still be on its way
-        w.until(1, 15)
+        w.until(1)
+        assert time.monotonic() - began >= 2  # until then it may have been on its way
     assert names(w) == {"half.jpg": "cut-short"} and any("half.jpg is cut short" in line for line in w.lines)
 
 
@@ -142,13 +156,15 @@ def test_downloads_are_seen_under_their_last_name_only(model, pond):
         for ending in (".part", ".crdownload", ".tmp"):
             (pond / f"{ending[1:]}.jpg{ending}").write_bytes(RED)
         (pond / ".rsync.jpg.Xy12").write_bytes(RED)
-        time.sleep(1.5)
-        assert w.rows() == []
+        (pond / "whole.jpg").write_bytes(GREEN)  # came last
+        w.until(1)
+        time.sleep(0.4)
+        assert names(w) == {"whole.jpg": "green"}
         for path in list(pond.glob("[!.]*.jpg.*")):
             path.rename(path.with_suffix(""))
         (pond / ".rsync.jpg.Xy12").rename(pond / "rsync.jpg")
-        w.until(4)
-    assert names(w) == {"part.jpg": "red", "crdownload.jpg": "red", "tmp.jpg": "red", "rsync.jpg": "red"}
+        w.until(5)
+    assert names(w) == {"whole.jpg": "green", "part.jpg": "red", "crdownload.jpg": "red", "tmp.jpg": "red", "rsync.jpg": "red"}
 
 
 def test_files_that_go_or_are_renamed_make_no_second_row(model, pond):
@@ -160,12 +176,12 @@ def test_files_that_go_or_are_renamed_make_no_second_row(model, pond):
         (pond / "sorted").mkdir()
         (pond / "b.jpg").rename(pond / "sorted" / "b.jpg")
         (pond / "gone.jpg").write_bytes(GREEN[:99])
-        time.sleep(1)
+        time.sleep(0.6)
         (pond / "gone.jpg").unlink()
         (pond / "sorted").rename(pond / "kept")
         (pond / "last.jpg").write_bytes(GREEN)
         w.until(3)
-        time.sleep(1)
+        time.sleep(0.6)
     assert names(w) == {"a.jpg": "red", "b.jpg": "red", "last.jpg": "green"} and any("gone.jpg was gone before it was read" in line for line in w.lines)
 
 
@@ -183,7 +199,7 @@ def test_the_same_command_goes_on_without_repeating(model, pond, tmp_path, monke
         (pond / f"{k}.jpg").write_bytes(GREEN)
     with Watching(model, pond, out, observations=seen) as w:  # the same folder, named otherwise
         w.until(5)
-        time.sleep(1)
+        time.sleep(0.6)
     assert names(w) == {"0.jpg": "red", "1.jpg": "red", "2.jpg": "red", "3.jpg": "green", "4.jpg": "green"} and w.counts["rows"] == 2
     assert out.read_bytes().startswith(whole) and sorted(read_observations(seen)["label"].to_pylist()) == ["green", "red"]
 
@@ -257,11 +273,13 @@ def test_ctrl_c_writes_the_open_events_and_ends_in_good_order(model_file, pond, 
 
 def test_without_watchdog_the_folder_is_still_watched(model, pond, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "watchdog.observers", None)
+    monkeypatch.setattr("species_wb.watch.LOOK_ALONE", 0.75)
     with Watching(model, pond, tmp_path / "rows.csv") as w:
-        time.sleep(0.5)
+        w.told("New files are looked for")
+        time.sleep(0.3)  # the first look is over
         (pond / "a.jpg").write_bytes(RED)
-        w.until(1, 15)
-    assert any("every 3 seconds" in line and "pip install" in line for line in w.lines)
+        w.until(1)
+    assert any("every 0.75 seconds" in line and "pip install" in line for line in w.lines)
 
 
 def test_odd_names_and_a_folder_that_goes_and_comes_back(model, pond, tmp_path, monkeypatch):
@@ -272,10 +290,12 @@ def test_odd_names_and_a_folder_that_goes_and_comes_back(model, pond, tmp_path, 
     with Watching(model, pond, tmp_path / "rows.csv") as w:
         w.until(3)
         pond.rename(tmp_path / "away")
-        time.sleep(2)
+        w.told("cannot be read now")
+        time.sleep(0.7)  # one more look
         (tmp_path / "away").rename(pond)
         (pond / "d.jpg").write_bytes(GREEN)
         w.until(4)
+        w.told("pond is there again")
     assert len(names(w)) == 4 and sum("cannot be read now" in line for line in w.lines) == 1 and sum("pond is there again" in line for line in w.lines) == 1
 
 
@@ -293,26 +313,28 @@ class TestFilms:
     def needs_av(self):
         pytest.importorskip("av")
 
-    def test_a_film_is_sampled_once_it_has_come_to_rest(self, model, pond, tmp_path):
+    def test_a_film_is_sampled_once_it_has_come_to_rest(self, model, pond, tmp_path, monkeypatch):
         from test_frames import write_film
 
+        monkeypatch.setattr("species_wb.watch.PATIENCE", 2.5)
         whole = write_film(tmp_path / "film.mp4", movflags="faststart").read_bytes()
         with Watching(model, pond, tmp_path / "rows.csv", observations=tmp_path / "o.csv", gap=1) as w:
             (pond / "film.mp4").write_bytes(whole[: len(whole) // 2])
-            time.sleep(3)
+            time.sleep(1)
             (pond / "film.mp4").write_bytes(whole)
             w.until(4)
             (pond / "cut.mp4").write_bytes(whole[: len(whole) * 3 // 4])
             w.until(7)
-            time.sleep(1)
+            time.sleep(0.6)
         found = [(os.path.basename(r["path"]), r["seconds"], r["label"] or r["status"]) for r in w.rows()]
         assert found[:4] == [("film.mp4", "0", "red"), ("film.mp4", "1", "green"), ("film.mp4", "2", "ok"), ("film.mp4", "3", "red")]
         assert found[4:6] == [("cut.mp4", "0", "red"), ("cut.mp4", "1", "green")] and found[-1] == ("cut.mp4", "", "cut-short")
         assert len(read_observations(tmp_path / "o.csv")) >= 3
 
-    def test_an_interrupted_film_goes_on_behind_its_last_frame(self, model, pond, tmp_path):
+    def test_an_interrupted_film_goes_on_behind_its_last_frame(self, model, pond, tmp_path, monkeypatch):
         from test_frames import write_film
 
+        monkeypatch.setattr("species_wb.watch.PATIENCE", 0.5)
         write_film(pond / "film.mp4", seconds=6)
         out = tmp_path / "rows.csv"
         with Watching(model, pond, out) as w:
@@ -321,19 +343,21 @@ class TestFilms:
         out.write_bytes(b"".join(lines[:4]))  # the header and three frames
         with Watching(model, pond, out) as w:
             w.until(6)
-            time.sleep(1)
+            time.sleep(0.6)
         assert [r["seconds"] for r in w.rows()] == [str(k) for k in range(6)] and w.counts["rows"] == 3
 
     def test_a_stream_that_breaks_and_comes_back(self, model, tmp_path):
         from test_frames import Broadcast, write_film
 
-        camera = Broadcast(write_film(tmp_path / "film.ts", seconds=6, size=(640, 480), tune="zerolatency"))
+        camera = Broadcast(write_film(tmp_path / "film.ts", seconds=6, size=(320, 240)))
         source = f"http://ada:s3cret@127.0.0.1:{camera.port}/live"
         try:
             with Watching(model, source, tmp_path / "rows.csv", observations=tmp_path / "o.csv", every=0.3, gap=5, site="feeder") as w:
                 w.until(3, 60)
                 camera.on.clear()
-                time.sleep(3)
+                end = time.monotonic() + 60
+                while not camera.sent_away and time.monotonic() < end:
+                    time.sleep(0.05)
                 before = len(w.rows())
                 camera.on.set()
                 w.until(before + 3, 60)
