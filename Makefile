@@ -23,8 +23,10 @@ train: $(VENV)/.train
 WITH_TORCH := $(addprefix tests/test_,architectures.py finetune.py int8.py ready_made.py training.py)
 
 test: $(VENV)/.dev
-	@echo "All quick tests, in three parts: about ten minutes on two cores. First the examples in the library's notebooks."
+ifndef SWB_ONLY
+	@echo "All quick tests, in three parts: about ten minutes on two cores. First the examples in the library's notebooks, for a minute without a word."
 	$(BIN)/nbdev_test --path nbs/lib --n_workers 2
+endif
 	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder $(WITH_TORCH:%=--ignore=%)
 	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder $(WITH_TORCH)
 
@@ -59,5 +61,5 @@ $(VENV)/.%: settings.ini setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "species_wb needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": use make PYTHON=python3.11 …")'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing what '$*' needs, without a word until it is done: some minutes the first time, because PyTorch alone has several GB …"
-	@$(BIN)/python -m pip install --quiet --quiet --constraint constraints.txt --editable '.[$*]'
+	@$(BIN)/python -m pip install --quiet --quiet --no-compile --constraint constraints.txt --editable '.[$*]'
 	@touch $@

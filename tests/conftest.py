@@ -31,11 +31,16 @@ def examples(n: int) -> settings:
     return settings(max_examples=n * TIMES, derandomize=TIMES == 1, deadline=None)
 
 
+LACKED = {"photos", "chromium", "wordnet", "weights"}  # fixtures of what a machine may lack
 FIRST = "cli finetune run watch architectures lab cluster camera classify serve".split()  # the longest: begun last, one would go on alone
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    "SWB_ORDER=7 runs the tests in an order of its own: none may need another one before it."
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    "SWB_ONLY=lacked runs what was skipped where photos, Chromium and the like were missing. SWB_ORDER=7 runs the tests in an order of its own: none may need another one before it."
+    if os.environ.get("SWB_ONLY") == "lacked":
+        others = [item for item in items if not LACKED & set(item.fixturenames)]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if LACKED & set(item.fixturenames)]
     if seed := os.environ.get("SWB_ORDER"):
         return random.Random(seed).shuffle(items)
     place = {f"test_{name}": k for k, name in enumerate(FIRST)}
@@ -67,6 +72,18 @@ def photos() -> Path:
     "Real photos: train/<Class>/*.jpg and test/<Class>/*.jpg."
     folder = Path(os.environ.get("SWB_PHOTOS", ROOT.parent / "shared" / "photos")).resolve()
     return given("photos", folder / "train", "no real photos here: set SWB_PHOTOS to a folder that holds train/<Class> and test/<Class>").parent
+
+
+@pytest.fixture(scope="session")
+def weights() -> Path:
+    "Published weights, as FOLDER/torch/hub/checkpoints and FOLDER/*.pth."
+    return given("weights", ROOT.parent / "shared" / "weights", "no weights beside this clone, in shared/weights")
+
+
+@pytest.fixture(scope="session")
+def wordnet() -> Path:
+    "WordNet's nouns."
+    return given("wordnet", "/usr/share/wordnet/data.noun", "no WordNet here: install the package wordnet-base")
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import ROOT, give_memory_back, given
+from conftest import give_memory_back
 from safetensors.torch import save_file
 from torch import nn
 
-from species_wb import bundle, models, weights
+from species_wb import bundle, models, weights as fetching
 from species_wb.cli import NETWORKS
 from species_wb.contracts import ModelInfo
 from species_wb.core import UserError
@@ -27,8 +27,6 @@ TORCHVISION = {
     "efficientnet_b0": "EfficientNet_B0", "efficientnet_v2_s": "EfficientNet_V2_S", "convnext_tiny": "ConvNeXt_Tiny",
 }  # fmt: skip
 PALACE = 698  # the number of its class in ImageNet
-KEPT = ROOT.parent / "shared" / "weights"  # weights that may lie beside the repository
-NO_WEIGHTS = "no weights beside this clone, in shared/weights"
 
 
 @cache
@@ -194,10 +192,9 @@ def test_the_packages_hold_what_they_say(name):
     assert told["licence"] == "Apache-2.0" and "package" in spec.weights
 
 
-def test_mobilenet_v2_from_torchs_own_cache(monkeypatch):
-    given("weights", KEPT / "torch" / "hub" / "checkpoints", NO_WEIGHTS)
-    monkeypatch.setenv("TORCH_HOME", str(KEPT / "torch"))
-    monkeypatch.setattr(weights, "_answers", lambda url: pytest.fail("a kept file needs no hub"))
+def test_mobilenet_v2_from_torchs_own_cache(weights, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(weights / "torch"))
+    monkeypatch.setattr(fetching, "_answers", lambda url: pytest.fail("a kept file needs no hub"))
     from torchvision.models import mobilenet_v2
 
     network, spec, told = models.build("mobilenet_v2", 10)
@@ -222,7 +219,7 @@ def hub(tmp_path, monkeypatch):
         torch.manual_seed(1)
         save_file(shuffled(timm.create_model(name.removeprefix("timm/")), 160).state_dict(), folder / "snapshots" / "1" / "model.safetensors")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(weights, "_answers", lambda url: False)
+    monkeypatch.setattr(fetching, "_answers", lambda url: False)
     return tmp_path
 
 
@@ -253,7 +250,7 @@ def test_a_hub_out_of_reach_is_said(name, hub, monkeypatch):
     assert told["used"] == "none" and "did not answer within 5 s" in told["substituted"] and spec.weights == "random numbers"
     with pytest.raises(UserError, match="cannot be had"):
         models.build(name, 10, "imagenet")
-    with pytest.raises(weights.Unreachable):
+    with pytest.raises(fetching.Unreachable):
         models.imagenet_head(name)
 
 
@@ -292,8 +289,8 @@ def saved(path, state):
     return str(path)
 
 
-def test_weights_for_other_classes_lend_their_body():
-    path = given("weights", KEPT / "mobilenet_v2_inat_bird.pth", NO_WEIGHTS)
+def test_weights_for_other_classes_lend_their_body(weights):
+    path = weights / "mobilenet_v2_inat_bird.pth"
     network, spec, told = models.build("mobilenet_v2", 10, str(path))
     assert told["used"] == "file" and "all 260 entries of the body fit" in told["sentence"] and "for 965 classes, is left aside: one for these 10 is fitted" in told["sentence"]
     assert told["fit"]["reshaped"] == {"head.weight": ([965, 1280], [10, 1280]), "head.bias": ([965], [10])} and not told["fit"]["missing"] and not told["fit"]["unexpected"]

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import given
 
 from species_wb.taxa import CLASSES, COMMON, imagenet, members
 
@@ -28,11 +27,10 @@ PEOPLE = ("00007846", "person")
 
 
 @pytest.fixture(scope="module")
-def wordnet() -> dict[str, tuple[list[str], list[str]]]:
+def nouns(wordnet) -> dict[str, tuple[list[str], list[str]]]:
     "WordNet's nouns: offset → words, hypernyms' offsets (its format is described in wndb(5WN))."
-    path = given("wordnet", "/usr/share/wordnet/data.noun", "no WordNet here: install the package wordnet-base")
     nouns = {}
-    for line in path.read_text(encoding="latin-1").splitlines():
+    for line in wordnet.read_text(encoding="latin-1").splitlines():
         if not line.startswith("  "):  # the licence
             offset, _, _, count, *rest = line.split(" | ")[0].split()
             words, pointers = rest[: 2 * int(count, 16) : 2], rest[2 * int(count, 16) + 1 :]
@@ -68,33 +66,33 @@ def test_every_taxon_is_one_of_the_ten_and_each_has_classes():
         assert entry.reason == "" or (entry.reason.endswith(".") and entry.reason == entry.reason.strip()), entry
 
 
-def test_words_and_offsets_are_wordnets(wordnet):
+def test_words_and_offsets_are_wordnets(nouns):
     for entry in imagenet():
-        assert list(entry.words) == [word.replace("_", " ") for word in wordnet[entry.synset[1:]][0]]
+        assert list(entry.words) == [word.replace("_", " ") for word in nouns[entry.synset[1:]][0]]
 
 
-def test_each_taxon_agrees_with_wordnets_tree(wordnet):
+def test_each_taxon_agrees_with_wordnets_tree(nouns):
     differ = {}
     for entry in imagenet():
-        over = above(wordnet, entry.synset)
+        over = above(nouns, entry.synset)
         expected = next((taxon for taxon, roots in ROOTS.items() if over & {offset for offset, _ in roots}), "")
         if entry.taxon != expected:
             differ[entry.synset] = entry.taxon
     assert differ == BY_HAND
 
 
-def test_what_lives_or_is_eaten_has_a_taxon_or_a_reason(wordnet):
+def test_what_lives_or_is_eaten_has_a_taxon_or_a_reason(nouns):
     for entry in imagenet():
-        if above(wordnet, entry.synset) & {offset for offset, _ in ALIVE}:
+        if above(nouns, entry.synset) & {offset for offset, _ in ALIVE}:
             assert entry.taxon or entry.reason, entry
-        if PEOPLE[0] in above(wordnet, entry.synset):
+        if PEOPLE[0] in above(nouns, entry.synset):
             assert entry.taxon == "" and entry.reason, entry
 
 
-def test_what_is_not_obvious_has_a_reason(wordnet):
+def test_what_is_not_obvious_has_a_reason(nouns):
     obvious = {offset for taxon, roots in ROOTS.items() if taxon != "Animalia" for offset, word in roots if word not in ("plant_part", "vegetable")}
     for entry in imagenet():
-        if entry.taxon and not above(wordnet, entry.synset) & obvious:
+        if entry.taxon and not above(nouns, entry.synset) & obvious:
             assert entry.reason, entry
     for synset in BY_HAND:
         assert next(entry for entry in imagenet() if entry.synset == synset).reason
