@@ -1,16 +1,17 @@
 # make train            train the default model on a simulated survey and write a report
 # make train ARCH=resnet50 PHOTOS="my photos" EPOCHS=5 …   any parameter of nbs/train.ipynb, in capitals
-# make test             all quick tests;  make test-slow: the long ones
+# make test             all quick tests, WORKERS=2 at a time;  make test-slow: the long ones
 # make lint, lab, example, clean
 
 PYTHON ?= python3
 VENV ?= .venv
+WORKERS ?= 2
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-# Whatever stands on make's command line (but for make's own PYTHON and VENV) goes to the notebook as a parameter.
+# Whatever stands on make's command line (but for make's own PYTHON, VENV and WORKERS) goes to the notebook as a parameter.
 quote = '$(subst ','\'',$(1))'
-given := $(filter-out PYTHON VENV,$(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $(v))),$(v))))
+given := $(filter-out PYTHON VENV WORKERS,$(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $(v))),$(v))))
 given := $(foreach v,$(given),$(if $(filter $(v),MAKEFLAGS MAKEOVERRIDES -*-command-variables-*-),,$(v)))
 options = $(foreach v,$(given),--$(shell echo $(v) | tr A-Z_ a-z-) $(call quote,$($(v))))
 
@@ -25,10 +26,10 @@ WITH_TORCH := $(addprefix tests/test_,architectures.py finetune.py int8.py ready
 test: $(VENV)/.dev
 ifndef SWB_ONLY
 	@echo "All quick tests, in three parts: about ten minutes on two cores. First the examples in the library's notebooks, for a minute without a word."
-	$(BIN)/nbdev_test --path nbs/lib --n_workers 2
+	$(BIN)/nbdev_test --path nbs/lib --n_workers $(WORKERS)
 endif
-	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder $(WITH_TORCH:%=--ignore=%)
-	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder $(WITH_TORCH)
+	$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(WITH_TORCH:%=--ignore=%)
+	$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(WITH_TORCH)
 
 # The long tests, and the ones with random examples again with other and more of them.
 test-slow: $(VENV)/.dev
@@ -61,5 +62,5 @@ $(VENV)/.%: settings.ini setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "species_wb needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": use make PYTHON=python3.11 …")'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing what '$*' needs, without a word until it is done: some minutes the first time, because PyTorch alone has several GB …"
-	@$(BIN)/python -m pip install --quiet --quiet --no-compile --constraint constraints.txt --editable '.[$*]'
+	@$(BIN)/python -m pip install --quiet --quiet --constraint constraints.txt --editable '.[$*]'
 	@touch $@

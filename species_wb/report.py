@@ -11,7 +11,9 @@ import io
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TextIO
 
 import jinja2
 
@@ -266,6 +268,39 @@ def _environment(**values: str) -> Iterator[None]:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
+# %% ../nbs/lib/41_report.ipynb #heard
+class _Heard:
+    "A stream that can be made to fall silent."
+
+    def __init__(self, stream: TextIO):
+        self.stream, self.silent = stream, False
+
+    def write(self, text: str) -> int:
+        return len(text) if self.silent else self.stream.write(text)
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+
+@contextmanager
+def _until_ctrl_c() -> Iterator[tuple[_Heard, _Heard]]:
+    "The standard streams, which Ctrl-C silences."
+    heard = _Heard(sys.stdout), _Heard(sys.stderr)
+
+    def stop(*_: Any) -> None:
+        for stream in heard:
+            stream.silent = True
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield heard  # nobody can press it here, or somebody else listens
+        return
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield heard
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # %% ../nbs/lib/41_report.ipynb #run-notebook
 def run_notebook(
     name: str,  # of a workbench notebook: "train"
@@ -282,10 +317,9 @@ def run_notebook(
         raise UserError(f"{output} is the notebook itself: name another file for the executed one.")
     output.parent.mkdir(parents=True, exist_ok=True)
     plain = {key: str(value) if isinstance(value, Path) else value for key, value in parameters.items()}
-    streams = {"stdout_file": sys.stdout, "stderr_file": sys.stderr, "progress_bar": False, "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"]}
     try:
-        with _environment(SPECIES_WB_PROGRESS="lines", PYDEVD_DISABLE_FILE_VALIDATION="1"):
-            papermill.execute_notebook(_braced(source), _braced(output), plain, **streams)
+        with _environment(SPECIES_WB_PROGRESS="lines", PYDEVD_DISABLE_FILE_VALIDATION="1"), _until_ctrl_c() as (out, err):
+            papermill.execute_notebook(_braced(source), _braced(output), plain, stdout_file=out, stderr_file=err, progress_bar=False, extra_arguments=["--IPKernelApp.log_level=CRITICAL"])
     except KeyboardInterrupt:
         logging.getLogger("asyncio").disabled = True  # it would mourn the kernel with a traceback as this process ends
         raise
