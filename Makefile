@@ -25,7 +25,7 @@ WITH_TORCH := $(addprefix tests/test_,architectures.py finetune.py int8.py ready
 
 test: $(VENV)/.dev
 ifndef SWB_ONLY
-	@echo "All quick tests, in three parts: about ten minutes on two cores. First the examples in the library's notebooks, for a minute without a word."
+	@echo "All quick tests, in three parts: ten to fifteen minutes on two cores. First the examples in the library's notebooks, for a minute without a word."
 	$(BIN)/nbdev_test --path nbs/lib --n_workers $(WORKERS)
 endif
 	$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(WITH_TORCH:%=--ignore=%)
