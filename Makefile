@@ -20,7 +20,7 @@ options = $(foreach v,$(given),--$(shell echo $(v) | tr A-Z_ a-z-) $(call quote,
 train: $(VENV)/.train
 	@$(BIN)/species-wb train $(options)
 
-# These hold PyTorch in the tests' own processes; apart from the others, which start it in processes of theirs, everything stays under 3 GB.
+# These hold PyTorch in the tests' own processes; apart from the others, which start it in processes of theirs, everything together takes about 3 GB.
 WITH_TORCH := $(addprefix tests/test_,architectures.py finetune.py int8.py ready_made.py training.py)
 
 test: $(VENV)/.dev
@@ -31,7 +31,7 @@ endif
 	$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(WITH_TORCH:%=--ignore=%)
 	$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(WITH_TORCH)
 
-# The long tests, and the ones with random examples again with other and more of them.
+# The long tests; and the tests with made-up examples (hypothesis) again, with other examples and more of them.
 test-slow: $(VENV)/.dev
 	SWB_EXAMPLES=20 $(BIN)/pytest -m "slow or hypothesis"
 

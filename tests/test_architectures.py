@@ -44,7 +44,7 @@ def memory():
 
 
 def some_pixels(spec):
-    "A flower and a Chinese palace, photos that scikit-learn carries, each whole and from near: the same everywhere."
+    "A Chinese palace and a flower, photos that scikit-learn carries, each whole and from near: the same everywhere."
     from sklearn.datasets import load_sample_images
 
     found = load_sample_images().images
