@@ -44,10 +44,16 @@ class FromBytes(nn.Module):
 # %% ../nbs/lib/24_export.ipynb #folded
 def _pairs(network: nn.Module, x: torch.Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     "Run a network once, and see which batch norm is given what which convolution made."
-    made: dict[int, tuple[nn.Conv2d, torch.Tensor]] = {}
+    made: dict[int, tuple[nn.Conv2d, torch.Tensor]] = {}  # the tensor is kept, or another one could get its id
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
-    after = lambda layer, given, out: made.update({id(out): (layer, out)})  # noqa: E731
-    before = lambda layer, given: pairs.append((made[id(given[0])][0], layer)) if id(given[0]) in made else None  # noqa: E731
+
+    def after(convolution: Any, given: Any, out: torch.Tensor) -> None:
+        made[id(out)] = convolution, out
+
+    def before(norm: Any, given: Any) -> None:
+        if id(given[0]) in made and norm.running_mean is not None:
+            pairs.append((made[id(given[0])][0], norm))
+
     hooks = [layer.register_forward_hook(after) for layer in network.modules() if isinstance(layer, nn.Conv2d)]
     hooks += [layer.register_forward_pre_hook(before) for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     network(x)
@@ -62,16 +68,14 @@ def folded(
     x: torch.Tensor,  # some input
 ) -> nn.Module:  # a copy without these batch norms, or the network itself where the copy answers differently
     "Fold each batch norm into the convolution before it."
-    lighter = deepcopy(network)
-    pairs = [(convolution, norm) for convolution, norm in _pairs(lighter, x) if norm.running_mean is not None]
-    if not pairs:
+    if not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules()):
         return network
-    for convolution, norm in pairs:
+    lighter = deepcopy(network)
+    names = {layer: name for name, layer in lighter.named_modules()}
+    for convolution, norm in _pairs(lighter, x):
         convolution.weight, convolution.bias = fuse_conv_bn_weights(convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
         rest = nn.Sequential(norm.drop, norm.act) if hasattr(norm, "act") else nn.Identity()  # timm's have an activation in them
-        for layer in lighter.modules():
-            for name in [name for name, child in layer.named_children() if child is norm]:
-                setattr(layer, name, rest)
+        lighter.set_submodule(names[norm], rest)
     same = all(torch.allclose(a, b, rtol=1e-3, atol=1e-4 * float(a.abs().max())) for a, b in zip(network(x), lighter(x), strict=True))
     return lighter if same else network
 

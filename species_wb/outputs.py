@@ -151,8 +151,8 @@ def _entry(file: str, rows: list[dict[str, Any]], ids: dict[str, str], frame_rat
         return {**entry, "failure": failures[0], "detections": None}
     if failures:
         entry["incomplete"] = failures[0]
-    number = lambda row: {"frame_number": _frame(row, frame_rate)} if film else {}  # noqa: E731
-    return {**entry, "detections": [{**_detection(row, ids), **number(row)} for row in fine if row["label"] is not None]}
+    detections = [_detection(row, ids) | ({"frame_number": _frame(row, frame_rate)} if film else {}) for row in fine if row["label"] is not None]
+    return {**entry, "detections": detections}
 
 # %% ../nbs/lib/33_outputs.ipynb #write-megadetector
 def _write_megadetector(file: TextIO, rows: Iterable[dict[str, Any]], info: ModelInfo, frame_rate: float) -> None:

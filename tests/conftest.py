@@ -136,7 +136,7 @@ def survey(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def few(survey, tmp_path_factory) -> Path:
+def few_photos(survey, tmp_path_factory) -> Path:
     "Eight photos of each of three classes, where any photos will do."
 
     def copy(folder: Path) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from species_wb import bundle, models, weights as fetching
-from species_wb.cli import NETWORKS
+from species_wb.cli import NETWORKS, WEIGHTS
 from species_wb.contracts import ModelInfo
 from species_wb.core import UserError
 from species_wb.export import FromBytes, parity, to_onnx
@@ -69,7 +69,7 @@ def test_the_registry_holds_what_was_promised():
     promised = "simple_cnn resnet18 resnet50 mobilenet_v2 mobilenet_v3_large inception_v3 efficientnet_b0 efficientnet_v2_s convnext_tiny efficientnet_lite0 efficientnet_lite1 efficientnet_lite2"
     assert set(models.ARCHITECTURES) == set(promised.split())
     assert all(arch.spec.name == name for name, arch in models.ARCHITECTURES.items())
-    assert set(NETWORKS) == set(models.ARCHITECTURES)  # what the command offers
+    assert set(NETWORKS) == set(models.ARCHITECTURES) and WEIGHTS == models.WEIGHTS  # what the command offers
 
 
 # ── each architecture, from building to its file ─────────────────────────────

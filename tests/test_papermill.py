@@ -23,9 +23,9 @@ def the_run(home: Path) -> Path:
     return run
 
 
-def test_with_an_output_path_from_another_folder(few, workspace, tmp_path):
+def test_with_an_output_path_from_another_folder(few_photos, workspace, tmp_path):
     "Typed paths are relative to where the person stands; the run still lands in the workspace."
-    os.symlink(few, tmp_path / "mine")
+    os.symlink(few_photos, tmp_path / "mine")
     done = papermill(ROOT / "nbs" / "train.ipynb", "x.ipynb", "-p", "arch", "simple_cnn", "-p", "photos", "mine", "-p", "epochs", "1", "-p", "size", "32", cwd=tmp_path, home=workspace)
     assert done.returncode == 0, done.stderr[-2000:]
     run = the_run(workspace)
@@ -34,9 +34,9 @@ def test_with_an_output_path_from_another_folder(few, workspace, tmp_path):
     assert json.loads((run / "params.json").read_text())["photos"] == str(tmp_path / "mine")
 
 
-def test_bare_with_captured_output(few, workspace, tmp_path):
+def test_bare_with_captured_output(few_photos, workspace, tmp_path):
     before = (ROOT / "nbs" / "train.ipynb").read_bytes()
-    done = papermill(ROOT / "nbs" / "train.ipynb", "-p", "arch", "simple_cnn", "-p", "photos", few, "-p", "epochs", "1", "-p", "size", "32", cwd=tmp_path, home=workspace)
+    done = papermill(ROOT / "nbs" / "train.ipynb", "-p", "arch", "simple_cnn", "-p", "photos", few_photos, "-p", "epochs", "1", "-p", "size", "32", cwd=tmp_path, home=workspace)
     assert done.returncode == 0, done.stderr[-2000:]
     assert {p.name for p in the_run(workspace).iterdir()} >= COMPLETE
     assert json.loads(done.stdout)["cells"] and (ROOT / "nbs" / "train.ipynb").read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["workspace"]

@@ -20,11 +20,11 @@ COMMAND = str(Path(sys.executable).parent / "species-wb")
 
 
 @pytest.fixture(scope="module")
-def resumed(few, tmp_path_factory):
+def resumed(few_photos, tmp_path_factory):
     "As a person does it: species-wb train, power cut, species-wb train --run FOLDER."
     home = tmp_path_factory.mktemp("resumed")
     env, run = {**os.environ, "SPECIES_WB_HOME": str(home)}, home / "my run"
-    first = [COMMAND, "train", "simple_cnn", "--photos", str(few), "--epochs", "4", "--size", "32", "--seeds", "3", "--run", str(run)]
+    first = [COMMAND, "train", "simple_cnn", "--photos", str(few_photos), "--epochs", "4", "--size", "32", "--seeds", "3", "--run", str(run)]
     child = subprocess.Popen(first, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     while child.poll() is None and not (run / "history.csv").exists():
         time.sleep(0.02)
