@@ -61,6 +61,6 @@ clean:
 $(VENV)/.%: settings.ini setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "species_wb needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": use make PYTHON=python3.11 …")'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	@echo "Installing what '$*' needs, without a word until it is done: some minutes the first time, because PyTorch alone has several GB …"
+	@echo "Installing packages: some minutes and several GB the first time. Nothing is printed until they are there …"
 	@$(BIN)/python -m pip install --quiet --quiet --constraint constraints.txt --editable '.[$*]'
 	@touch $@

@@ -261,6 +261,9 @@ def test_two_photos_at_a_time_and_the_rest_is_answered_meanwhile(model, monkeypa
         answers = [pool.submit(service.ask, "/classify", GREEN) for _ in range(6)]
         wait_for(service, 6)  # /health answers while all of them wait
         assert service.ask("/")[0] == 200
+        limit = time.monotonic() + 20
+        while most < 2 and time.monotonic() < limit:  # a slow machine has counted all six before the second is begun
+            time.sleep(0.01)
         go.set()
         assert [answer.result()[0] for answer in answers] == [200] * 6
     server.should_exit = True
