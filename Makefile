@@ -21,7 +21,7 @@ train: $(VENV)/.train
 	@$(BIN)/species-wb train $(options)
 
 # These hold PyTorch in the tests' own processes; apart from the others, which start it in processes of theirs, everything together takes about 3 GB.
-WITH_TORCH := $(addprefix tests/test_,architectures.py finetune.py int8.py ready_made.py training.py)
+WITH_TORCH := $(addprefix tests/,models/test_architectures.py models/test_int8.py models/test_ready_made.py train/test_finetune.py train/test_fit.py)
 
 test: $(VENV)/.dev
 ifndef SWB_ONLY
@@ -40,7 +40,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 lab: $(VENV)/.train $(VENV)/.lab
-	$(BIN)/jupyter lab --notebook-dir=. --ServerApp.ip=127.0.0.1 --ServerApp.kernel_websocket_connection_class=species_wb.no_delay.NoDelayConnection
+	$(BIN)/jupyter lab --notebook-dir=. --ServerApp.ip=127.0.0.1 --ServerApp.kernel_websocket_connection_class=species_wb.apps.no_delay.NoDelayConnection
 
 # The tracked example: a report on simulated photos, and pictures of it and of the live notebook for the README where Chromium is there.
 example: $(VENV)/.train

@@ -4,7 +4,7 @@
 
 Logistic regression (scikit-learn) on colour histograms (RGB a channel, and joint HSV; of the whole photo and its quarters; square roots, that is
 Hellinger's kernel) and on histograms of oriented gradients (Dalal and Triggs 2005; scikit-image, cells of 8 and of 16 pixels), from photos that `pixels.prepare`
-brings to 128×128. The split is that of `photos.scan(seed=0)`. The features (colours, gradients or both, each block weighing the same) and the strength C are chosen on valid, then it is fitted again on train and
+brings to 128×128. The split is that of `scan.scan(seed=0)`. The features (colours, gradients or both, each block weighing the same) and the strength C are chosen on valid, then it is fitted again on train and
 valid together, each photo also mirrored, and the test photos are scored once. With --run, a finished run's predictions for the same photos
 stand beside it, with the paired difference.
 """
@@ -24,10 +24,12 @@ from sklearn.linear_model import LogisticRegression
 
 from species_wb.contracts import ModelSpec, manifest_root, prediction_labels, read_table, text_path
 from species_wb.core import cpu_count
-from species_wb.metrics import scores, softmax
-from species_wb.pairing import paired
-from species_wb.photos import require_trainable, scan
-from species_wb.pixels import load
+from species_wb.metrics.calibration import softmax
+from species_wb.metrics.scores import scores
+from species_wb.metrics.paired import paired
+from species_wb.photos.findings import require_trainable
+from species_wb.photos.scan import scan
+from species_wb.photos.pixels import load
 
 SPEC = ModelSpec("baseline", 128, (0.5,) * 3, (0.5,) * 3, crop_fraction=1.0)
 CELLS = (8, 16)  # pixels

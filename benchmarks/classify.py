@@ -25,9 +25,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from species_wb import bundle, classify, core, models, pixels, simulate, sources, tuning
+from species_wb import core
+from species_wb.classify import job
+from species_wb.engine import backends, model_file
+from species_wb.models import registry
+from species_wb.photos import pixels, sources
+from species_wb.simulate import survey
 from species_wb.contracts import ModelInfo, ModelSpec
-from species_wb.export import to_onnx
+from species_wb.models.export import to_onnx
 
 CORES = core.cpu_count()
 COPIES = 4  # of each photo, so that starting (0.3 s) does not count as classifying
@@ -35,7 +40,7 @@ COPIES = 4  # of each photo, so that starting (0.3 s) does not count as classify
 
 def folders(photos: int, base: Path) -> dict[str, Path]:
     "Two folders of simulated photos: 256 px, and 12 megapixels."
-    simulate.survey(base / "made", photos=photos, size=256, seed=0)
+    survey.survey(base / "made", photos=photos, size=256, seed=0)
     small, large = base / "256 px", base / "12 MP"
     for folder in (small, large):
         folder.mkdir()
@@ -56,19 +61,19 @@ def folders(photos: int, base: Path) -> dict[str, Path]:
 
 def ours(model: Path, files: list[Path]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        loaded, how = tuning.tuned([model])
+        loaded, how = backends.tuned([model])
         where = sources.sources([str(files[0].parent)])
-        job = classify.Job(Path(folder) / "out.csv", where, classify.Task(where.root), loaded.sha256)
-        done = classify.run(job, loaded, classify.here(loaded, how))
+        todo = job.Job(Path(folder) / "out.csv", where, job.Task(where.root), loaded.sha256)
+        done = job.run(todo, loaded, job.here(loaded, how))
         assert done.summary["answered"] == len(files)
 
 
 def onnx_loop(model: Path, files: list[Path]) -> None:
     "What most scripts do: Pillow, one photo after the other, all threads for the network."
-    loaded = bundle.read(model)
+    loaded = model_file.read(model)
     spec = loaded.info.spec
     for path in files:
-        bundle.run(loaded, np.asarray(_pillow(path, spec))[None])
+        model_file.run(loaded, np.asarray(_pillow(path, spec))[None])
 
 
 def _pillow(path: Path, spec: ModelSpec) -> Image.Image:
@@ -151,7 +156,7 @@ OTHERS = {
 
 def network_alone(model: Path) -> float:
     "Photos a second: the best of all ways to share the cores."
-    return max(tuning.rate(bundle.read(model, threads), workers, batch, 2.0) for threads, workers in {(1, CORES), (CORES, 1)} for batch in (1, 2, 4, 16))
+    return max(backends.rate(model_file.read(model, threads), workers, batch, 2.0) for threads, workers in {(1, CORES), (CORES, 1)} for batch in (1, 2, 4, 16))
 
 
 def decoding_alone(files: list[Path], spec: ModelSpec) -> float:
@@ -174,7 +179,7 @@ def compare(name: str, model: Path, network: torch.nn.Module, spec: ModelSpec, f
             ways[label] = make(network, spec)
         except ImportError as error:
             lacking.append(f"{label}: not installed ({error}).")
-    tuning.tuned([model])  # once a machine and model, and kept: some seconds
+    backends.tuned([model])  # once a machine and model, and kept: some seconds
     found: dict[str, list[float]] = {label: [] for label in (*ways, "network", "decoding")}
     for _ in range(rounds):
         found["network"].append(network_alone(model))
@@ -210,17 +215,17 @@ def main() -> None:
     asked = ask.parse_args()
     os.environ.setdefault("SPECIES_WB_PROGRESS", "lines")
     os.environ["SPECIES_WB_CACHE"] = tempfile.mkdtemp()
-    print(f"{bundle.cpu_name()}, {CORES} cores; {core.versions()}\nto make again: python benchmarks/classify.py {' '.join(sys.argv[1:])}")
+    print(f"{model_file.cpu_name()}, {CORES} cores; {core.versions()}\nto make again: python benchmarks/classify.py {' '.join(sys.argv[1:])}")
     with tempfile.TemporaryDirectory() as base:
         photos = folders(asked.photos, Path(base))
         for arch in asked.networks.split(","):
-            network, spec, _ = models.build(arch, 10, weights="auto")
+            network, spec, _ = registry.build(arch, 10, weights="auto")
             network = network.eval().to(memory_format=torch.channels_last)
             file = Path(base) / f"{arch}.onnx"
             to_onnx(network, ModelInfo([f"c{k}" for k in range(10)], list(range(10)), spec), file)
             files = {"fp32": file}
             if asked.int8:
-                from species_wb.int8 import quantise
+                from species_wb.models.int8 import quantise
 
                 files["int8"] = Path(base) / f"{arch}-int8.onnx"
                 quantise(file, photos["256 px"], files["int8"], loss=0.99, agreement=0.001)  # an untrained head: only its speed is looked at

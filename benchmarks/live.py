@@ -50,7 +50,7 @@ def two_photos(folder: Path | None, scratch: Path) -> list[Image.Image]:
     "A bird and a plant, or two drawn scenes."
     if folder:
         return [Image.open(sorted((folder / "test" / name).iterdir())[k]) for name, k in (("Aves", 3), ("Plantae", 5))]
-    from species_wb.simulate import survey
+    from species_wb.simulate.survey import survey
 
     survey(scratch / "drawn", photos=60, size=256, seed=1)
     found = sorted(scratch.glob("drawn/**/*.jpg"))
@@ -59,7 +59,7 @@ def two_photos(folder: Path | None, scratch: Path) -> list[Image.Image]:
 
 def notebook(path: Path, model: str, slow: float = 0.0) -> None:
     "A notebook with one panel, whose model may be made slow."
-    lines = ["from species_wb.camera import CameraPanel", f"panel = CameraPanel({model!r})"]
+    lines = ["from species_wb.apps.camera import CameraPanel", f"panel = CameraPanel({model!r})"]
     if slow:
         lines += ["import time", "look = panel.live.look", f"panel.live.look = lambda *a, **k: (time.sleep({slow}), look(*a, **k) | {{'seconds': {slow}}})[1]"]
     cell = {"cell_type": "code", "id": "panel", "metadata": {}, "execution_count": None, "outputs": [], "source": "\n".join([*lines, "panel"])}

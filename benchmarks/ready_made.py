@@ -32,12 +32,16 @@ import skimage
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from species_wb import bundle, models, pixels, ready_made
+from species_wb.engine import model_file
+from species_wb.models import ready_made, registry
+from species_wb.photos import pixels
 from species_wb.contracts import ModelInfo
 from species_wb.core import UserError, in_threads, plural, progress, write_json
-from species_wb.export import to_onnx
-from species_wb.metrics import scores, shares, softmax, wilson
-from species_wb.scenery import HABITATS, draw_ground
+from species_wb.models.export import to_onnx
+from species_wb.metrics.calibration import softmax
+from species_wb.metrics.intervals import wilson
+from species_wb.metrics.scores import scores, shares
+from species_wb.simulate.scenery import HABITATS, draw_ground
 from species_wb.taxa import CLASSES
 
 NETWORKS = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
@@ -72,22 +76,22 @@ def objects(opencv: Path) -> list[Path]:
     return found
 
 
-def answers(engine: bundle.Bundle, photos: Sequence[Path | np.ndarray], what: str) -> np.ndarray:
+def answers(engine: model_file.Bundle, photos: Sequence[Path | np.ndarray], what: str) -> np.ndarray:
     "The logits of each photo, one at a time as `classify` would at worst."
     spec = engine.info.spec
     prepared = in_threads(lambda p: pixels.prepare(p, spec) if isinstance(p, np.ndarray) else pixels.load(p, spec), photos, 1, 8)
-    return np.concatenate([bundle.run(engine, one[None], ("logits",))[0] for one in progress(prepared, what, len(photos))]).astype(float)
+    return np.concatenate([model_file.run(engine, one[None], ("logits",))[0] for one in progress(prepared, what, len(photos))]).astype(float)
 
 
 def thousand(name: str, photos: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:
     "ImageNet's logits of each photo, and the speed of the network."
-    network, spec, _ = models.build(name, 1000, "imagenet")
-    weight, bias = models.imagenet_head(name)
+    network, spec, _ = registry.build(name, 1000, "imagenet")
+    weight, bias = registry.imagenet_head(name)
     network.head.weight.data, network.head.bias.data = weight, bias
     with tempfile.TemporaryDirectory() as folder:
         to_onnx(network, ModelInfo([f"c{k}" for k in range(1000)], list(range(1000)), spec), Path(folder) / "m.onnx")
-        engine = bundle.read(Path(folder) / "m.onnx")
-        latency = bundle.latency(engine)
+        engine = model_file.read(Path(folder) / "m.onnx")
+        latency = model_file.latency(engine)
         return answers(engine, photos, name), {**latency, "milliseconds": min(latency["milliseconds"]), "size": engine.size}
 
 
@@ -182,7 +186,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def empty_scenes(engine: bundle.Bundle) -> dict[str, Any]:
+def empty_scenes(engine: model_file.Bundle) -> dict[str, Any]:
     "What is said of drawn ground and vegetation with nothing in front of it; not used for any choice."
     drawn = [draw_ground(np.random.default_rng([k, seed]), habitat, 320, 0.35 if habitat.sky else 0.0) for k, habitat in enumerate(HABITATS.values()) for seed in range(5)]
     said = Counter(LABELS[k] for k in answers(engine, drawn, "empty scenes").argmax(1))
@@ -217,14 +221,14 @@ def main() -> None:
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         ready_made.write(Path(folder) / "m.onnx", chosen)
-        engine = bundle.read(Path(folder) / "m.onnx")
-        p = bundle.probabilities(engine, answers(engine, everything, "the file"))
+        engine = model_file.read(Path(folder) / "m.onnx")
+        p = model_file.probabilities(engine, answers(engine, everything, "the file"))
         chosen["validation"] = {"how": "the photos that its three numbers were fitted to", **measured(p[:n], truth[:n]), **of_objects(p[n:])}
         chosen["out_of_fold"] = {**measured(fold[:n], truth[:n]), **of_objects(fold[n:])}
         chosen["empty_scenes"] = empty_scenes(engine)
         if given.test:
             photos, classes = labelled(given.test)
-            chosen["test"] = measured(bundle.probabilities(engine, answers(engine, photos, "test")), classes)
+            chosen["test"] = measured(model_file.probabilities(engine, answers(engine, photos, "test")), classes)
     chosen |= {"candidates": rows, "speed": {"cpu": some["cpu"], "threads": some["threads"], "n": some["n"]}}
     path = Path(__file__).resolve().parent.parent / "species_wb" / "data" / ready_made.SETTINGS
     write_json(path, tidy(chosen))

@@ -4,7 +4,7 @@ Small photos are cut at random from a simulated survey, turned and mirrored, eac
 folder of N photos holds the first N of them (as hard links, in a temporary folder that is removed at the end: about 0.5 GB for 100,000). For each N each stage runs in a
 fresh process, which reports its peak resident memory:
 
-- scan: `photos.scan` from nothing, and again from its cache;
+- scan: `scan.scan` from nothing, and again from its cache;
 - train: set-up (manifest, selection, the checkpoint's fingerprint of all photos), filling a decoded cache of 100 MB at most, then the training loader with
   augmentation over its first 2,000 photos, and one training step of simple_cnn;
 - predict: `predict_manifest` on the first 2,000 photos of the manifest, with a model file.
@@ -51,7 +51,7 @@ def cut(survey: Path, folder: Path, numbers: range) -> None:
 def make(count: int, aside: Path) -> Path:
     "Draw the survey and cut the photos from it."
     from species_wb.core import cpu_count
-    from species_wb.simulate import survey
+    from species_wb.simulate.survey import survey
 
     survey(aside / "survey", photos=DRAWN)
     for folder in (aside / "survey").iterdir():
@@ -82,7 +82,7 @@ class Clock:
 
 def scanned(folder: Path, manifest: Path) -> dict[str, float]:
     from species_wb.contracts import write_table
-    from species_wb.photos import scan
+    from species_wb.photos.scan import scan
 
     clock = Clock()
     table = scan(folder)
@@ -94,14 +94,14 @@ def scanned(folder: Path, manifest: Path) -> dict[str, float]:
 def trained(folder: Path, manifest: Path) -> dict[str, float]:
     from dataclasses import asdict, replace
 
-    from species_wb import checkpoints
-    from species_wb.augment import pipeline
+    from species_wb.train import checkpoints
+    from species_wb.train.augment import pipeline
     from species_wb.contracts import read_manifest
-    from species_wb.finetune import Recipe, Trainer
-    from species_wb.loading import DecodedCache, Photos
-    from species_wb.models import build
-    from species_wb.photos import require_trainable
-    from species_wb.selection import select
+    from species_wb.train.finetune import Recipe, Trainer
+    from species_wb.train.loading import DecodedCache, Photos
+    from species_wb.models.registry import build
+    from species_wb.photos.findings import require_trainable
+    from species_wb.train.training_set import select
 
     found, clock = {"imports": peak()}, Clock()
     table = read_manifest(manifest)
@@ -129,9 +129,9 @@ def trained(folder: Path, manifest: Path) -> dict[str, float]:
 
 
 def predicted(folder: Path, manifest: Path) -> dict[str, float]:
-    from species_wb.bundle import read
+    from species_wb.engine.model_file import read
     from species_wb.contracts import read_manifest
-    from species_wb.predict import predict_manifest
+    from species_wb.engine.predict import predict_manifest
 
     table, bundle = read_manifest(manifest), read(manifest.parent / "model.onnx")
     found, clock = {"imports": peak()}, Clock()
@@ -151,8 +151,8 @@ STAGES = {"scan": scanned, "again": scanned, "train": trained, "predict": predic
 def export(path: Path, labels: list[str]) -> None:
     "Write a model file for the predictions."
     from species_wb.contracts import ModelInfo
-    from species_wb.export import to_onnx
-    from species_wb.models import build
+    from species_wb.models.export import to_onnx
+    from species_wb.models.registry import build
 
     network, spec, _ = build("simple_cnn", len(labels))
     to_onnx(network, ModelInfo(labels, list(range(len(labels))), spec), path)

@@ -14,7 +14,7 @@ from statistics import median
 import imagehash
 from PIL import Image
 
-from species_wb.photos import scan
+from species_wb.photos.scan import scan
 
 ROUNDS = 3
 

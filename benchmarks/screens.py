@@ -20,8 +20,8 @@ from live import two_photos
 from playwright.sync_api import sync_playwright
 from test_camera import camera_film, with_camera
 
-from species_wb.camera import CameraPanel
-from species_wb.explorer import Explorer
+from species_wb.apps.camera import CameraPanel
+from species_wb.apps.explorer import Explorer
 
 
 def camera_states(page) -> Iterator[str]:

@@ -33,14 +33,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from species_wb.augment import pipeline
-from species_wb.bundle import cpu_name
+from species_wb.train.augment import pipeline
+from species_wb.engine.model_file import cpu_name
 from species_wb.core import cpu_count, set_seed
-from species_wb.finetune import Recipe, Trainer, _keep_freed_memory
-from species_wb.loading import DecodedCache, Photos
-from species_wb.models import build
-from species_wb.photos import require_trainable, scan
-from species_wb.selection import select
+from species_wb.train.finetune import Recipe, Trainer, _keep_freed_memory
+from species_wb.train.loading import DecodedCache, Photos
+from species_wb.models.registry import build
+from species_wb.photos.findings import require_trainable
+from species_wb.photos.scan import scan
+from species_wb.train.training_set import select
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")

@@ -32,7 +32,7 @@ def examples(n: int) -> settings:
 
 
 LACKED = {"photos", "chromium", "wordnet", "weights"}  # fixtures of what a machine may lack
-FIRST = "cli finetune run watch architectures lab cluster camera classify serve".split()  # the longest: begun last, one would go on alone
+FIRST = "cli finetune run watch architectures lab ray camera job serve".split()  # the longest: begun last, one would go on alone
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -129,7 +129,7 @@ def once(name: str, make: Callable[[Path], None], factory: pytest.TempPathFactor
 @pytest.fixture(scope="session")
 def survey(tmp_path_factory) -> Path:
     "A small simulated survey."
-    from species_wb.simulate import survey
+    from species_wb.simulate.survey import survey
 
     name = "survey with 'quotes' é"
     return once("simulated", lambda folder: survey(folder / name, photos=240, size=128, seed=3), tmp_path_factory) / name

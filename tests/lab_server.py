@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -10,7 +11,7 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
-NO_DELAY = "--ServerApp.kernel_websocket_connection_class=species_wb.no_delay.NoDelayConnection"
+NO_DELAY = "--ServerApp.kernel_websocket_connection_class=species_wb.apps.no_delay.NoDelayConnection"
 PANEL = "() => { const w = window.jupyterapp && window.jupyterapp.shell.currentWidget; return w && w.context && w.sessionContext ? w : null; }"
 READY = f"""async () => {{
   const panel = ({PANEL})();
@@ -66,14 +67,16 @@ class LabServer:
             raise
 
     def _started(self, wait: float) -> str:
-        "Wait for the file that jupyter_server writes when it listens; return its address, with / at the end."
+        "Wait for the file that jupyter_server writes just before it listens, and until it does; return its address, with / at the end."
         info, until = self.folder / "runtime" / f"jpserver-{self.process.pid}.json", time.monotonic() + wait
         while time.monotonic() < until:
             if self.process.poll() is not None:
                 break
             try:
-                return json.loads(info.read_text(encoding="utf-8"))["url"]
-            except (FileNotFoundError, ValueError):
+                said = json.loads(info.read_text(encoding="utf-8"))
+                socket.create_connection(("127.0.0.1", said["port"]), timeout=5).close()
+                return said["url"]
+            except (OSError, ValueError):
                 time.sleep(0.1)
         raise AssertionError("JupyterLab did not start:\n" + self.said()[-3000:])
 

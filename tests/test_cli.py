@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from species_wb import toy
+from species_wb.engine import toy
 from species_wb.core import UserError
-from species_wb.photos import findings, require_trainable, scan, sentences
-from species_wb.pixels import encode_jpeg
+from species_wb.photos.findings import findings, require_trainable, sentences
+from species_wb.photos.scan import scan
+from species_wb.photos.pixels import encode_jpeg
 from species_wb.taxa import CLASSES
 
 BIN = Path(sys.executable).parent
@@ -170,12 +171,12 @@ def test_a_run_that_somebody_works_on_is_not_opened_twice(tmp_path, workspace):
 
 def test_a_label_column_of_ones_own_does_not_disturb_the_scores(survey, workspace, tmp_path):
     "The survey's own table has columns truth and x0; a person's may have score."
-    from species_wb.evaluation import to_predict
+    from species_wb.evaluate.evaluation import to_predict
     from species_wb.contracts import read_table
 
     manifest = to_predict(scan(survey))
     assert {"truth", "x0"} <= set(manifest.schema.names) and read_table(survey / "manifest.parquet")
-    from species_wb.predict import _renamed
+    from species_wb.engine.predict import _renamed
 
     assert {_renamed(n) for n in ("truth", "x0", "label")} == {"truth_given", "x0_given", "truth"}
 

@@ -11,10 +11,10 @@ import time
 import urllib.request
 
 import pytest
-from test_classify import card, coloured, rows
+from test_job import card, coloured, rows
 from test_cli import BIN, one_sentence, typed
 
-from species_wb import toy
+from species_wb.engine import toy
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +75,7 @@ def test_megadetectors_json_is_written(tmp_path, model):
 
 def test_a_film_has_a_row_for_each_frame(tmp_path, model):
     pytest.importorskip("av")
-    from test_frames import write_film
+    from test_video import write_film
 
     write_film(tmp_path / "a.mp4", seconds=4.0)
     (tmp_path / "void.mp4").touch()
@@ -99,7 +99,7 @@ def test_the_ready_made_model_is_used_where_none_is_named(tmp_path, photos):
 
 
 def test_the_ready_made_model_reaches_its_accuracy_on_real_photos(tmp_path, photos):
-    from species_wb.metrics import wilson
+    from species_wb.metrics.intervals import wilson
 
     done = typed("classify", photos / "test", "--out", tmp_path / "a.csv")
     found = rows(tmp_path / "a.csv")

@@ -1,0 +1,385 @@
+"The confusion explorer in a real browser: from a number to its photos, to one photo, to a correction, with the mouse and with the keyboard alone."
+
+import hashlib
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from test_confusions import a_row, photo
+
+from species_wb.curate import one_photo
+from species_wb.engine import toy
+from species_wb.photos import corrections
+from species_wb.engine.model_file import read
+from species_wb.contracts import predictions_table, write_predictions
+from species_wb.core import set_state
+from species_wb.taxa import colour
+
+pytest.importorskip("anywidget")
+pytest.importorskip("tornado")
+from harness import Stage
+
+from species_wb.apps.explorer import Explorer
+
+HOSTILE = "<img src=x onerror=alert(1)> \"it's\" & 🦉.jpg"
+
+
+@pytest.fixture
+def run(workspace) -> Path:
+    "A run: 60 red photos named right, 5 taken for green (one of them gone, one with a hostile name), 10 green ones."
+    folder, run = workspace / "photos", workspace / "reports" / "train" / "toy-1"
+    run.mkdir(parents=True)
+    more = {"split": "test", "model": read(toy.write(run / "model.onnx"), 1).sha256[:16]}
+    given = [(f"red{k}.jpg", "red", "red", 0.99 - k / 100, "pond" if k % 2 else "hill") for k in range(60)]
+    given += [(name, "red", "green", 0.9 - k / 10, "pond" if k < 3 else "hill") for k, name in enumerate(("wrong0.jpg", HOSTILE, "wrong2.jpg", "wrong3.jpg", "gone.jpg"))]
+    given += [(f"green{k}.jpg", "green", "green", 0.8, "hill") for k in range(10)]
+    rows = [a_row(folder, name, truth, truth, answer, score, site=site, embedding=[score, float(answer == "red"), 1.0], **more) for name, truth, answer, score, site in given]
+    (folder / "gone.jpg").unlink()
+    write_predictions(predictions_table(rows, folder, ["red", "green"]), run / "predictions.parquet")
+    set_state(run, "finished")
+    return run
+
+
+@pytest.fixture
+def staged(browser, run):
+    "Show an explorer; at the end the page must have complained of nothing and asked nobody else."
+    stages = []
+
+    def start(table: Path = run, **more) -> Stage:
+        stages.append(Stage(browser, Explorer(table), **more))
+        stages[-1].page.locator("td[role=gridcell]").first.wait_for()
+        return stages[-1]
+
+    yield start
+    for stage in stages:
+        stage.close()
+        assert stage.wrong == []
+
+
+def cell(page, name: str):
+    return page.get_by_role("gridcell", name=name)
+
+
+def names(page) -> list[str]:
+    return page.locator(".swb-card .swb-soft").all_inner_texts()
+
+
+def opened(page, name: str = "5 photos of red, taken for green", count: int = 5) -> None:
+    cell(page, name).click()
+    page.locator(".swb-card").nth(count - 1).wait_for()
+
+
+def status(page, words: str) -> str:
+    page.locator(".swb-status", has_text=words).wait_for()
+    return page.inner_text(".swb-status")
+
+
+def test_a_cell_shows_its_photos_most_confident_first(staged):
+    page = staged().page
+    assert page.locator("td[role=gridcell]").all_inner_texts() == ["60", "5", "·", "10"]
+    assert "70 of 75 labelled photos are named right" in page.inner_text(".swb-about")
+    opened(page)
+    assert names(page) == ["wrong0.jpg", HOSTILE, "wrong2.jpg", "wrong3.jpg", "gone.jpg"]
+    assert [text.replace("\u00a0", " ") for text in page.locator(".swb-card b").all_inner_texts()] == ["90 %", "80 %", "70 %", "60 %", "50 %"]
+    page.locator(".swb-card img").nth(3).wait_for()
+    assert page.evaluate("[...document.querySelectorAll('.swb-card img')].every(i => i.naturalWidth === 80)")
+    cell(page, "0 photos of green, taken for red").click()
+    assert status(page, "no photos") == "There are no photos of green, taken for red." and len(names(page)) == 5
+
+
+def test_a_photo_that_is_gone_has_its_sentence_in_the_pictures_place(staged):
+    page = staged().page
+    opened(page)
+    page.locator(".swb-card .swb-gone").wait_for()
+    assert page.inner_text(".swb-card .swb-gone") == "gone.jpg is not there: correct its path, or copy the file to it."
+    page.locator(".swb-card").nth(4).click()
+    page.locator(".swb-large .swb-gone", has_text="gone.jpg is not there").wait_for()
+    assert page.locator(".swb-bars li").count() == 2  # what is known of it is there all the same
+
+
+def test_names_of_files_are_only_ever_text(staged):
+    page = staged().page
+    opened(page)
+    page.locator(".swb-card").nth(1).click()
+    page.locator(".swb-detail h3", has_text="onerror").wait_for()
+    assert page.inner_text(".swb-detail h3") == HOSTILE and page.locator("img[src=x]").count() == 0
+    page.keyboard.press("r")
+    page.get_by_role("textbox", name="Label").fill("<b>owl</b> 🦉")
+    page.keyboard.press("Enter")
+    assert status(page, "relabelled") and page.get_by_role("rowheader", name="All 1 photo of <b>owl</b> 🦉").count() == 1
+    assert page.locator(".swb-explorer b b, .swb-matrix b").count() == 0 and corrections.read()[0]["path"] == HOSTILE
+
+
+def test_photos_are_filtered_by_score_class_site_and_correction(staged):
+    page = staged().page
+    opened(page)
+    page.get_by_role("spinbutton", name="score from").fill("65")
+    page.get_by_role("spinbutton", name="score from").press("Enter")
+    page.locator(".swb-count", has_text="3 photos").wait_for()
+    assert names(page) == ["wrong0.jpg", HOSTILE, "wrong2.jpg"]
+    page.get_by_role("spinbutton", name="score from").fill("0")
+    page.get_by_role("combobox", name="site").select_option("hill")
+    page.locator(".swb-count", has_text="2 photos").wait_for()
+    page.get_by_role("combobox", name="taken for").select_option("any")
+    page.locator(".swb-count", has_text="32 photos of red").wait_for()
+    page.get_by_role("combobox", name="show").select_option("only flagged")
+    page.get_by_text("No photo fits").wait_for()
+
+
+def test_the_whole_row_column_and_table_can_be_opened(staged):
+    page = staged().page
+    for name, count in (("All 65 photos of red", 65), ("All 15 photos taken for green", 15), ("All 75 photos", 75)):
+        page.locator(f"th[aria-label='{name}']").click()
+        page.locator(".swb-count", has_text=f"{count} photos").wait_for()
+    assert page.locator(".swb-card .swb-line").first.inner_text() == "red"
+
+
+def test_one_photo_shows_scores_neighbours_and_where_the_network_looked(staged):
+    page = staged().page
+    opened(page)
+    page.locator(".swb-card").first.click()
+    page.locator(".swb-large img[alt='The photo']").wait_for()
+    plain = page.get_attribute(".swb-large img", "src")
+    page.get_by_role("button", name="Looked at for “green”").click()
+    page.locator(".swb-large img[alt='Where the network looked for green']").wait_for()
+    assert "cclusion" in page.inner_text(".swb-said") and page.get_attribute(".swb-large img", "src") != plain
+    page.keyboard.press("m")
+    page.locator(".swb-large img[alt='Where the network looked for red']").wait_for()
+    assert page.locator(".swb-near button").count() == 8 and "alike" in page.locator(".swb-near button").first.get_attribute("aria-label")
+    assert page.evaluate("document.querySelector('.swb-bars i').style.backgroundColor") == page.evaluate(f"(() => {{ const i = document.createElement('i'); i.style.color = '{colour('green')}'; return i.style.color }})()")
+    alike = page.locator(".swb-near button").first.get_attribute("aria-label").split(":")[0]
+    page.locator(".swb-near button").first.click()
+    page.locator(".swb-detail h3", has_text=alike).wait_for()
+
+
+def test_relabelling_moves_a_photo_and_undo_brings_it_back(staged):
+    page = staged().page
+    opened(page)
+    page.locator(".swb-card").first.click()
+    page.locator(".swb-detail h3", has_text="wrong0.jpg").wait_for()
+    page.get_by_role("button", name="Relabel").click()
+    page.get_by_role("dialog").get_by_role("button", name="green").click()
+    assert status(page, "relabelled") == f"wrong0.jpg is relabelled to green: written to {corrections.file()}; the photo itself stays as it is."
+    assert page.locator("td[role=gridcell]").all_inner_texts() == ["60", "4", "·", "11"] and names(page)[0] == HOSTILE
+    page.locator(".swb-detail h3", has_text="onerror").wait_for()  # on to the next one
+    (row,) = corrections.read()
+    assert (row["action"], row["old_label"], row["new_label"], row["path"]) == ("relabel", "red", "green", "wrong0.jpg")
+    page.get_by_role("button", name="Undo").click()
+    status(page, "Undone: wrong0.jpg")
+    assert page.locator("td[role=gridcell]").all_inner_texts() == ["60", "5", "·", "10"] and names(page)[0] == "wrong0.jpg"
+
+
+def test_corrections_are_still_there_after_a_reload_and_can_be_undone_then(staged):
+    stage = staged()
+    opened(stage.page)
+    stage.page.locator(".swb-card").nth(2).click()
+    stage.page.keyboard.press("x")
+    status(stage.page, "excluded")
+    stage.reload()
+    cell(stage.page, "4 photos of red, taken for green").wait_for()
+    fresh = staged().page  # another kernel
+    cell(fresh, "4 photos of red, taken for green").wait_for()
+    assert "1 excluded" in fresh.inner_text(".swb-about")
+    fresh.locator("th").first.click()
+    fresh.get_by_role("combobox", name="show").select_option("only excluded")
+    fresh.locator(".swb-count", has_text="1 photo").wait_for()
+    assert "excluded" in fresh.inner_text(".swb-card")
+    fresh.get_by_role("button", name="Undo").click()
+    status(fresh, "Undone")
+    assert cell(fresh, "5 photos of red, taken for green").count() == 1
+
+
+def test_several_photos_are_corrected_and_undone_at_once(staged):
+    page = staged().page
+    opened(page)
+    page.locator(".swb-card").nth(0).click()
+    page.locator(".swb-card").nth(2).click(modifiers=["Shift"])
+    assert page.inner_text(".swb-picked").startswith("3 photos selected")
+    page.locator(".swb-card").nth(1).click(modifiers=["Control"])
+    assert page.inner_text(".swb-picked") == "2 photos selected: a correction holds for all of them."
+    page.keyboard.press("f")
+    assert status(page, "flagged").startswith("2 photos are flagged: written to")
+    assert page.locator(".swb-card .swb-mark").all_inner_texts() == ["⚑ flagged"] * 2 and len(names(page)) == 5
+    page.keyboard.press("z")
+    status(page, "Undone: 2 photos")
+    assert page.locator(".swb-mark").count() == 0 and len(corrections.read()) == 4
+
+
+def test_everything_can_be_done_with_the_keyboard_alone(staged):
+    page = staged().page
+    page.keyboard.press("Tab")
+    while page.evaluate("document.activeElement.getAttribute('role')") != "gridcell":
+        page.keyboard.press("Tab")
+    for key in ("ArrowRight", "Enter"):
+        page.keyboard.press(key)
+    page.locator(".swb-card").nth(4).wait_for()
+    page.wait_for_function("document.activeElement.classList.contains('swb-card')")
+    for key in ("ArrowRight", "ArrowRight", "Enter"):
+        page.keyboard.press(key)
+    page.locator(".swb-detail h3", has_text="wrong2.jpg").wait_for()
+    page.keyboard.press("r")
+    page.keyboard.type("gre")
+    page.keyboard.press("Enter")
+    status(page, "wrong2.jpg is relabelled to green")
+    page.wait_for_function("document.activeElement.textContent.includes('wrong3.jpg')")  # the next one has the focus
+    for key, said in (("c", "confirmed"), ("z", "Undone"), ("Space", ""), ("x", "excluded"), ("z", "Undone"), ("z", "wrong2.jpg is no longer relabelled")):
+        page.keyboard.press(key)
+        if said:
+            status(page, said)
+    page.keyboard.press("?")
+    page.locator(".swb-help").wait_for()
+    assert "undo the last correction" in page.inner_text(".swb-help")
+    page.keyboard.press("Escape")
+    page.locator(".swb-help").wait_for(state="hidden")
+    page.keyboard.press("Escape")
+    page.locator(".swb-detail").wait_for(state="hidden")
+
+
+def test_what_cannot_be_corrected_is_said_and_nothing_written(staged):
+    page = staged().page
+    opened(page)
+    page.keyboard.press("f")
+    assert "Choose a photo first" in status(page, "Choose")
+    page.locator(".swb-card").first.click()
+    page.locator(".swb-detail h3", has_text="wrong0").wait_for()
+    page.keyboard.press("r")
+    page.get_by_role("dialog").get_by_role("button", name="red").click()
+    assert "labelled red already" in status(page, "already") and page.locator(".swb-wrong").count() == 1
+    page.keyboard.press("z")
+    assert "no correction to undo" in status(page, "undo") and not corrections.file().exists()
+
+
+def test_no_more_thumbnails_are_asked_for_than_are_near_the_screen(browser, workspace):
+    folder = workspace / "many"
+    folder.mkdir()
+    data = photo("red", 1)
+    sha256 = hashlib.sha256(data).hexdigest()
+    (folder / "a.jpg").write_bytes(data)
+    rows = [{"path": "a.jpg", "sha256": sha256, "status": "ok", "label": "green", "score": 0.5, "truth": "red"} for _ in range(2000)]
+    write_predictions(predictions_table(rows, folder, ["red", "green"]), workspace / "many.parquet")
+    explorer, asked = Explorer(workspace / "many.parquet"), []
+    explorer.on_msg(lambda _, question, buffers: asked.extend(question["which"]) if question["ask"] == "thumbnails" else None)
+    with Stage(browser, explorer) as stage:
+        cell(stage.page, "2,000 photos of red, taken for green").click()
+        stage.page.locator(".swb-card img").nth(5).wait_for()
+        stage.page.wait_for_timeout(500)
+        shown = stage.page.locator(".swb-card").evaluate_all("nodes => nodes.filter(node => node.getBoundingClientRect().top < innerHeight + 200).length")
+        assert 6 <= len(asked) <= shown < 120 and len(set(asked)) == len(asked)
+        assert stage.page.locator(".swb-card").count() < 300
+        stage.page.mouse.move(300, 600)
+        for _ in range(30):
+            stage.page.mouse.wheel(0, 900)
+            stage.page.wait_for_timeout(30)
+        stage.page.wait_for_function("document.querySelectorAll('.swb-card img').length > 60")
+        assert stage.page.locator(".swb-card").count() > 300 and stage.wrong == []
+
+
+def test_a_view_that_closes_leaves_nothing_behind(staged):
+    stage = staged()
+    stage.page.evaluate("() => { window.urls = new Set(); const [make, drop] = [URL.createObjectURL, URL.revokeObjectURL]; URL.createObjectURL = blob => { const url = make.call(URL, blob); if (blob.type === 'image/jpeg') urls.add(url); return url; }; URL.revokeObjectURL = url => { urls.delete(url); drop.call(URL, url); } }")
+    opened(stage.page)
+    stage.page.locator(".swb-card").first.click()
+    stage.page.locator(".swb-large img").wait_for()
+    assert stage.page.evaluate("urls.size") >= 5
+    stage.leave()
+    assert stage.page.evaluate("urls.size") == 0
+    stage.again()
+    cell(stage.page, "5 photos of red, taken for green").wait_for()
+
+
+def test_a_kernel_that_died_is_said(staged):
+    stage = staged()
+    stage.page.clock.install()
+    stage.dead = True
+    cell(stage.page, "5 photos of red, taken for green").click()
+    stage.page.clock.run_for(70_000)
+    assert "Python does not answer" in status(stage.page, "answer")
+
+
+def test_a_slow_map_holds_up_nothing_else(staged, monkeypatch):
+    held, real = threading.Event(), one_photo.looked
+    monkeypatch.setattr(one_photo, "looked", lambda *given: held.wait(30) and real(*given))
+    page = staged().page
+    opened(page)
+    page.locator(".swb-card").first.click()
+    page.get_by_role("button", name="Looked at for “green”").click()
+    page.locator(".swb-said", has_text="Asking the network").wait_for()
+    page.keyboard.press("f")
+    status(page, "flagged")
+    opened(page, "10 photos of green, named right", 10)
+    page.locator(".swb-card img").nth(9).wait_for()
+    held.set()
+
+
+def test_shares_and_order_change_what_is_shown_and_not_what_it_means(staged):
+    page = staged().page
+    page.get_by_role("button", name="Shares in %").click()
+    assert page.locator("td[role=gridcell]").all_inner_texts() == ["92", "8", "·", "100"]
+    opened(page)
+    assert len(names(page)) == 5
+
+
+@pytest.mark.parametrize("theme", ["light", "dark", ""])
+@pytest.mark.parametrize("width", [700, 1280, 1920])
+def test_it_fits_the_window_and_numbers_can_be_read(staged, theme, width):
+    page = staged(theme=theme, width=width).page
+    opened(page)
+    page.locator(".swb-card").first.click()
+    page.locator(".swb-large img").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    contrast = """nodes => nodes.map(node => { const light = text => { const c = text.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4); return .2126 * c[0] + .7152 * c[1] + .0722 * c[2]; };
+        const style = getComputedStyle(node), [a, b] = [light(style.color), light(style.backgroundColor)].sort((x, y) => y - x); return (a + .05) / (b + .05); })"""
+    assert min(page.locator("td:not(.swb-none)").evaluate_all(contrast)) >= 4.5
+
+
+def test_many_classes_are_shown_a_page_at_a_time(browser, workspace):
+    labels = [f"species {k:02}" for k in range(70)]
+    rows = [{"path": f"{k}.jpg", "status": "ok", "label": labels[(k * 3) % 70], "score": 0.5, "truth": labels[k % 70]} for k in range(140)]
+    write_predictions(predictions_table(rows, workspace, labels), workspace / "a.parquet")
+    with Stage(browser, Explorer(workspace / "a.parquet")) as stage:
+        stage.page.get_by_text("Classes 1 to 20 of 70").wait_for()
+        assert stage.page.locator(".swb-matrix tbody tr").count() == 20
+        for _ in range(3):
+            stage.page.get_by_role("button", name="Further classes").click()
+        stage.page.get_by_text("Classes 61 to 70 of 70").wait_for()
+        stage.page.locator("th[aria-label='All 2 photos of species 65']").click()
+        stage.page.locator(".swb-count", has_text="2 photos of species 65").wait_for()
+        assert stage.wrong == []
+
+
+def test_jupyterlabs_own_keys_stay_quiet_in_it(staged):
+    assert staged().page.locator(".swb-explorer[data-lm-suppress-shortcuts=true]").count() == 1
+
+
+def test_without_anywidget_the_install_line_is_said():
+    done = subprocess.run([sys.executable, "-c", "import sys; sys.modules['anywidget'] = None\nimport species_wb.apps.explorer"], capture_output=True, text=True)
+    assert "needs one more package: pip install '.[lab]'" in done.stderr
+
+
+def test_keys_are_heard_after_a_click_in_the_photos_own_panel(staged):
+    page = staged().page
+    opened(page)
+    page.locator(".swb-card").first.click()
+    page.locator("[data-what]").nth(1).click()
+    page.keyboard.press("f")
+    status(page, "flagged")
+    page.get_by_role("button", name="Close this photo").click()
+    page.keyboard.press("?")
+    page.get_by_role("dialog").wait_for()
+
+
+def test_in_one_column_a_photo_comes_into_view(staged):
+    page = staged(width=640, height=500).page
+    opened(page)
+    page.locator(".swb-card").nth(2).click()
+    page.wait_for_function("() => { const r = document.querySelector('.swb-large')?.getBoundingClientRect(); return r && r.top < innerHeight && r.bottom > 0; }")
+
+
+def test_a_runs_csv_finds_its_photos_as_its_folder_does(workspace, run):
+    from species_wb.contracts import read_table
+    from species_wb.curate.confusions import open_review
+
+    write_predictions(read_table(run / "predictions.parquet"), run / "predictions.csv")
+    assert open_review(run / "predictions.csv").root == open_review(run).root

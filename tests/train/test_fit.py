@@ -1,0 +1,223 @@
+"""From photos to a model file: what is promised of training, on small simulated surveys and on real photos."""
+
+import shutil
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import give_memory_back
+from test_corrections import changed, say, some as one_of
+from test_finetune import quick_onnx, some
+
+from species_wb.engine import model_file, toy
+from species_wb.models import registry
+from species_wb.photos import pixels
+from species_wb.train import checkpoints, finetune, fit, heads, probe
+from species_wb.contracts import data_hash, manifest_table, read_manifest, write_table
+from species_wb.core import UserError, cache_folder, open_run
+from species_wb.models.export import FromBytes
+from species_wb.metrics.calibration import softmax
+from species_wb.photos.findings import require_trainable
+from species_wb.photos.scan import scan
+from species_wb.photos.pixels import load
+from species_wb.train.training_set import count, gather
+
+
+def fitted(manifest, arch="simple_cnn", seed=0, method="auto", weights="auto", **how):
+    give_memory_back()
+    folder, _, _ = open_run(None, "train", arch, {})
+    labels = require_trainable(manifest)
+    from species_wb.core import set_seed
+
+    set_seed(seed)
+    network, spec, told = registry.build(arch, len(labels), weights)
+    todo, spec = fit.plan(network, spec, told, count(manifest), method, **how)
+    return folder, fit.fit(folder, manifest, labels, network, spec, told, todo, seed), network
+
+
+@pytest.fixture(scope="module")
+def few(survey, tmp_path_factory):
+    "The manifest of a part of the survey."
+    path = tmp_path_factory.mktemp("few") / "few.parquet"
+    write_table(some(scan(survey), train=4, valid=2, test=3), path)
+    return path
+
+
+@pytest.fixture
+def manifest(few, workspace):
+    return read_manifest(few)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    "Frozen networks that an earlier test has written."
+    return tmp_path_factory.mktemp("frozen")
+
+
+@pytest.fixture
+def frozen(written, workspace, monkeypatch):
+    "The network that a probe stands on is written once for all; large batches only fill the memory."
+    monkeypatch.setattr(probe, "best_batch", lambda engine: 4)
+    monkeypatch.setattr(probe, "check_parity", partial(probe.check_parity, n=4))
+    shutil.copytree(written, cache_folder("frozen"), dirs_exist_ok=True)
+    yield
+    shutil.copytree(cache_folder("frozen"), written, dirs_exist_ok=True)
+
+
+def test_same_seed_same_numbers_for_the_probe(manifest, frozen):
+    first, second = (fitted(manifest, "efficientnet_lite0") for _ in range(2))
+    assert first[1]["candidates"] == second[1]["candidates"] and first[1]["temperature"] == second[1]["temperature"]
+    files = [model_file.read(f / "model.onnx") for f, _, _ in (first, second)]
+    noise = np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3), np.uint8)
+    assert np.array_equal(*(model_file.run(f, noise)[0] for f in files))
+
+
+def test_a_resumed_run_keeps_its_plan(manifest, tmp_path, monkeypatch):
+    "The machine may be busier now, and a hub out of reach: what the run was started with holds."
+    asked = dict.fromkeys(fit.PLANNED, 0) | {"method": "auto"}
+    network, spec, told = registry.build("simple_cnn", 10)
+    monkeypatch.setattr(fit, "_seconds_a_photo", lambda *_: 0.5)
+    first = fit.planned(tmp_path, asked, network, spec, told, 100)
+    monkeypatch.setattr(fit, "_seconds_a_photo", lambda *_: 0.01)
+    assert fit.planned(tmp_path, asked, network, spec, told, 100) == first
+    assert fit.plan(network, spec, told, 100)[0].recipe.epochs != first[0].recipe.epochs
+    with pytest.raises(UserError, match="was started from weights 'none'"):
+        fit.planned(tmp_path, asked, network, spec, {**told, "used": "imagenet"}, 100)
+
+
+def test_a_file_that_answers_differently_never_gets_its_name(manifest, monkeypatch):
+    def lie(*_, **__):
+        raise UserError("it answers differently.")
+
+    monkeypatch.setattr("species_wb.train.training_set.parity", lie)
+    folder, _, _ = open_run(None, "train", "simple_cnn", {})
+    monkeypatch.setattr(finetune, "_keep_freed_memory", lambda: None)
+    monkeypatch.setattr(finetune, "to_onnx", lambda network, info, path: toy.write(path, info.labels, info.label_ids, [[0] * len(info.labels)] * 3, side=info.spec.input_size))
+    labels = require_trainable(manifest)
+    network, spec, told = registry.build("simple_cnn", len(labels))
+    todo, spec = fit.plan(network, spec, told, 10, epochs=1, size=32)
+    with pytest.raises(UserError, match="answers differently"):
+        fit.fit(folder, manifest, labels, network, spec, told, todo)
+    assert not (folder / "model.onnx").exists() and not list(folder.glob("*.partial"))
+
+
+@pytest.mark.parametrize("arch", ["efficientnet_lite0", "simple_cnn"])
+def test_a_photo_that_vanished_since_the_scan_is_said_and_stops_nothing(survey, manifest, frozen, tmp_path, monkeypatch, arch):
+    monkeypatch.setattr(finetune, "to_onnx", quick_onnx)
+    monkeypatch.setattr(finetune, "_keep_freed_memory", lambda: None)
+    shutil.copytree(survey, tmp_path / "mine")
+    manifest = manifest_table(manifest.to_pylist(), tmp_path / "mine")
+    gone = next(r["path"] for r in manifest.to_pylist() if r["split"] == "train")
+    (tmp_path / "mine" / gone).unlink()
+    _, told, _ = fitted(manifest, arch, **({} if arch != "simple_cnn" else {"epochs": 1, "size": 32}))
+    assert any("1 photo could be read when the folder was checked and not any more" in s for s in told["sentences"])
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": -3}, {"batch": -5}, {"rate": -1.0}, {"size": 7}])
+def test_impossible_parameters_are_one_sentence(wrong):
+    network, spec, told = registry.build("simple_cnn", 2)
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        fit.plan(network, spec, told, 100, **wrong)
+
+
+def test_a_probe_without_pretrained_weights_is_refused(manifest):
+    with pytest.raises(UserError, match="needs pretrained weights"):
+        fitted(manifest, method="probe")
+
+
+def test_what_was_substituted_is_said(manifest, monkeypatch):
+    monkeypatch.setattr("species_wb.models.weights._answers", lambda url, seconds=5: False)
+    monkeypatch.setenv("TORCH_HOME", "nowhere")
+    monkeypatch.setattr(fit, "_seconds_a_photo", lambda *_: 0.1)
+    network, spec, told = registry.build("resnet50", 3)
+    assert told["used"] == "none" and "did not answer within 5 s" in told["substituted"]
+    todo, _ = fit.plan(network, spec, told, 100, epochs=1)
+    assert todo.method == "finetune" and "No pretrained weights" in todo.why
+    with pytest.raises(UserError, match="cannot be had"):
+        registry.build("resnet50", 3, "imagenet")
+
+
+def test_auto_states_size_and_length(monkeypatch):
+    monkeypatch.setattr(fit, "_seconds_a_photo", partial(fit._seconds_a_photo, batch=2))  # a whole batch fills the memory
+    network, spec, told = registry.build("resnet18", 3, "none")
+    todo, smaller = fit.plan(network, spec, told, 5000)
+    assert todo.recipe.epochs >= 1 and smaller.input_size <= spec.input_size
+    said = " ".join(todo.sentences)
+    assert f"{smaller.input_size} px" in said and ("minutes" in said or "One epoch" in said) and todo.recipe.precision in ("fp32", "bf16")
+
+
+def test_unknown_words_name_the_nearest(manifest):
+    with pytest.raises(UserError, match="did you mean resnet50"):
+        registry.build("resnet5", 3)
+    with pytest.raises(UserError, match="did you mean probe"):
+        fitted(manifest, method="prob")
+
+
+def test_choosing_never_sees_the_test_photos(manifest, frozen, monkeypatch):
+    "Photos of the test split are unreadable while fitting: nothing changes."
+    _, told, _ = fitted(manifest, "efficientnet_lite0")
+    test = {r["path"] for r in manifest.to_pylist() if r["split"] == "test"}
+    assert len(test) > 10
+    real = pixels.read_bytes
+    opened = []
+    for module in ("species_wb.train.training_set", "species_wb.train.loading"):
+        monkeypatch.setattr(f"{module}.read_bytes", lambda path: opened.append(str(path)) or real(path))
+    shutil.rmtree(cache_folder("features"))
+    _, again, _ = fitted(manifest, "efficientnet_lite0")
+    assert len(opened) > 100 and not any(path.endswith(t) for path in opened for t in test)
+    assert again["candidates"] == told["candidates"]
+
+
+def test_photos_of_one_group_are_on_one_side_of_every_fold():
+    rng = np.random.default_rng(0)
+    truth, groups = rng.integers(0, 4, 400), rng.integers(0, 80, 400)
+    seen = np.zeros(400, int)
+    for kept, judge in heads.folds(truth, groups):
+        assert not set(groups[kept]) & set(groups[judge])
+        seen[judge] += 1
+    assert (seen == 1).all()
+
+
+def test_the_data_hash_names_content_not_places(tmp_path):
+    rows = [{"path": f"{k}.jpg", "sha256": f"{k:064d}", "label": "a", "split": "train", "status": "ok"} for k in range(3)]
+    same = data_hash(manifest_table(rows, tmp_path))
+    assert same == data_hash(manifest_table([{**r, "path": "x/" + r["path"]} for r in reversed(rows)], "/elsewhere"))
+    assert same != data_hash(manifest_table([{**rows[0], "label": "b"}, *rows[1:]], tmp_path))
+
+
+def test_parity_from_the_bytes_of_real_photos_on(photos, workspace):
+    "File against torch, from the encoded bytes on; and a saved prediction is reproduced from the file alone."
+    from species_wb.models.export import to_onnx
+    from species_wb.contracts import ModelInfo
+
+    give_memory_back()
+    network, spec, _ = registry.build("efficientnet_lite0", 10)
+    to_onnx(network, ModelInfo([f"c{k}" for k in range(10)], list(range(10)), spec), workspace / "model.onnx")
+    file = model_file.read(workspace / "model.onnx")
+    prepared = np.stack([load(p, spec) for p in sorted(photos.glob("test/*/*.jpg"))[::15]])
+    with torch.inference_mode():
+        reference = FromBytes(network.eval(), spec)(torch.from_numpy(prepared))
+    logits, embedding = model_file.run(file, prepared)
+    assert len(prepared) >= 15 and np.abs(softmax(logits) - softmax(reference[0].numpy())).max() < 1e-4
+    assert np.abs(embedding - reference[1].numpy()).max() < 1e-3
+
+
+def test_the_next_training_gets_a_correction_and_earlier_runs_stay_as_they_were(survey, workspace, tmp_path):
+    asked = {"photos": str(survey), "metadata": "", "seed": 0}
+    (tmp_path / "one").mkdir(), (tmp_path / "two").mkdir()
+    first = gather(tmp_path / "one", asked)
+    label, other = sorted(set(first["label"].to_pylist()) - {None})[:2]
+    path = one_of(first, label, "train")
+    say(first, path, "relabel", other)
+    assert gather(tmp_path / "one", asked).equals(first)
+    assert list(changed(first, gather(tmp_path / "two", asked))) == [path]
+
+
+def test_a_checkpoint_made_before_the_package_had_rooms_is_gone_on_with():
+    made = Path(__file__).parents[1] / "before_rooms" / "checkpoint.pt"
+    now = checkpoints.origin([("ab" * 32, "a.jpg")], [0], {"epochs": 3})
+    there = torch.load(made, weights_only=True)["made_from"]
+    state = checkpoints.read(made, {**now, "packages": there["packages"]})  # whatever is installed here
+    assert there["code"] != now["code"] and state["epoch"] == 1 and state["weights"]["w"].tolist() == [0, 1, 2, 3]
