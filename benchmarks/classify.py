@@ -64,16 +64,16 @@ def ours(model: Path, files: list[Path]) -> None:
         loaded, how = backends.tuned([model])
         where = sources.sources([str(files[0].parent)])
         todo = job.Job(Path(folder) / "out.csv", where, job.Task(where.root), loaded.sha256)
-        done = job.run(todo, loaded, job.here(loaded, how))
+        done = job.run_job(todo, loaded, job.here(loaded, how))
         assert done.summary["answered"] == len(files)
 
 
 def onnx_loop(model: Path, files: list[Path]) -> None:
     "What most scripts do: Pillow, one photo after the other, all threads for the network."
-    loaded = model_file.read(model)
+    loaded = model_file.open_model(model)
     spec = loaded.info.spec
     for path in files:
-        model_file.run(loaded, np.asarray(_pillow(path, spec))[None])
+        model_file.run_network(loaded, np.asarray(_pillow(path, spec))[None])
 
 
 def _pillow(path: Path, spec: ModelSpec) -> Image.Image:
@@ -156,7 +156,7 @@ OTHERS = {
 
 def network_alone(model: Path) -> float:
     "Photos a second: the best of all ways to share the cores."
-    return max(backends.rate(model_file.read(model, threads), workers, batch, 2.0) for threads, workers in {(1, CORES), (CORES, 1)} for batch in (1, 2, 4, 16))
+    return max(backends.photos_per_second(model_file.open_model(model, threads), workers, batch, 2.0) for threads, workers in {(1, CORES), (CORES, 1)} for batch in (1, 2, 4, 16))
 
 
 def decoding_alone(files: list[Path], spec: ModelSpec) -> float:

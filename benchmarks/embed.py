@@ -32,7 +32,7 @@ def main(arch: str = "efficientnet_lite0") -> None:
     network, spec, _ = registry.build(arch, 10)
     with tempfile.TemporaryDirectory() as folder:
         to_onnx(network, ModelInfo([f"c{k}" for k in range(10)], list(range(10)), spec), Path(folder) / "m.onnx")
-        engine = model_file.read(Path(folder) / "m.onnx")
+        engine = model_file.open_model(Path(folder) / "m.onnx")
     module = FromBytes(network, spec).eval().to(memory_format=torch.channels_last)
     photos = np.random.default_rng(0).integers(0, 256, (32, spec.input_size, spec.input_size, 3), np.uint8)
 
@@ -42,8 +42,8 @@ def main(arch: str = "efficientnet_lite0") -> None:
 
     batches = (1, 4, 16, 32)
     torch_rate = max(rate(with_torch, photos, b) for b in batches)
-    ours = rate(lambda part: model_file.run(engine, part), photos, model_file.best_batch(engine))
-    best = max(rate(lambda part: model_file.run(engine, part), photos, b) for b in batches)
+    ours = rate(lambda part: model_file.run_network(engine, part), photos, model_file.best_batch(engine))
+    best = max(rate(lambda part: model_file.run_network(engine, part), photos, b) for b in batches)
     print(f"{arch} at {spec.input_size} px, {engine.threads} threads, {model_file.cpu_name()}\n")
     print("| what | photos/s | of the best |\n| --- | --- | --- |")
     for name, value in (("torch, best batch, channels last", torch_rate), ("ours, batch found by best_batch", ours), ("ONNX Runtime, best batch", best)):

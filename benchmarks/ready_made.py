@@ -76,11 +76,11 @@ def objects(opencv: Path) -> list[Path]:
     return found
 
 
-def answers(engine: model_file.Bundle, photos: Sequence[Path | np.ndarray], what: str) -> np.ndarray:
+def answers(engine: model_file.ModelFile, photos: Sequence[Path | np.ndarray], what: str) -> np.ndarray:
     "The logits of each photo, one at a time as `classify` would at worst."
     spec = engine.info.spec
     prepared = in_threads(lambda p: pixels.prepare(p, spec) if isinstance(p, np.ndarray) else pixels.load(p, spec), photos, 1, 8)
-    return np.concatenate([model_file.run(engine, one[None], ("logits",))[0] for one in progress(prepared, what, len(photos))]).astype(float)
+    return np.concatenate([model_file.run_network(engine, one[None], ("logits",))[0] for one in progress(prepared, what, len(photos))]).astype(float)
 
 
 def thousand(name: str, photos: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:
@@ -90,7 +90,7 @@ def thousand(name: str, photos: Sequence[Path]) -> tuple[np.ndarray, dict[str, A
     network.head.weight.data, network.head.bias.data = weight, bias
     with tempfile.TemporaryDirectory() as folder:
         to_onnx(network, ModelInfo([f"c{k}" for k in range(1000)], list(range(1000)), spec), Path(folder) / "m.onnx")
-        engine = model_file.read(Path(folder) / "m.onnx")
+        engine = model_file.open_model(Path(folder) / "m.onnx")
         latency = model_file.latency(engine)
         return answers(engine, photos, name), {**latency, "milliseconds": min(latency["milliseconds"]), "size": engine.size}
 
@@ -186,7 +186,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def empty_scenes(engine: model_file.Bundle) -> dict[str, Any]:
+def empty_scenes(engine: model_file.ModelFile) -> dict[str, Any]:
     "What is said of drawn ground and vegetation with nothing in front of it; not used for any choice."
     drawn = [draw_ground(np.random.default_rng([k, seed]), habitat, 320, 0.35 if habitat.sky else 0.0) for k, habitat in enumerate(HABITATS.values()) for seed in range(5)]
     said = Counter(LABELS[k] for k in answers(engine, drawn, "empty scenes").argmax(1))
@@ -220,8 +220,8 @@ def main() -> None:
         f"smallest single network unless another gains more than {GAIN} in accuracy at the lower end of its paired 95 % interval",
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        ready_made.write(Path(folder) / "m.onnx", chosen)
-        engine = model_file.read(Path(folder) / "m.onnx")
+        ready_made.make_file(Path(folder) / "m.onnx", chosen)
+        engine = model_file.open_model(Path(folder) / "m.onnx")
         p = model_file.probabilities(engine, answers(engine, everything, "the file"))
         chosen["validation"] = {"how": "the photos that its three numbers were fitted to", **measured(p[:n], truth[:n]), **of_objects(p[n:])}
         chosen["out_of_fold"] = {**measured(fold[:n], truth[:n]), **of_objects(fold[n:])}

@@ -98,15 +98,15 @@ def trained(folder: Path, manifest: Path) -> dict[str, float]:
     from species_wb.train.augment import pipeline
     from species_wb.contracts import read_manifest
     from species_wb.train.finetune import Recipe, Trainer
-    from species_wb.train.loading import DecodedCache, Photos
+    from species_wb.train.loading import DecodedCache, PhotoDataset
     from species_wb.models.registry import build
     from species_wb.photos.findings import require_trainable
-    from species_wb.train.training_set import select
+    from species_wb.train.training_set import photos_of_splits
 
     found, clock = {"imports": peak()}, Clock()
     table = read_manifest(manifest)
     labels = require_trainable(table)
-    train, recipe = select(table, labels, ("train",)), Recipe(epochs=1, batch=LOADED["batch"])
+    train, recipe = photos_of_splits(table, labels, ("train",)), Recipe(epochs=1, batch=LOADED["batch"])
     checkpoints.origin(train.photos, train.truth.tolist(), asdict(recipe))
     network, spec, _ = build("simple_cnn", len(labels))
     spec = replace(spec, input_size=LOADED["spec_size"])
@@ -115,7 +115,7 @@ def trained(folder: Path, manifest: Path) -> dict[str, float]:
         cache = DecodedCache(aside, spec.canonical_size, CACHE)
         cache.fill(train.photos)
         found["fill"] = clock()
-        trainer = Trainer(network, Photos(cache, train.photos, train.truth, spec, pipeline(spec)), recipe)
+        trainer = Trainer(network, PhotoDataset(cache, train.photos, train.truth, spec, pipeline(spec)), recipe)
         trainer.batches.at(1)
         found["set-up"] += clock()
         done = 0
@@ -129,13 +129,13 @@ def trained(folder: Path, manifest: Path) -> dict[str, float]:
 
 
 def predicted(folder: Path, manifest: Path) -> dict[str, float]:
-    from species_wb.engine.model_file import read
+    from species_wb.engine.model_file import open_model
     from species_wb.contracts import read_manifest
     from species_wb.engine.predict import predict_manifest
 
-    table, bundle = read_manifest(manifest), read(manifest.parent / "model.onnx")
+    table, model = read_manifest(manifest), open_model(manifest.parent / "model.onnx")
     found, clock = {"imports": peak()}, Clock()
-    return {**found, "predict": len(predict_manifest(bundle, table.slice(0, FIRST), batch=16)) and clock() / min(FIRST, len(table))}
+    return {**found, "predict": len(predict_manifest(model, table.slice(0, FIRST), batch=16)) and clock() / min(FIRST, len(table))}
 
 
 def peak() -> float:  # MB

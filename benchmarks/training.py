@@ -5,7 +5,7 @@
 PHOTOS holds class folders; so many of its photos, drawn at random, are copied to a temporary folder, the same for all. All train the same network on photos of the same
 size in the same batches, in fp32, each with the augmentation, loss, optimizer and bookkeeping that it has by default:
 
-- ours: `finetune.Trainer` on `loading.Photos`, as `fit_finetune` puts them together (TrivialAugment, AdamW, clipped gradients, averaged weights), with the decoded cache full,
+- ours: `finetune.Trainer` on `loading.PhotoDataset`, as `fit_finetune` puts them together (TrivialAugment, AdamW, clipped gradients, averaged weights), with the decoded cache full,
   and with no room in it, so that every photo is decoded each time; where the plan would choose bfloat16 on this machine, that too;
 - torchvision: references/classification/train.py of pytorch/vision with its `ClassificationPresetTrain` (crop, mirror, normalise; SGD; accuracy of every batch). It has no
   option for channels_last;
@@ -37,11 +37,11 @@ from species_wb.train.augment import pipeline
 from species_wb.engine.model_file import cpu_name
 from species_wb.core import cpu_count, set_seed
 from species_wb.train.finetune import Recipe, Trainer, _keep_freed_memory
-from species_wb.train.loading import DecodedCache, Photos
+from species_wb.train.loading import DecodedCache, PhotoDataset
 from species_wb.models.registry import build
 from species_wb.photos.findings import require_trainable
 from species_wb.photos.scan import scan
-from species_wb.train.training_set import select
+from species_wb.train.training_set import photos_of_splits
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
@@ -68,14 +68,14 @@ class Ours:
         manifest = scan(given.folder, seed=0)
         labels = require_trainable(manifest)
         network, spec, _ = build(given.arch, len(labels))
-        self.spec, chosen = replace(spec, input_size=given.size), select(manifest, labels, ("train", "valid", "test"))
+        self.spec, chosen = replace(spec, input_size=given.size), photos_of_splits(manifest, labels, ("train", "valid", "test"))
         cache = DecodedCache(tempfile.mkdtemp(dir=given.folder.parent), spec.canonical_size, limit)
         start = time.perf_counter()
         if limit is None:
             cache.fill(chosen.photos, cpu_count())
         self.filled = time.perf_counter() - start
         recipe = Recipe(epochs=MANY, batch=given.batch, rate=1e-4, precision=precision)
-        photos = Photos(cache, chosen.photos, chosen.truth, self.spec, pipeline(self.spec, recipe.policy, recipe.least), cpu_count())
+        photos = PhotoDataset(cache, chosen.photos, chosen.truth, self.spec, pipeline(self.spec, recipe.policy, recipe.least), cpu_count())
         self.trainer = Trainer(network, photos, recipe)
         self.workers = (self.trainer.loader.num_workers,)  # it chooses itself
 

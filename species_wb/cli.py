@@ -197,9 +197,9 @@ def _engine(name: str, address: str, models: list[Path], where: Any) -> tuple[An
     if name == "ray":
         from species_wb.classify.ray import on_ray
 
-        return model_file.read_all(models, 1), on_ray(models, address)
+        return model_file.open_models(models, 1), on_ray(models, address)
     if sum(1 for _ in islice(units(where), MEASURED_FROM)) < MEASURED_FROM:
-        return (model := model_file.read_all(models, 1)), here(model)
+        return (model := model_file.open_models(models, 1)), here(model)
     model, how = backends.tuned(models)
     return model, here(model, how)
 
@@ -223,9 +223,9 @@ def classify(
     address: Annotated[str, typer.Option(help="Of a Ray cluster; without it one is started on this machine.")] = "",
 ) -> None:
     "Name what is in photos: one row for every photo, also for the broken ones."
-    from species_wb.photos.sources import listed, sources
+    from species_wb.photos.sources import read_list, sources
 
-    lines = listed(sys.stdin.buffer.read()) if "-" in paths else []
+    lines = read_list(sys.stdin.buffer.read()) if "-" in paths else []
     where, models = sources([path for path in paths if path != "-"], lines), _model_paths(model)
     if len(paths) == 1 and engine == "here" and not (lines or out or copy_to or embedding or where.remote) and _is_one_photo(where):
         return _one(where, models, top, min_score, mirrored)
@@ -255,7 +255,7 @@ def _one(where: Any, models: list[Path], top: int, min_score: float, mirrored: b
     from species_wb.engine.predict import predict_items
     from species_wb.photos.sources import items, units
 
-    loaded = model_file.read_all(models)
+    loaded = model_file.open_models(models)
     (row,) = predict_items(loaded, items(next(units(where)), where.root), workers=1, top=top, mirrored=mirrored)
     print(*_answer(row, min_score), sep="\n")
     if row["status"] != "ok":
@@ -272,7 +272,7 @@ def _job(where: Any, models: list[Path], out: str, engine: str, address: str, ho
     todo = job.Job(path, where, job.Task(where.root, **how), loaded.sha256)
     print(f"{loaded.info.spec.name} ({', '.join(m.path.name for m in loaded.members)}) on {shown(where.prefix or where.root)}, into {shown(path)}", flush=True)
     with _stoppable():
-        done = job.run(todo, loaded, run, **words)
+        done = job.run_job(todo, loaded, run, **words)
     print(*_classes(done.summary), *done.sentences, f"The table is {path}.", sep="\n")
 
 # %% ../nbs/lib/90_cli.ipynb #submit
@@ -346,9 +346,9 @@ def mix(
     photos: Annotated[str, typer.Option(help="Labelled photos that no member was trained on, to calibrate the mix on.")] = "",
 ) -> None:
     "Let several models answer as one."
-    from species_wb.engine.ensemble import make
+    from species_wb.engine.ensemble import make_ensemble
 
-    print(*make([typed(path) for path in models], typed(out), typed(photos)), sep="\n")
+    print(*make_ensemble([typed(path) for path in models], typed(out), typed(photos)), sep="\n")
 
 # %% ../nbs/lib/90_cli.ipynb #watch
 @app.command()
@@ -365,7 +365,7 @@ def watch(
     from species_wb.engine import model_file
     from species_wb.classify.watch import watch as watching
 
-    loaded, stop = model_file.read_all(_model_paths(model)), threading.Event()
+    loaded, stop = model_file.open_models(_model_paths(model)), threading.Event()
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     place = source if "://" in source or source.isdigit() else typed(source)
@@ -380,9 +380,9 @@ def serve(
 ) -> None:
     "Open a page on this machine on which photos can be dropped, until Ctrl-C."
     from species_wb.engine import model_file
-    from species_wb.apps.serve import run
+    from species_wb.apps.serve import run_service
 
-    run(model_file.read_all(_model_paths(model)), host, port, lambda line: print(line, flush=True))
+    run_service(model_file.open_models(_model_paths(model)), host, port, lambda line: print(line, flush=True))
 
 # %% ../nbs/lib/90_cli.ipynb #live
 @app.command()

@@ -6,22 +6,22 @@ from pathlib import Path
 import pytest
 
 from species_wb.contracts import read_manifest, read_table
-from species_wb.curate.confusions import matrix, open_review
-from species_wb.engine.model_file import read
-from species_wb.evaluate.compare import compare, gather
+from species_wb.curate.confusions import matrix, open_predictions
+from species_wb.engine.model_file import open_model
+from species_wb.evaluate.compare import compare, gather_runs
 from species_wb.evaluate.evaluation import begin, score
 
 MADE = Path(__file__).parent / "before_rooms"
 
 
 def test_model_files_and_mixes():
-    one, both = read(MADE / "run"), read(MADE / "both.mix.json")
+    one, both = open_model(MADE / "run"), open_model(MADE / "both.mix.json")
     assert one.info.labels[0] == "Amphibia" and one.info.temperature == 1.5 and [m.path.name for m in both.members] == ["model.onnx", "other.onnx"]
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_tables(kind, workspace):
-    found = open_review(MADE / f"t.{kind}")
+    found = open_predictions(MADE / f"t.{kind}")
     assert len(found.rows) == 8 and sum(n for *_, n in matrix(found)["counts"]) == 8
     assert sorted((Path(r["path"]).name, r["status"], r["label"]) for r in found.rows)[-1] == ("bad.jpg", "not-a-photo", None)
     assert {r["label"] for r in found.rows} >= {"Animalia", "Reptilia"}
@@ -37,6 +37,6 @@ def test_a_run_is_evaluated_explored_and_compared(run, workspace):
     judged = begin(run=run)
     scored = score(judged, read_table(run / "predictions.parquet"), resamples=20)
     assert len(scored.rows) == 12 and len(read_manifest(run / "manifest.parquet")) == 60 and judged.params["arch"] == "simple_cnn"
-    assert sum(n for *_, n in matrix(open_review(run))["counts"]) == 12
+    assert sum(n for *_, n in matrix(open_predictions(run))["counts"]) == 12
     shutil.copytree(run, run.parent / "other run")
-    assert compare(gather(f"{run},{run.parent / 'other run'}")).n == 12
+    assert compare(gather_runs(f"{run},{run.parent / 'other run'}")).n == 12

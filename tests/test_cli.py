@@ -184,7 +184,7 @@ def test_a_label_column_of_ones_own_does_not_disturb_the_scores(survey, workspac
 def test_evaluate_rewrites_the_report_of_a_run_and_logs_the_scoring(trained, tmp_path):
     copy = tmp_path / trained.name
     shutil.copytree(trained, copy)
-    toy.write(copy / "model.onnx", CLASSES, range(10), np.random.default_rng(0).normal(size=(3, 10)))  # what it answers is not what is tested
+    toy.write_toy(copy / "model.onnx", CLASSES, range(10), np.random.default_rng(0).normal(size=(3, 10)))  # what it answers is not what is tested
     (copy / "report.html").unlink()
     done = typed("evaluate", copy, SPECIES_WB_HOME=str(trained.parents[2]))
     assert done.returncode == 0, done.stderr
@@ -194,7 +194,7 @@ def test_evaluate_rewrites_the_report_of_a_run_and_logs_the_scoring(trained, tmp
 
 def test_evaluate_takes_any_model_and_any_labelled_folder(tmp_path, workspace):
     draw(tmp_path / "elsewhere" / "Aves", 30), draw(tmp_path / "elsewhere" / "Fungi", 30)
-    done = typed("evaluate", toy.write(tmp_path / "any.onnx", ["Aves", "Fungi"]), tmp_path / "elsewhere")
+    done = typed("evaluate", toy.write_toy(tmp_path / "any.onnx", ["Aves", "Fungi"]), tmp_path / "elsewhere")
     assert done.returncode == 0, done.stderr
     run = next((workspace / "reports" / "evaluate").iterdir())
     metrics = json.loads((run / "metrics.json").read_text())

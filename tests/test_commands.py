@@ -24,7 +24,7 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def model(tmp_path):
-    return toy.write(tmp_path / "toy.onnx", ids=(7, 3))
+    return toy.write_toy(tmp_path / "toy.onnx", ids=(7, 3))
 
 
 def test_a_submission_has_a_line_for_every_photo(tmp_path, model):
@@ -38,7 +38,7 @@ def test_a_submission_has_a_line_for_every_photo(tmp_path, model):
     assert {row["Image_ID"]: row["Label"] for row in lines} == {**{f"IMG_{k:05}": "7" if k % 3 else "3" for k in range(9)}, "cut": "7"}
     assert "could not be read" in done.stdout and "most frequent answer" in done.stdout
     assert typed("submit", model, folder, "--out", tmp_path / "submission.csv").returncode == 0  # and again
-    assert "another model" in one_sentence(typed("submit", toy.write(tmp_path / "b.onnx"), folder, "--out", tmp_path / "submission.csv"))
+    assert "another model" in one_sentence(typed("submit", toy.write_toy(tmp_path / "b.onnx"), folder, "--out", tmp_path / "submission.csv"))
 
 
 def test_a_sample_decides_ids_and_order(tmp_path, model):

@@ -76,10 +76,10 @@ def test_the_reports_numbers_come_from_the_exported_file(trained):
     from sklearn.metrics import accuracy_score, f1_score
 
     rows = [r for r in read_table(trained / "predictions.parquet").to_pylist() if r["split"] == "test"]
-    file = model_file.read(trained / "model.onnx")
+    file = model_file.open_model(trained / "model.onnx")
     manifest = read_manifest(trained / "manifest.parquet")
     prepared = np.stack([load(Path(manifest_root(manifest)) / r["path"], file.info.spec) for r in rows])
-    answers = [file.info.labels[k] for part in np.array_split(prepared, 8) for k in model_file.run(file, part)[0].argmax(1)]
+    answers = [file.info.labels[k] for part in np.array_split(prepared, 8) for k in model_file.run_network(file, part)[0].argmax(1)]
     scores = json.loads((trained / "metrics.json").read_text())["test"]
     assert answers == [r["label"] for r in rows]
     assert scores["accuracy"]["value"] == pytest.approx(accuracy_score([r["truth"] for r in rows], answers))
@@ -87,7 +87,7 @@ def test_the_reports_numbers_come_from_the_exported_file(trained):
 
 
 def test_the_model_file_remembers_its_photos(trained):
-    info = model_file.read(trained / "model.onnx").info
+    info = model_file.open_model(trained / "model.onnx").info
     manifest = read_manifest(trained / "manifest.parquet").to_pylist()
     assert set(info.provenance["training_photos"]) == {r["sha256"][:16] for r in manifest if r["split"] in ("train", "valid")}
     assert info.provenance["run"] == trained.name and info.provenance["simulated"] is True and info.spec.licence == "Apache-2.0"

@@ -20,11 +20,11 @@ from typing import Any
 import traitlets
 
 from ..models import ready_made
-from ..engine.model_file import Model, read
-from .cells import replace
+from ..engine.model_file import Model, open_model
+from .cells import close_earlier
 from ..core import UserError, cpu_count, new_run, placed, plural, run_state, unquoted, workspace
 from ..photos.video import is_stream, source_name
-from .live import Live, Record, Replay, Source, keep, opened
+from .live import Live, Record, Replay, Source, keep_photo, open_source
 from ..photos.pixels import BadPhoto, decode, shown, thumbnail
 from ..taxa import COMMON, colour
 
@@ -54,7 +54,7 @@ def _load(path: str, tell: Callable[[str], Any]) -> Model:
         file = ready_made.find(tell)
     else:
         file = placed(path)
-    return read(file, max(1, cpu_count() // 2))  # the browser needs the others
+    return open_model(file, max(1, cpu_count() // 2))  # the browser needs the others
 
 # %% ../../nbs/lib/apps/25_camera.ipynb #about
 def _about(model: Model, path: str) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class _Player:
 
     def _play(self) -> None:
         try:
-            with closing(opened(self.text, self.say, max(512, self.live.side))) as source:
+            with closing(open_source(self.text, self.say, max(512, self.live.side))) as source:
                 while self._next(source) and not self.stop.is_set():
                     pass
                 if isinstance(source, Replay):
@@ -156,7 +156,7 @@ class _Player:
 def _kept(path: Path, data: bytes) -> str:  # "" where that went well
     "Keep the photo of a visit, or say why not."
     try:
-        keep(path, data)
+        keep_photo(path, data)
         return ""
     except (UserError, BadPhoto, OSError) as error:
         return f"This photo is not kept: {error}"
@@ -289,7 +289,7 @@ class CameraPanel(_Handlers, anywidget.AnyWidget):
         self.on_msg(self._receive)
         threading.Thread(target=self._work, name="looks at frames", daemon=True).start()
         atexit.register(self._end_at_exit)
-        replace(self)
+        close_earlier(self)
 
     def _receive(self, _: Any, content: dict[str, Any], buffers: list[memoryview]) -> None:
         "Take a message from a page; whatever is wrong with it is said to that page."

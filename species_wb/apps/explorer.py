@@ -15,7 +15,7 @@ from typing import Any
 
 from ..curate import one_photo
 from ..curate import confusions
-from .cells import replace
+from .cells import close_earlier
 from ..core import UserError, cpu_count, in_threads
 from ..photos.pixels import BadPhoto
 
@@ -25,34 +25,34 @@ except ImportError:
     raise UserError("The confusion explorer needs one more package: pip install '.[lab]'.") from None
 
 # %% ../../nbs/lib/apps/30_explorer.ipynb #thumbnail
-def _thumbnail(review: confusions.Review, k: int) -> tuple[int, bytes, str]:
+def _thumbnail(review: confusions.Predictions, k: int) -> tuple[int, bytes, str]:
     try:
-        return k, one_photo.small(review, k), ""
+        return k, one_photo.small_photo(review, k), ""
     except (BadPhoto, UserError, OSError) as error:  # one of them costs no other its picture
         return k, b"", str(error)
 
 
-def _thumbnails(review: confusions.Review, which: list[int]) -> tuple[dict[str, Any], list[bytes]]:
+def _thumbnails(review: confusions.Predictions, which: list[int]) -> tuple[dict[str, Any], list[bytes]]:
     done = list(in_threads(lambda k: _thumbnail(review, k), which, cpu_count()))
     return {"found": [k for k, data, _ in done if data], "missing": {k: why for k, data, why in done if not data}}, [data for _, data, _ in done if data]
 
 # %% ../../nbs/lib/apps/30_explorer.ipynb #open
-def _open(review: confusions.Review) -> dict[str, Any]:
+def _open(review: confusions.Predictions) -> dict[str, Any]:
     confusions.refresh(review)
     sites = sorted({str(row["site"]) for row in review.rows if row["site"]})
     return {"about": {"name": review.name, "table": str(review.table), "labels": review.labels, "sites": sites}, "matrix": confusions.matrix(review)}
 
 
-def _cell(review: confusions.Review, **filters: Any) -> dict[str, Any]:
-    return {"cards": [confusions.card(review, k) for k in confusions.photos(review, **filters)]}
+def _cell(review: confusions.Predictions, **filters: Any) -> dict[str, Any]:
+    return {"cards": [confusions.card(review, k) for k in confusions.photos_of_cell(review, **filters)]}
 
 
-def _map(review: confusions.Review, k: int, label: str) -> tuple[dict[str, Any], list[bytes]]:
-    picture, said = one_photo.looked(review, k, label)
+def _map(review: confusions.Predictions, k: int, label: str) -> tuple[dict[str, Any], list[bytes]]:
+    picture, said = one_photo.heat_map_photo(review, k, label)
     return {"said": said}, [picture]
 
 
-def _said(review: confusions.Review, sentence: str) -> dict[str, Any]:
+def _said(review: confusions.Predictions, sentence: str) -> dict[str, Any]:
     return {"said": sentence, "matrix": confusions.matrix(review)}
 
 # %% ../../nbs/lib/apps/30_explorer.ipynb #answered
@@ -64,13 +64,13 @@ ANSWERS: dict[str, tuple[str, Callable[..., Any]]] = {  # question → the threa
     "correct": (WORDS, lambda review, which, action, new_label="": _said(review, confusions.correct(review, which, action, new_label))),
     "undo": (WORDS, lambda review: _said(review, confusions.undo(review))),
     "thumbnails": (PICTURES, _thumbnails),
-    "picture": (MAPS, lambda review, k: ({}, [one_photo.large(review, k)])),
+    "picture": (MAPS, lambda review, k: ({}, [one_photo.large_photo(review, k)])),
     "map": (MAPS, _map),
 }
 
 
 def answered(
-    review: confusions.Review,
+    review: confusions.Predictions,
     question: dict[str, Any],  # of the page
 ) -> tuple[dict[str, Any], list[bytes]]:  # the message, and its buffers
     "Answer a question of the page, whatever comes."
@@ -99,13 +99,13 @@ class Explorer(anywidget.AnyWidget):
         run: str | Path = "",  # a run folder or a table of predictions; "": the newest finished run
         photos: str | Path = "",  # where the photos lie now, if not where they lay then
     ) -> None:
-        self.review: confusions.Review | None = confusions.open_review(run, photos) if str(run) else None
+        self.review: confusions.Predictions | None = confusions.open_predictions(run, photos) if str(run) else None
         self._photos = photos
         self._threads = {name: ThreadPoolExecutor(1, f"explorer-{name}") for name in (WORDS, PICTURES, MAPS)}
         self._sending, self._opening = threading.Lock(), threading.Lock()
         super().__init__()
         self.on_msg(self._take)
-        replace(self)
+        close_earlier(self)
 
     def _take(self, _: Any, question: dict[str, Any], buffers: Any) -> None:
         thread = ANSWERS.get(question.get("ask", ""), (WORDS,))[0]
@@ -123,7 +123,7 @@ class Explorer(anywidget.AnyWidget):
     def _answered(self, question: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
         try:
             with self._opening:
-                self.review = self.review or confusions.open_review("", self._photos)  # the newest run, as soon as there is one
+                self.review = self.review or confusions.open_predictions("", self._photos)  # the newest run, as soon as there is one
         except UserError as error:
             return {"id": question.get("id"), "error": str(error)}, []
         return answered(self.review, question)

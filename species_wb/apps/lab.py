@@ -170,17 +170,17 @@ def _end(process: subprocess.Popen, patience: float = 15.0) -> None:
 # %% ../../nbs/lib/apps/40_lab.ipynb #parameters
 def _parameters(model: str, source: str, run: str) -> dict[str, str]:
     "Say the parameters so that they mean the same in the notebook's folder; refuse what is not there."
-    from species_wb.engine.model_file import read
-    from species_wb.curate.confusions import open_review
+    from species_wb.engine.model_file import open_model
+    from species_wb.curate.confusions import open_predictions
 
     found = {"model": typed(model), "source": source if is_stream(source) else typed(source), "run": typed(run)}
     for name, value in found.items():
         if value and not is_stream(value) and not os.path.exists(value):
             raise UserError(f"{value} is not there: name another {name}, or leave it out.")
     if model:
-        read(typed(model), 1)  # what is wrong with it is said here, and not in place of the page
+        open_model(typed(model), 1)  # what is wrong with it is said here, and not in place of the page
     if run:
-        open_review(typed(run))
+        open_predictions(typed(run))
     return found
 
 # %% ../../nbs/lib/apps/40_lab.ipynb #until-the-end

@@ -20,7 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from .outputs import only_sure, whole
+from .outputs import only_sure, written_whole
 from ..contracts import JOINERS, NOT_SURE, NO_ANSWER, prediction_labels, rows_of, text_path
 from ..core import UserError, plural, progress
 from ..photos.pixels import BadPhoto, shown
@@ -165,7 +165,7 @@ def _copy(row: dict[str, Any], name: str, done: Sorted, root: str) -> None:
         target, there = _place(place, base, hashlib.sha256(data).hexdigest())
     if not there:
         when = _when(row, root)
-        with whole(target) as aside:
+        with written_whole(target) as aside:
             aside.write_bytes(data)
             os.utime(aside, (when, when))
     done.copied, done.present = done.copied + (not there), done.present + there
@@ -188,7 +188,7 @@ def sort_into(
     tables: Iterable[pa.Table],  # contract 4
     folder: str | Path,  # gets a folder a label
     root: str | Path,  # the folder the paths are relative to
-    min_score: float = 0.0,  # as for `outputs.write`
+    min_score: float = 0.0,  # as for `outputs.write_rows`
     searched: Iterable[str | Path] | None = None,  # folders that the next run searches too, by default the root; () where single files were named
     total: int | None = None,  # rows, for the bar
 ) -> Sorted:

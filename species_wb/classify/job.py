@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Engine', 'AGAIN', 'PHOTOS', 'VERSION', 'WORDS', 'Task', 'table_of', 'items_of', 'here', 'Job', 'begun', 'is_done',
-           'classify', 'tables', 'finish', 'Done', 'run', 'submit', 'searched']
+           'classify', 'tables', 'finish', 'Done', 'run_job', 'submit', 'searched']
 
 # %% ../../nbs/lib/classify/20_job.ipynb #imports
 import json
@@ -235,7 +235,7 @@ def finish(
     min_score: float = 0.0,  # below it a row abstains
 ) -> None:
     "Put the table together. Shards of photos that are gone stay: their card may only have been pulled out."
-    outputs.write(tables(job), job.out, info, job.where.prefix, without_user(job.where.root), top, min_score, 1 / job.task.every)
+    outputs.write_rows(tables(job), job.out, info, job.where.prefix, without_user(job.where.root), top, min_score, 1 / job.task.every)
 
 # %% ../../nbs/lib/classify/20_job.ipynb #done
 @dataclass
@@ -248,7 +248,7 @@ class Done:
     sentences: list[str]  # what a person should know
 
 
-def run(
+def run_job(
     job: Job,
     model: Model,
     engine: Engine,

@@ -30,7 +30,7 @@ def packed(
     model: model_file.Model,
 ) -> dict[str, Any]:  # plain types and bytes
     "Pack a model for the way."
-    weights = model.weights if isinstance(model, model_file.Mix) else ()
+    weights = model.weights if isinstance(model, model_file.Ensemble) else ()
     return {"members": [m.path.read_bytes() for m in model.members], "names": [m.path.name for m in model.members], "weights": weights, "temperature": model.info.temperature, "sha256": model.sha256}
 
 
@@ -40,12 +40,12 @@ def unpacked(
 ) -> model_file.Model:
     "Open a model that came by way of Ray."
     with tempfile.TemporaryDirectory() as folder:
-        members: list[model_file.Bundle] = []
+        members: list[model_file.ModelFile] = []
         for k, data in enumerate(parcel["members"]):
             path = Path(folder) / f"{k}.onnx"
             path.write_bytes(data)
-            members += [replace(member, path=Path(parcel["names"][k])) for member in model_file.read(path, threads).members]
-    model = model_file.mixed(members, parcel["weights"], parcel["temperature"]) if parcel["weights"] else members[0]
+            members += [replace(member, path=Path(parcel["names"][k])) for member in model_file.open_model(path, threads).members]
+    model = model_file.ensemble_of(members, parcel["weights"], parcel["temperature"]) if parcel["weights"] else members[0]
     if model.sha256 != parcel["sha256"]:
         raise UserError("The model changed on its way to a worker: give the same command again.")
     return model
@@ -105,7 +105,7 @@ def on_ray(
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-        parcel = packed(model_file.read_all(models, 1))
+        parcel = packed(model_file.open_models(models, 1))
         data = ray.data.from_items(rows, override_num_blocks=len(rows))
         done = data.map_batches(Worker, fn_constructor_args=(parcel, task), batch_size=1, compute=ray.data.ActorPoolStrategy(size=min(cores, len(rows))), num_cpus=1)
         try:

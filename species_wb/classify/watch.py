@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ..append_only import Growing, read_rows
+from ..append_only import AppendOnlyTable, read_rows
 from ..contracts import PREDICTIONS, path_text, text_path
 from ..core import UserError, now, plural
 from ..engine.model_file import Model
@@ -225,7 +225,7 @@ class _Tables:
     "Where answers and observations go, and what is said of them."
 
     def __init__(self, out: Path, observations: Path | None, root: str | None, name: str, gap: float, site: str | None, say: Callable[[str], Any]) -> None:
-        self.rows, self.observations, self.root, self.name, self.gap, self.site, self.say = Growing(out, PREDICTIONS.names), observations, root, name, gap, site, say
+        self.rows, self.observations, self.root, self.name, self.gap, self.site, self.say = AppendOnlyTable(out, PREDICTIONS.names), observations, root, name, gap, site, say
         self.events, self.counts = Events(gap, math.inf, name), {"rows": 0, "problems": 0, "events": 0}
         if observations:
             append_observations([], observations)  # made, or checked, before anything is answered
@@ -358,7 +358,7 @@ def _watch_stream(model: Model, source: str | int | os.PathLike, tables: _Tables
 
 # %% ../../nbs/lib/classify/30_watch.ipynb #watch-3
 def watch(
-    model: Model,  # from `model_file.read`
+    model: Model,  # from `model_file.open_model`
     source: str | int | os.PathLike,  # a folder, an address, a camera's number, or a film to be played as if it were one
     out: str | Path,  # .csv or .jsonl: one row each (contract 4)
     observations: str | Path | None = None,  # .csv or .parquet: one row an event (contract 6)
@@ -375,7 +375,7 @@ def watch(
     if not (math.isfinite(every) and every > 0):
         raise UserError(f"One cannot look every {every} seconds: give a number above 0.")
     name = source_name(source)
-    Growing(out, PREDICTIONS.names).close()  # made, or checked and mended, before it is read
+    AppendOnlyTable(out, PREDICTIONS.names).close()  # made, or checked and mended, before it is read
     done, films = _answered(out, root, name, model.sha256[:16])
     tables = _Tables(out, Path(observations) if observations else None, root, name, gap, site, say)
     say(f"{now()}  Watching {name}" + (f", where {plural(len(done), 'file')} have their answer." if done and root else ".") + " Ctrl-C ends it.")

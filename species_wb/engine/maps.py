@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Box', 'ROUNDING', 'PLACES', 'COPIES', 'GRID', 'SQUARE', 'BATCH', 'MIXED', 'VIRIDIS', 'OPACITY', 'Map', 'heat_map',
-           'overlay', 'neighbours']
+           'overlay', 'most_similar']
 
 # %% ../../nbs/lib/engine/35_maps.ipynb #imports
 import hashlib
@@ -18,7 +18,7 @@ from PIL import Image
 
 from ..contracts import ModelSpec
 from ..core import UserError, nearest
-from .model_file import MOST_MEMBERS, Bundle, Mix, Model, answer, run
+from .model_file import MOST_MEMBERS, Ensemble, Model, ModelFile, infer, run_network
 from ..photos.pixels import prepare
 
 # %% ../../nbs/lib/engine/35_maps.ipynb #map
@@ -136,14 +136,14 @@ def _without(
 
 # %% ../../nbs/lib/engine/35_maps.ipynb #activation
 def _activation(
-    member: Bundle,
+    member: ModelFile,
     pixels: np.ndarray,  # S×S×3 uint8
     k: int,  # which label
 ) -> np.ndarray:  # h×w float32, 0..1
     "Return the class activation map; raise `_Impossible` where there is none."
     if "features" not in {output.name for output in member.session.get_outputs()}:
         raise _Impossible("the model file has no output called features")
-    logits, features = run(member, pixels[None], ("logits", "features"))
+    logits, features = run_network(member, pixels[None], ("logits", "features"))
     if features.ndim != 4 or features[0, 0].size < 2:
         raise _Impossible("the features have no places")
     head, (height, width) = _head(member.path, member.sha256, member.threads), features.shape[2:]
@@ -161,19 +161,19 @@ GRID, SQUARE, BATCH = 12, 3, 16  # places along a side; side of the square, in p
 
 
 def _occlusion(
-    member: Bundle,
+    member: ModelFile,
     pixels: np.ndarray,  # S×S×3 uint8
     k: int,  # which label
 ) -> np.ndarray:  # 12×12 float32, 0..1
     "Return what the evidence for a label loses where a grey square covers the photo."
     step, grey = len(pixels) / GRID, np.rint(255 * np.array(member.info.spec.mean)).astype(np.uint8)
     edges = [slice(max(0, round(middle - SQUARE * step / 2)), round(middle + SQUARE * step / 2)) for middle in (np.arange(GRID) + 0.5) * step]
-    places, found = [(y, x) for y in edges for x in edges], [answer(member, [pixels[None]])[0]]
+    places, found = [(y, x) for y in edges for x in edges], [infer(member, [pixels[None]])[0]]
     for start in range(0, len(places), BATCH):
         covered = np.repeat(pixels[None], len(places[start : start + BATCH]), 0)
         for copy, (y, x) in zip(covered, places[start : start + BATCH], strict=True):
             copy[y, x] = grey
-        found.append(answer(member, [covered])[0])
+        found.append(infer(member, [covered])[0])
     return _parts(found[0], np.concatenate(found[1:]), k, (GRID, GRID))
 
 # %% ../../nbs/lib/engine/35_maps.ipynb #part
@@ -187,7 +187,7 @@ class _Part:
     name: str  # of the network
 
 
-def _part(member: Bundle, photo: np.ndarray, k: int) -> _Part:
+def _part(member: ModelFile, photo: np.ndarray, k: int) -> _Part:
     "Make a member's map, by class activation if that is possible."
     pixels, seen, name = prepare(photo, member.info.spec), _seen(photo, member.info.spec), member.info.spec.name
     try:
@@ -237,7 +237,7 @@ def heat_map(
     if label not in model.info.labels:
         raise UserError(f"{model.path} does not know the label {label!r}, so there is no map of it{nearest(label, model.info.labels)}")
     number = model.info.label_ids[model.info.labels.index(label)]
-    shares = model.weights if isinstance(model, Mix) else (1.0,)
+    shares = model.weights if isinstance(model, Ensemble) else (1.0,)
     asked = [(member, share) for member, share in zip(model.members, shares, strict=True) if number in member.info.label_ids]  # "none of these" not all members know
     parts = [_part(member, photo, member.info.label_ids.index(number)) for member, _ in asked]
     method = "occlusion" if any(part.why for part in parts) else "class activation"
@@ -266,7 +266,7 @@ def overlay(
     return np.array(picture)
 
 # %% ../../nbs/lib/engine/35_maps.ipynb #neighbours
-def neighbours(
+def most_similar(
     embeddings: np.ndarray,  # N×D
     which: int,  # row
     k: int = 8,  # how many at most

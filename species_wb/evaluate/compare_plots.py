@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from matplotlib.transforms import Bbox
 
 from ..core import plural
-from ..report.style import BLUE, GREY, INTERVALS, SKY, VERMILLION, WIDTH, Picture, _edges, _lines, _row_labels, _styled, _title, _widest
+from ..report.style import BLUE, GREY, INTERVALS, SKY, VERMILLION, WIDTH, Picture, heading, label_lines, row_edges, row_labels, styled, widest
 
 # %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #near
 def _near(behind: Sequence[float]) -> np.ndarray:  # whether each is drawn to scale
@@ -79,7 +79,7 @@ def _obstacles(axes: Axes, points: Sequence[Mapping[str, Any]], front: Sequence[
     return boxes
 
 # %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #score-and-time
-@_styled
+@styled
 def score_and_time(
     models: Sequence[Mapping[str, Any]],  # best first: name, ms, and value, low, high of weighted F1; front: whether on the Pareto front
     n: int,  # test photos
@@ -90,7 +90,7 @@ def score_and_time(
     high = max(m["high"] for m in shown)
     bottom = min(m["low"] for m, close in zip(shown, near, strict=True) if close)
     bottom -= (0.12 if near.all() else 0.3) * (high - bottom)
-    texts = [_lines([m["name"] if close else f"{m['name']}: {m['value']:.2f}, far below"])[0] for m, close in zip(shown, near, strict=True)]
+    texts = [label_lines([m["name"] if close else f"{m['name']}: {m['value']:.2f}, far below"])[0] for m, close in zip(shown, near, strict=True)]
     drawn = [m if close else {**m, **dict.fromkeys(("value", "low", "high"), bottom + 0.05 * (high - bottom))} for m, close in zip(shown, near, strict=True)]
     figure = Picture(figsize=(WIDTH, 4.6), layout="constrained")
     axes, ms = figure.subplots(), np.array([m["ms"] for m in shown])
@@ -107,14 +107,14 @@ def score_and_time(
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.grid(True)
     more = f"; the best {len(shown)} of {len(models)} models" if len(shown) < len(models) else ""
-    _title(figure, f"Score and time, {INTERVALS}, n = {plural(n, 'photo')}{more}. Filled, on the line: no other model is both as fast and as good")
+    heading(figure, f"Score and time, {INTERVALS}, n = {plural(n, 'photo')}{more}. Filled, on the line: no other model is both as fast and as good")
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # the labels are placed in pixels: nothing may move any more
     _place_labels(axes, [(m["ms"], m["value"], text, "black" if m["front"] else GREY) for m, text in zip(drawn, texts, strict=True)], _obstacles(axes, drawn, front))
     return figure
 
 # %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #behind-best
-@_styled
+@styled
 def behind_best(
     best: str,  # its name
     others: Sequence[Mapping[str, Any]],  # name, value, low, high, joint_low, joint_high, established: how far the best is ahead
@@ -122,8 +122,8 @@ def behind_best(
 ) -> Figure:
     "Draw the difference of every model from the best."
     shown = others[:40]
-    labels = _lines(m["name"] for m in shown)
-    edges = _edges(labels, 0.27)
+    labels = label_lines(m["name"] for m in shown)
+    edges = row_edges(labels, 0.27)
     rows = (edges[1:] + edges[:-1]) / 2
     figure = Picture(figsize=(WIDTH, 1.2 + edges[-1]), layout="constrained")
     axes = figure.subplots()
@@ -140,19 +140,19 @@ def behind_best(
         axes.hlines(row, -100 * m["joint_high"], -100 * m["joint_low"], color=colour, linewidth=1)
         axes.hlines(row, -100 * m["high"], -100 * m["low"], color=colour, linewidth=3.4, alpha=0.55)
         axes.plot(-100 * m["value"], row, "o", color=colour, markerfacecolor=colour if m["established"] else "white", markersize=6.5, markeredgewidth=1.5, zorder=3)
-    axes.set(ylim=(edges[-1], 0), xlabel=f"points of weighted F1, against {_lines([best])[0]}")
+    axes.set(ylim=(edges[-1], 0), xlabel=f"points of weighted F1, against {label_lines([best])[0]}")
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}".replace("-", "−") if value else "0"))
     axes.grid(True, axis="x")
     axes.tick_params(length=0)
     axes.spines[["left"]].set_visible(False)
-    _row_labels(axes, rows, labels, "model")
+    row_labels(axes, rows, labels, "model")
     more = f"; the best {len(shown) + 1} of {len(others) + 1} models" if len(shown) < len(others) else ""
-    _title(figure, f"Behind {best}, n = {plural(n, 'photo')}{more}. Filled: established to be worse. Thick: {INTERVALS} taken alone, thin: all together")
+    heading(figure, f"Behind {best}, n = {plural(n, 'photo')}{more}. Filled: established to be worse. Thick: {INTERVALS} taken alone, thin: all together")
     return figure
 
 # %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #all-pairs-2
-@_styled
+@styled
 def all_pairs(
     names: Sequence[str],  # M, the best first
     pairs: Sequence[Mapping[str, Any]],  # a < b, numbers of models; value, joint_low, joint_high, established: how far a is ahead
@@ -160,10 +160,10 @@ def all_pairs(
 ) -> Figure:
     "Draw the differences of all pairs of models."
     size = min(len(names), 20)
-    rows, columns = _lines(names[: size - 1]), _lines(names[1:size])
-    left, height, full = _widest(rows) + 0.3, 0.36, size <= 12
+    rows, columns = label_lines(names[: size - 1]), label_lines(names[1:size])
+    left, height, full = widest(rows) + 0.3, 0.36, size <= 12
     cell = max((WIDTH - left - 0.1) / (size - 1), 0.72 if full else 0.36)
-    cell, bottom = min(cell, 1.3), 0.2 + _widest(columns)
+    cell, bottom = min(cell, 1.3), 0.2 + widest(columns)
     width, top = max(WIDTH, left + cell * (size - 1) + 0.1), 0.62
     total = bottom + height * (size - 1) + top
     figure = Picture(figsize=(width, total))
@@ -183,11 +183,11 @@ def all_pairs(
     axes.tick_params(length=0, pad=4)
     axes.spines[:].set_visible(False)
     more = f"; the best {size} of {len(names)} models" if size < len(names) else ""
-    _title(figure, f"Points of weighted F1 by which the row is ahead of the column, n = {plural(n, 'photo')}{more}. Filled, bold: established, all pairs taken together")
+    heading(figure, f"Points of weighted F1 by which the row is ahead of the column, n = {plural(n, 'photo')}{more}. Filled, bold: established, all pairs taken together")
     return figure
 
 # %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #reliabilities
-@_styled
+@styled
 def reliabilities(
     models: Sequence[Mapping[str, Any]],  # name, and reliability from `scores.reliability`
     n: int,  # test photos
@@ -211,9 +211,9 @@ def reliabilities(
         axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
         axes.tick_params(labelbottom=k + across >= len(shown))
         axes.grid(True)
-        axes.set_title("\n".join([*_lines([m["name"]], 22), f"ECE {m['reliability']['ece']:.3f}"]), size=8.5, loc="left")
+        axes.set_title("\n".join([*label_lines([m["name"]], 22), f"ECE {m['reliability']['ece']:.3f}"]), size=8.5, loc="left")
     figure.supxlabel("score of the answer", size=9.5)
     figure.supylabel("share right", size=9.5)
     more = f"; the best {len(shown)} of {len(models)} models" if len(shown) < len(models) else ""
-    _title(figure, f"How often answers of a given score are right, {INTERVALS}, n = {plural(n, 'photo')}{more}; larger marks: more photos")
+    heading(figure, f"How often answers of a given score are right, {INTERVALS}, n = {plural(n, 'photo')}{more}; larger marks: more photos")
     return figure

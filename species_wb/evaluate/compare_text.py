@@ -6,7 +6,7 @@
 __all__ = ['points', 'span', 'verdict', 'headline', 'tested', 'title', 'leaderboard_sentences', 'difference_sentences',
            'speed_sentence', 'calibration_sentence', 'leaderboard', 'leaderboard_caption', 'costs', 'against_best',
            'behind', 'pairs', 'priced', 'winners', 'winners_sentence', 'disagreement_sentence', 'gallery', 'records',
-           'write', 'provenance']
+           'write_leaderboard', 'provenance']
 
 # %% ../../nbs/lib/evaluate/45_compare_text.ipynb #imports
 import csv
@@ -18,7 +18,7 @@ from typing import Any
 from .. import core
 from ..core import plural
 from ..engine import model_file
-from .compare import Comparison, Gathered, Model, on_front, rivals, thriftiest
+from .compare import ComparedModel, Comparison, Gathered, on_front, rivals, thriftiest
 from .evaluation import place
 from .evaluation_text import thumbnail
 from ..metrics import paired
@@ -37,7 +37,7 @@ def span(difference: dict[str, Any], prefix: str = "joint_") -> str:  # "[0.3, 2
     return f"[{low},\u00a0{high}]"
 
 # %% ../../nbs/lib/evaluate/45_compare_text.ipynb #verdict
-def verdict(comparison: Comparison, a: Model, b: Model) -> str:  # a sentence
+def verdict(comparison: Comparison, a: ComparedModel, b: ComparedModel) -> str:  # a sentence
     "Say whether one model is better than another."
     found = comparison.pair(a, b)
     ahead = points(found["value"]).lstrip("+")
@@ -48,7 +48,7 @@ def verdict(comparison: Comparison, a: Model, b: Model) -> str:  # a sentence
     return f"{a.name} is {ahead} points ahead of {b.name} {span(found)}: not established at n = {comparison.n}."
 
 # %% ../../nbs/lib/evaluate/45_compare_text.ipynb #cost
-def _cost(model: Model) -> str:
+def _cost(model: ComparedModel) -> str:
     return f"{model.latency['p50']:.3g} ms a photo, {core.byte_size(model.size)}"
 
 
@@ -165,13 +165,13 @@ def _range3(score: dict[str, float]) -> str:
     return f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
 
 
-def _robustness(model: Model) -> str:
+def _robustness(model: ComparedModel) -> str:
     found = model.metrics.get("robustness")
     mean = found.get("mean_accuracy") if isinstance(found, dict) else None
     return with_interval(mean) if isinstance(mean, dict) and {"value", "low", "high"} <= set(mean) else ""
 
 
-def _seeds(model: Model) -> str:
+def _seeds(model: ComparedModel) -> str:
     found = model.metrics.get("seeds")
     f1 = found.get("weighted_f1") if isinstance(found, dict) else None
     return f"{f1['mean']:.3f} ± {f1['sd']:.3f}, {plural(found['n'], 'seed')}" if isinstance(f1, dict) and {"mean", "sd"} <= set(f1) and "n" in found else ""
@@ -186,16 +186,16 @@ def costs(comparison: Comparison) -> tuple[list[list[Any]], list[str]]:  # rows 
     return rows, ["model", "file", "ms", "ms, 95 %", "photos/s", "front", "method", "trained in", "started from"]
 
 
-def _seconds(model: Model) -> float | None:
+def _seconds(model: ComparedModel) -> float | None:
     total = model.training.get("total")
     return float(total) if isinstance(total, (int, float)) else None
 
 
-def _took(model: Model) -> str | None:
+def _took(model: ComparedModel) -> str | None:
     return None if (seconds := _seconds(model)) is None else core.duration(seconds)
 
 
-def _start(model: Model) -> str:
+def _start(model: ComparedModel) -> str:
     weights = model.training.get("weights")
     start = str(weights.get("where", "")) if isinstance(weights, dict) else ""
     start = start or model.info.spec.weights
@@ -285,7 +285,7 @@ def records(comparison: Comparison) -> list[dict[str, Any]]:  # a row a model, p
     return rows
 
 # %% ../../nbs/lib/evaluate/45_compare_text.ipynb #write
-def write(
+def write_leaderboard(
     comparison: Comparison,
     run: Path,  # a run folder
 ) -> None:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from .. import contracts, core
 from ..core import plural
 from ..engine import model_file
-from .evaluation import Evaluation, Scored, _percent, named, place
+from .evaluation import Evaluation, Scored, named, percent, place
 from ..metrics import intervals, scores
 from ..photos import findings, pixels
 
@@ -31,25 +31,25 @@ def answered(
     accuracy = 1 - curve["risk"][-1]
     goal = next((g for g in (0.9, 0.95, 0.99) if g > accuracy + 0.02), None)
     if goal is None:
-        return f"Answering everything, {_percent(accuracy)} of its answers are right: there is little to gain by leaving photos unanswered.", None
+        return f"Answering everything, {percent(accuracy)} of its answers are right: there is little to gain by leaving photos unanswered.", None
     if not (point := scores.threshold_for(curve, goal)):
-        return f"Even among its surest answers, fewer than {_percent(goal)} are right: leaving photos unanswered does not get it there.", None
+        return f"Even among its surest answers, fewer than {percent(goal)} are right: leaving photos unanswered does not get it there.", None
     return (
-        f"If it may leave {_percent(1 - point['coverage'])} of the photos unanswered (those with a score below {point['threshold']:.2f}), "
-        f"{round(point['accuracy'] * point['n'])} of its {plural(point['n'], 'answer')} are right ({_percent(point['accuracy'])}; 95\u00a0% interval {_percent(point['low'])} to {_percent(point['high'])})."
+        f"If it may leave {percent(1 - point['coverage'])} of the photos unanswered (those with a score below {point['threshold']:.2f}), "
+        f"{round(point['accuracy'] * point['n'])} of its {plural(point['n'], 'answer')} are right ({percent(point['accuracy'])}; 95\u00a0% interval {percent(point['low'])} to {percent(point['high'])})."
     ), point
 
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #title
 def title(evaluation: Evaluation) -> str:
     "Name what the report answers."
-    return f"How well {evaluation.bundle.info.spec.name} recognises {plural(len(evaluation.bundle.info.classes), 'class', 'classes')}"
+    return f"How well {evaluation.model.info.spec.name} recognises {plural(len(evaluation.model.info.classes), 'class', 'classes')}"
 
 
 def subtitle(evaluation: Evaluation) -> str:
     "Name the model, the data and the day, for under the title."
     trained = evaluation.training.get("method")
     how = {"probe": "a linear probe on a pretrained network", "finetune": "a trained network"}.get(trained, "a model file")
-    return f"{evaluation.bundle.info.spec.name}, {how}, tested on {named(evaluation)}. {core.now()[:10]}."
+    return f"{evaluation.model.info.spec.name}, {how}, tested on {named(evaluation)}. {core.now()[:10]}."
 
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #data-sentences
 def data_sentences(evaluation: Evaluation, scored: Scored) -> list[str]:  # paragraphs
@@ -60,7 +60,7 @@ def data_sentences(evaluation: Evaluation, scored: Scored) -> list[str]:  # para
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #training-sentences
 def training_sentences(evaluation: Evaluation) -> list[str]:  # paragraphs
     "Say how the model came to be: what was chosen and why, and what had to be done otherwise than asked."
-    about, info = evaluation.training, evaluation.bundle.info
+    about, info = evaluation.training, evaluation.model.info
     if not about:
         known = f" It carries the first digits of {plural(len(trained), 'training photo')}." if (trained := info.provenance.get("training_photos")) else ""
         return [f"This model file was trained elsewhere, from the weights {info.spec.weights}; it knows {plural(len(info.classes), 'class', 'classes')}.{known}"]
@@ -77,7 +77,7 @@ def strengths(evaluation: Evaluation) -> list[dict[str, Any]]:  # for `plots.str
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #calibration-sentences
 def calibration_sentences(evaluation: Evaluation, found: dict[str, dict[str, Any]]) -> list[str]:  # from `calibration`
     "Say whether a score means what it seems to mean."
-    before, after, temperature = found["before"], found["after"], evaluation.bundle.info.temperature
+    before, after, temperature = found["before"], found["after"], evaluation.model.info.temperature
     effect = "closer to" if after["ece"] < before["ece"] - 0.002 else "further from" if after["ece"] > before["ece"] + 0.002 else "no closer to"
     return [
         "A score ought to be the chance of being right. The expected calibration error (ECE) is the mean distance between the two.",
@@ -89,7 +89,7 @@ def calibration_sentences(evaluation: Evaluation, found: dict[str, dict[str, Any
 def speed_sentences(evaluation: Evaluation, latency: dict[str, Any]) -> list[str]:  # from `model_file.latency`
     "Say how large the model is and how fast on this machine."
     return [
-        f"The model file has {core.byte_size(evaluation.bundle.size)}. On this machine ({latency['cpu']}, {plural(latency['threads'], 'thread')}) one photo takes "
+        f"The model file has {core.byte_size(evaluation.model.size)}. On this machine ({latency['cpu']}, {plural(latency['threads'], 'thread')}) one photo takes "
         f"{latency['p50']:.1f} ms at the median and {latency['p95']:.1f} ms at the 95th percentile (n = {latency['n']}), "
         f"and {latency['photos_per_second']:.0f} photos a second pass in batches of {latency['batch']}. Reading and decoding the files comes on top.",
     ]
@@ -137,7 +137,7 @@ def confused(
     counts = np.array(scored.scores["confusion"])
     off = counts - np.diag(np.diag(counts))
     pairs = [(t, a) for t, a in zip(*np.unravel_index(np.argsort(-off, axis=None, kind="stable")[:most], off.shape), strict=True) if off[t, a]]
-    return [[scored.labels[t], scored.labels[a], int(off[t, a]), _percent(off[t, a] / counts[t].sum())] for t, a in pairs]
+    return [[scored.labels[t], scored.labels[a], int(off[t, a]), percent(off[t, a] / counts[t].sum())] for t, a in pairs]
 
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #thumbnail
 def thumbnail(
@@ -169,7 +169,7 @@ def gallery(
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #provenance
 def provenance(evaluation: Evaluation) -> dict[str, Any]:  # name → value
     "Say what made this report, so that it can be made again."
-    info, here = evaluation.bundle.info, core.versions()
+    info, here = evaluation.model.info, core.versions()
     about = {key.replace("_", " "): value for key, value in info.provenance.items() if isinstance(value, (str, int, float)) and value is not False}
     if then := info.provenance.get("versions"):
         about["made with"] = ", ".join(f"{name} {number}" for name, number in then.items())
@@ -178,7 +178,7 @@ def provenance(evaluation: Evaluation) -> dict[str, Any]:  # name → value
         "run": evaluation.run.name,
         "parameters": ", ".join(f"{key}={value!r}" for key, value in params.items()),
         "data": f"{place(contracts.manifest_root(evaluation.manifest))}, {plural(len(evaluation.manifest), 'file')}, hash {contracts.data_hash(evaluation.manifest)}",
-        "model": f"{evaluation.bundle.path.name}, sha256 {evaluation.bundle.sha256}",
+        "model": f"{evaluation.model.path.name}, sha256 {evaluation.model.sha256}",
         "starting weights": f"{info.spec.weights}, licence: {info.spec.licence}",
         **{f"the model: {key}": value for key, value in about.items()},
         "scored with": ", ".join(f"{name} {number}" for name, number in here.items()),

@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
 from ..core import plural
 from ..metrics.intervals import wilson
-from ..report.style import BLUE, GREY, INTERVALS, ORANGE, SKY, VERMILLION, WIDTH, Picture, _edges, _lines, _row_labels, _styled, _title, _widest
+from ..report.style import BLUE, GREY, INTERVALS, ORANGE, SKY, VERMILLION, WIDTH, Picture, heading, label_lines, row_edges, row_labels, styled, widest
 
 # %% ../../nbs/lib/evaluate/10_plots.ipynb #most-confused
 def _most_confused(counts: np.ndarray, most: int) -> np.ndarray:
@@ -44,7 +44,7 @@ def _luminance(rgb: Sequence[float]) -> float:
     return float(np.where(rgb <= 0.03928, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ (0.2126, 0.7152, 0.0722))
 
 # %% ../../nbs/lib/evaluate/10_plots.ipynb #confusion-2
-@_styled
+@styled
 def confusion(
     counts: Any,  # C×C photos, rows are the truth
     labels: Sequence[str],  # C
@@ -56,14 +56,14 @@ def confusion(
     shown = _most_confused(counts, 30) if len(labels) > 40 else np.arange(len(labels))
     part, size = counts[np.ix_(shown, shown)], len(shown)
     texts = [[_cell(int(count), int(totals[c]), shares) for count in row] for c, row in zip(shown, part, strict=True)]
-    columns = _lines(labels[c] for c in shown)
-    rows = _lines(f"{labels[c]} ({totals[c]:,})" for c in shown)
-    row_width, column_width = _widest(rows), _widest(columns)
+    columns = label_lines(labels[c] for c in shown)
+    rows = label_lines(f"{labels[c]} ({totals[c]:,})" for c in shown)
+    row_width, column_width = widest(rows), widest(columns)
     longest = max(len(text) for row in texts for text in row)
-    left, cell = max(row_width, 1.1 * _widest(["true class (photos)"])) + 0.25, max(0.16, (longest * 3.9 + 1.5) / 72)
+    left, cell = max(row_width, 1.1 * widest(["true class (photos)"])) + 0.25, max(0.16, (longest * 3.9 + 1.5) / 72)
     wide = float(np.clip((WIDTH - left - 0.15) / size, cell, 1.2))
     flat = column_width + 0.1 < wide
-    x, y = _edges([""] * size if flat else columns, wide), _edges(rows, min(wide, 0.34))
+    x, y = row_edges([""] * size if flat else columns, wide), row_edges(rows, min(wide, 0.34))
     bottom = 0.35 + (0.16 * (1 + max(label.count("\n") for label in columns)) if flat else column_width)
     width = max(WIDTH, left + x[-1] + 0.15)
     said = f"{right:,} of n = {plural(n, 'photo')} named right. Cells: {'per cent of the row' if shares else 'photos'}; darker: a larger share of the row."
@@ -86,20 +86,20 @@ def confusion(
     axes.set(xlim=(0, x[-1]), ylim=(y[-1], 0), xlabel="answer")
     axes.set_xticks((x[1:] + x[:-1]) / 2, columns, rotation=0 if flat else 90)
     axes.tick_params(length=0)
-    _row_labels(axes, (y[1:] + y[:-1]) / 2, rows, "true class (photos)")
+    row_labels(axes, (y[1:] + y[:-1]) / 2, rows, "true class (photos)")
     axes.spines[:].set_visible(False)
-    _title(figure, said)
+    heading(figure, said)
     return figure
 
 # %% ../../nbs/lib/evaluate/10_plots.ipynb #per-class
-@_styled
+@styled
 def per_class(
     classes: Sequence[Mapping[str, Any]],  # from `scores.scores`
 ) -> Figure:
     "Draw F1, precision and recall of every class with their intervals."
     shown = sorted(classes, key=lambda c: (c["f1"]["value"], c["recall"]["value"], c["label"]))[: 40 if len(classes) > 60 else None]
-    labels = _lines(f"{c['label']} ({c['n']:,})" for c in shown)
-    edges = _edges(labels, 0.24 if len(shown) <= 20 else 0)
+    labels = label_lines(f"{c['label']} ({c['n']:,})" for c in shown)
+    edges = row_edges(labels, 0.24 if len(shown) <= 20 else 0)
     rows = (edges[1:] + edges[:-1]) / 2
     figure = Picture(figsize=(WIDTH, 1.1 + edges[-1]), layout="constrained")
     panels = figure.subplots(1, 3, sharey=True)
@@ -112,14 +112,14 @@ def per_class(
         axes.grid(True)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-    _row_labels(panels[0], rows, labels, "class (photos)")
+    row_labels(panels[0], rows, labels, "class (photos)")
     figure.get_layout_engine().set(w_pad=0.08)
     part = f"the {len(shown)} of {len(classes):,} classes with the lowest F1" if len(shown) < len(classes) else plural(len(classes), "class", "classes")
-    _title(figure, f"Scores by class with {INTERVALS}: {part}, n = {plural(sum(c['n'] for c in classes), 'photo')}")
+    heading(figure, f"Scores by class with {INTERVALS}: {part}, n = {plural(sum(c['n'] for c in classes), 'photo')}")
     return figure
 
 # %% ../../nbs/lib/evaluate/10_plots.ipynb #reliability
-@_styled
+@styled
 def reliability(
     before: Mapping[str, Any],  # from `scores.reliability`
     after: Mapping[str, Any],  # the same photos, calibrated
@@ -146,11 +146,11 @@ def reliability(
     lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     upper.grid(True)
     upper.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, ncols=2)
-    _title(figure, f"How often answers of a given score are right, {INTERVALS}, n = {plural(before['n'], 'photo')}")
+    heading(figure, f"How often answers of a given score are right, {INTERVALS}, n = {plural(before['n'], 'photo')}")
     return figure
 
 # %% ../../nbs/lib/evaluate/10_plots.ipynb #risk-coverage
-@_styled
+@styled
 def risk_coverage(
     curve: Mapping[str, Any],  # from `scores.risk_coverage`
     mark: Mapping[str, Any] | None = None,  # from `scores.threshold_for`, perhaps of other photos
@@ -176,13 +176,13 @@ def risk_coverage(
         where, side = (-6, "right") if x > 0.5 else (6, "left")
         text = f"score ≥ {mark['threshold']:.2f}:\n{x * 100:.0f} % answered ({mark['n']:,}),\n{y:.3f} of them right"
         axes.annotate(text, (x, bottom), (where, 6), textcoords="offset points", ha=side, va="bottom", color="black")
-    _title(figure, f"Answering only the surest photos, {INTERVALS}, n = {plural(n, 'photo')}; all answered: {right[-1]:.3f} right")
+    heading(figure, f"Answering only the surest photos, {INTERVALS}, n = {plural(n, 'photo')}; all answered: {right[-1]:.3f} right")
     return figure
 
 # %% ../../nbs/lib/evaluate/10_plots.ipynb #robustness
-@_styled
+@styled
 def robustness(
-    found: Mapping[str, Any],  # from `robustness.measure`
+    found: Mapping[str, Any],  # from `robustness.score_on_worse_photos`
     meanings: Mapping[str, str],  # corruption → what it is in the field
 ) -> Figure:
     "Draw the share right and the mean score against the strength of each corruption."
@@ -211,7 +211,7 @@ def robustness(
     handles, labels = panels[0].get_legend_handles_labels()
     panels[-1].legend(handles[::-1], labels[::-1], loc="center", labelspacing=0.8)
     figure.supxlabel("strength (0: the photo as it is)", size=9.5)
-    _title(figure, f"Photos made worse, {INTERVALS}, n = {plural(found['n'], 'photo')}: {clean:.3f} right as they are, {found['mean_accuracy']['value']:.3f} on average over all panels and strengths")
+    heading(figure, f"Photos made worse, {INTERVALS}, n = {plural(found['n'], 'photo')}: {clean:.3f} right as they are, {found['mean_accuracy']['value']:.3f} on average over all panels and strengths")
     return figure
 
 # %% ../../nbs/lib/evaluate/10_plots.ipynb #at-the-ends
@@ -227,7 +227,7 @@ def _at_the_ends(
         axes.annotate(text, (x, last), (9, 0), textcoords="offset points", color=colour, va="center", annotation_clip=False)
 
 # %% ../../nbs/lib/evaluate/10_plots.ipynb #learning-curves
-@_styled
+@styled
 def learning_curves(
     history: Sequence[Mapping[str, Any]],  # one dict an epoch: epoch and any of train_loss, valid_loss, train_accuracy, valid_accuracy
 ) -> Figure:
@@ -256,11 +256,11 @@ def learning_curves(
         _at_the_ends(axes, ends)
     figure.get_layout_engine().set(w_pad=0.12)
     chosen = "" if best is None else f"; dotted: the epoch that was kept, {best}"
-    _title(figure, f"Learning, n = {plural(len(history), 'epoch')}{chosen}")
+    heading(figure, f"Learning, n = {plural(len(history), 'epoch')}{chosen}")
     return figure
 
 # %% ../../nbs/lib/evaluate/10_plots.ipynb #strength-curve
-@_styled
+@styled
 def strength_curve(
     candidates: Sequence[Mapping[str, float]],  # strength, log_loss, accuracy, out of fold
     n: int | None = None,  # photos scored: draws the intervals of the accuracy
@@ -286,11 +286,11 @@ def strength_curve(
         axes.margins(y=0.12)
         axes.grid(True, axis="y")
     photos = f", n = {plural(n, 'photo')}" if n else ""
-    _title(figure, f"{plural(len(loss), 'candidate')}, out of fold{photos}; chosen: {chosen['strength']:.3g} (log loss {chosen['log_loss']:.3f}, {chosen['accuracy']:.3f} right)")
+    heading(figure, f"{plural(len(loss), 'candidate')}, out of fold{photos}; chosen: {chosen['strength']:.3g} (log loss {chosen['log_loss']:.3f}, {chosen['accuracy']:.3f} right)")
     return figure
 
 # %% ../../nbs/lib/evaluate/10_plots.ipynb #class-counts
-@_styled
+@styled
 def class_counts(
     counts: Mapping[str, Mapping[str, int]],  # class → split → photos
 ) -> Figure:
@@ -299,30 +299,30 @@ def class_counts(
     shown = order[:20] + order[-20:] if len(order) > 60 else order
     splits = [split for split in ("train", "valid", "test") if any(counts[label].get(split) for label in order)]
     splits += sorted({split for row in counts.values() for split, n in row.items() if n} - set(splits))
-    labels = _lines(shown)
-    edges = _edges(labels, 0.24 if len(shown) <= 20 else 0)
+    labels = label_lines(shown)
+    edges = row_edges(labels, 0.24 if len(shown) <= 20 else 0)
     rows, high = (edges[1:] + edges[:-1]) / 2, np.diff(edges).min() * 0.75
     figure = Picture(figsize=(WIDTH, 1.35 + edges[-1]), layout="constrained")
     axes, start = figure.subplots(), np.zeros(len(shown))
     for split, colour, hatch in zip(splits, (BLUE, ORANGE, "white", SKY, "#dddddd"), (None, "////", "....", "xxxx", None), strict=False):
         n = np.array([counts[label].get(split, 0) for label in shown])
         total = sum(row.get(split, 0) for row in counts.values())
-        axes.barh(rows, n, high, left=start, color=colour, edgecolor="#222222", linewidth=0.7, hatch=hatch, label=f"{_lines([split])[0]} ({total:,})")
+        axes.barh(rows, n, high, left=start, color=colour, edgecolor="#222222", linewidth=0.7, hatch=hatch, label=f"{label_lines([split])[0]} ({total:,})")
         start += n
     for row, total in zip(rows, start, strict=True):
         axes.annotate(f"{int(total):,}", (total, row), (4, 0), textcoords="offset points", va="center", size=9)
     axes.set(ylim=(edges[-1], 0), xlabel="photos")
-    _row_labels(axes, rows, labels, "class")
+    row_labels(axes, rows, labels, "class")
     axes.margins(x=0.09)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.grid(True, axis="x")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1, ncols=5)
     part = f": the 20 largest and 20 smallest of {len(order):,} classes" if len(shown) < len(order) else ""
-    _title(figure, f"Photos by class and split{part}, n = {plural(sum(sum(row.values()) for row in counts.values()), 'photo')}")
+    heading(figure, f"Photos by class and split{part}, n = {plural(sum(sum(row.values()) for row in counts.values()), 'photo')}")
     return figure
 
 # %% ../../nbs/lib/evaluate/10_plots.ipynb #latency
-@_styled
+@styled
 def latency(
     milliseconds: Sequence[float],  # one photo each
     p50: float,  # ms, the median
@@ -341,11 +341,11 @@ def latency(
     axes.set_xlim(left=0)
     axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     slow = f"; {len(times) - len(shown):,} slower than {2 * p95:.3g} ms not shown" if len(shown) < len(times) else ""
-    _title(figure, f"Time for one photo on this machine, n = {plural(len(times), 'photo')}{slow}")
+    heading(figure, f"Time for one photo on this machine, n = {plural(len(times), 'photo')}{slow}")
     return figure
 
 # %% ../../nbs/lib/evaluate/10_plots.ipynb #calendar
-@_styled
+@styled
 def calendar(
     times: Sequence[str | None],  # ISO 8601, None where not known
 ) -> Figure:
@@ -375,5 +375,5 @@ def calendar(
         axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, "No photo says when it was taken.", transform=axes.transAxes, ha="center", va="center")
     known = f"{len(days):,} of " if len(days) < len(times) else ""
-    _title(figure, f"When the photos were taken, n = {known}{plural(len(times), 'photo')}")
+    heading(figure, f"When the photos were taken, n = {known}{plural(len(times), 'photo')}")
     return figure

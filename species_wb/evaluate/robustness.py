@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HOW', 'MEANINGS', 'QUICK', 'VARIANTS', 'SHOWN', 'MOST', 'FEWEST', 'PARTS', 'ALWAYS', 'NOT_ASKED', 'check_how',
-           'drawn', 'changed', 'measure', 'sentences', 'table', 'strengths_table', 'example', 'strip', 'parts',
-           'part_sentence', 'part_table', 'record']
+           'drawn', 'changed', 'score_on_worse_photos', 'sentences', 'table', 'strengths_table', 'example', 'strip',
+           'parts', 'part_sentence', 'part_table', 'record']
 
 # %% ../../nbs/lib/evaluate/25_robustness.ipynb #imports
 import hashlib
@@ -20,7 +20,7 @@ import numpy as np
 from .. import contracts, core
 from ..core import UserError, plural
 from ..engine import predict
-from ..engine.model_file import Model, answer as answer_of, best_batch, probabilities
+from ..engine.model_file import Model, best_batch, infer, probabilities
 from .evaluation import Evaluation, Scored, typical
 from ..metrics import intervals, scores
 from ..photos import corruptions, pixels
@@ -91,15 +91,15 @@ def _asked(model: Model, rows: Sequence[dict[str, Any]], root: str) -> tuple[lis
     score: list[float] = []
     with core.progress(None, "making photos worse", len(rows) * len(VARIANTS), " pictures") as bar:
         while several := list(islice(waiting, batch)):
-            chances = probabilities(model, answer_of(model, [np.stack(column) for column in zip(*several, strict=True)])[0])
+            chances = probabilities(model, infer(model, [np.stack(column) for column in zip(*several, strict=True)])[0])
             answer += chances.argmax(1).tolist()
             score += chances.max(1).tolist()
             bar.update(len(several))
     return kept, np.array(answer).reshape(-1, len(VARIANTS)), np.array(score).reshape(-1, len(VARIANTS))
 
 # %% ../../nbs/lib/evaluate/25_robustness.ipynb #measure
-def measure(
-    bundle: Model,
+def score_on_worse_photos(
+    model: Model,
     rows: Sequence[dict[str, Any]],  # scored photos, each with path, sha256, truth and group: `Scored.rows`
     root: str,  # the folder the paths are relative to
     how: str = "quick",  # or "full"
@@ -107,10 +107,10 @@ def measure(
     resamples: int = 1000,
 ) -> dict[str, Any]:  # plain, for JSON; every accuracy is {"value", "low", "high"}
     "Score the answers to photos made worse."
-    kept, answer, score = _asked(bundle, [rows[i] for i in drawn(rows, how, seed)], root)
+    kept, answer, score = _asked(model, [rows[i] for i in drawn(rows, how, seed)], root)
     if not kept:
         raise UserError(f"None of the {plural(len(rows), 'test photo')} opens any more: are they still in {root}?")
-    right = answer == np.array([bundle.info.labels.index(row["truth"]) for row in kept])[:, None]
+    right = answer == np.array([model.info.labels.index(row["truth"]) for row in kept])[:, None]
     names, groups = list(corruptions.CORRUPTIONS), [row.get("group") for row in kept]
     by_name = right[:, 1:].reshape(len(kept), len(names), -1)
     found = iter(scores.shares(np.hstack([right, by_name.mean(2), by_name.mean((1, 2))[:, None]]), groups, resamples, seed))
@@ -120,7 +120,7 @@ def measure(
     for (name, strength), about, mean in list(zip(VARIANTS, accuracy, mean_score, strict=True))[1:]:
         table[name].append({"strength": strength, "accuracy": about, "mean_score": mean})
     return {
-        "how": how, "n": len(kept), "of": len(rows), "groups": None if intervals.tied(groups) is None else len(set(groups) - {None}) + groups.count(None), "seed": seed, "model": bundle.sha256,
+        "how": how, "n": len(kept), "of": len(rows), "groups": None if intervals.tied(groups) is None else len(set(groups) - {None}) + groups.count(None), "seed": seed, "model": model.sha256,
         "photos": hashlib.sha256("\n".join(sorted(str(row["sha256"]) for row in kept)).encode()).hexdigest()[:16],  # equal where two models saw the same ones
         "clean_accuracy": accuracy[0], "clean_score": mean_score[0],
         "means": dict(zip(names, found, strict=False)), "mean_accuracy": next(found), "mean_score": float(np.mean(mean_score[1:])),
@@ -144,7 +144,7 @@ def _knows(found: dict[str, Any]) -> str:
 
 # %% ../../nbs/lib/evaluate/25_robustness.ipynb #sentences
 def sentences(
-    found: dict[str, Any],  # from `measure`
+    found: dict[str, Any],  # from `score_on_worse_photos`
 ) -> list[str]:  # paragraphs
     "Say what becomes of the answers when the photos get worse."
     asked = f"All {plural(found['n'], 'test photo')}" if found["n"] == found["of"] else f"{found['n']} of the {plural(found['of'], 'test photo')}, drawn by class,"
@@ -164,7 +164,7 @@ def sentences(
 
 # %% ../../nbs/lib/evaluate/25_robustness.ipynb #table
 def table(
-    found: dict[str, Any],  # from `measure`
+    found: dict[str, Any],  # from `score_on_worse_photos`
 ) -> tuple[list[list[Any]], list[str]]:  # rows and columns, for `Page.table`
     "Lay out the share of right answers by corruption and strength."
     rows = [[f"{name}: {MEANINGS[name]}", *(f"{s['accuracy']['value']:.2f}" for s in strengths), intervals.with_interval(found["means"][name])] for name, strengths in found["corruptions"].items()]
@@ -187,16 +187,16 @@ def example(scored: Scored) -> dict[str, Any]:  # a row of it
 
 
 def strip(
-    bundle: Model,
+    model: Model,
     row: dict[str, Any],  # of a scored photo
     root: str,  # the folder its path is relative to
     side: int = 224,  # pixels
 ) -> Iterator[dict[str, Any]]:  # for `Page.gallery`
     "Show one photo as it is and at strengths 1, 3 and 5 of each corruption, with the answers."
-    made = _variants(row, root, bundle, SHOWN)
+    made = _variants(row, root, model, SHOWN)
     for (name, strength), squares in zip(SHOWN, made, strict=False):
-        (chances,) = probabilities(bundle, answer_of(bundle, [x[None] for x in squares])[0])
-        answer = bundle.info.labels[chances.argmax()]
+        (chances,) = probabilities(model, infer(model, [x[None] for x in squares])[0])
+        answer = model.info.labels[chances.argmax()]
         what = f"{name} {strength}" if strength else "as it is"
         yield {
             "photo": pixels.thumbnail(squares[0], side), "name": MEANINGS[name] if strength else row["path"].rsplit("/", 1)[-1],
@@ -281,12 +281,12 @@ def part_table(
 # %% ../../nbs/lib/evaluate/25_robustness.ipynb #record
 def record(
     evaluation: Evaluation,
-    found: dict[str, Any] | None,  # from `measure`; None: not measured this time
+    found: dict[str, Any] | None,  # from `score_on_worse_photos`; None: not measured this time
     by: dict[str, list[dict[str, Any]]],  # from `parts`
 ) -> None:
     "Write both into the run's `metrics.json`."
     known = core.read_json(evaluation.run / "metrics.json")
     kept = found or known.pop("robustness", None)
-    if kept and kept["model"] == evaluation.bundle.sha256:
+    if kept and kept["model"] == evaluation.model.sha256:
         known["robustness"] = kept
     core.write_json(evaluation.run / "metrics.json", known | {"parts": by})

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from .calibration import _arrays
-from .intervals import CONFIDENCE, _group_numbers, draws
-from .scores import _by_photo
+from .calibration import checked_arrays
+from .intervals import CONFIDENCE, draws, group_numbers
+from .scores import by_photo
 
 # %% ../../nbs/lib/metrics/25_paired.ipynb #tally
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ def tally(
     "Sum up by group what the scores are made of."
     from scipy.sparse import csr_array
 
-    group = _group_numbers(groups, len(truth))
+    group = group_numbers(groups, len(truth))
     units = int(group.max()) + 1
     right, loss, answered, hits, support = [], [], [], [], None
     for numbers in probabilities:
-        p, truth = _arrays(numbers, truth)
-        photo, shape = _by_photo(p, truth), (units, p.shape[1])
+        p, truth = checked_arrays(numbers, truth)
+        photo, shape = by_photo(p, truth), (units, p.shape[1])
         answered.append(csr_array((np.ones(len(truth)), (group, photo["answer"])), shape))
         hits.append(csr_array((photo["right"], (group, truth)), shape))
         right.append(np.bincount(group, photo["right"], units))

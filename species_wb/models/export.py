@@ -20,7 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ..contracts import METADATA_KEY, ModelInfo, ModelSpec, info_to_json
 from ..core import UserError, write_aside
-from ..engine.model_file import Bundle, run
+from ..engine.model_file import ModelFile, run_network
 from ..metrics.calibration import softmax
 from .registry import Network
 
@@ -140,18 +140,18 @@ def with_head(
 
 # %% ../../nbs/lib/models/30_export.ipynb #parity
 def parity(
-    bundle: Bundle,  # the file
+    model: ModelFile,  # the file
     network: Network,  # what it was made from
     pixels: np.ndarray,  # N×S×S×3 uint8: real photos, prepared
     tolerance: float = 0.001,  # largest difference of a probability
 ) -> dict[str, Any]:  # n, largest difference of a probability and of a logit, share of equal labels
     "Compare a file with its network on real photos; a file that answers differently is refused."
     network = network.cpu().eval()
-    module = FromBytes(network, bundle.info.spec).eval()
+    module = FromBytes(network, model.info.spec).eval()
     logits, reference = [], []
     for start in range(0, len(pixels), 16):
         part = np.ascontiguousarray(pixels[start : start + 16])
-        logits.append(run(bundle, part, ("logits",))[0])
+        logits.append(run_network(model, part, ("logits",))[0])
         with torch.inference_mode():
             reference.append(module(torch.from_numpy(part))[0].numpy())
     ours, theirs = np.concatenate(logits), np.concatenate(reference)

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CALIBRATE', 'JUDGE', 'LEAST', 'SIMULATED', 'CENTRED', 'WEIGHTED', 'TYPES', 'INT8_OPERATORS', 'PARTS', 'FOUND',
-           'MEASUREMENTS', 'PROBES', 'Try', 'REFIT', 'Photos', 'Ready', 'Variant', 'Gate', 'NotClose', 'quantise']
+           'MEASUREMENTS', 'PROBES', 'Try', 'REFIT', 'CalibrationPhotos', 'Ready', 'Variant', 'Gate', 'NotClose',
+           'quantise']
 
 # %% ../../nbs/lib/models/40_int8.ipynb #imports
 import heapq
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from ..engine.model_file import Bundle, latency, read, run
+from ..engine.model_file import ModelFile, latency, open_model, run_network
 from ..contracts import METADATA_KEY, ModelInfo, data_hash, info_to_json, is_simulated, manifest_root, text_path
 from ..core import UserError, byte_size, cpu_count, in_threads, now, plural, progress, versions, write_aside
 from ..metrics.calibration import fit_temperature, softmax
@@ -72,7 +73,7 @@ def _deal(
 
 # %% ../../nbs/lib/models/40_int8.ipynb #photos
 @dataclass(frozen=True)
-class Photos:
+class CalibrationPhotos:
     "Photos as a network takes them."
 
     pixels: np.ndarray  # N×S×S×3 uint8
@@ -81,7 +82,7 @@ class Photos:
     hash: str  # of photos and labels
 
 
-def _load(rows: list[dict[str, Any]], manifest: pa.Table, info: ModelInfo, what: str) -> Photos:
+def _load(rows: list[dict[str, Any]], manifest: pa.Table, info: ModelInfo, what: str) -> CalibrationPhotos:
     "Read photos; one that cannot be read any more is left out."
     root, number = manifest_root(manifest), {label: k for k, label in enumerate(info.labels) if info.label_ids[k] >= 0}
 
@@ -97,7 +98,7 @@ def _load(rows: list[dict[str, Any]], manifest: pa.Table, info: ModelInfo, what:
         raise UserError(f"Only {plural(len(kept), 'photo')} of {len(rows)} could still be read: is the card or folder still connected? Copy the photos again.")
     pixels = np.stack([pixels for pixels, _ in found if pixels is not None])
     truth, new = [number.get(row["label"], -1) for row in kept], [row["sha256"][:16] not in trained for row in kept]
-    return Photos(pixels, np.array(truth), np.array(new), data_hash(pa.Table.from_pylist(kept)))
+    return CalibrationPhotos(pixels, np.array(truth), np.array(new), data_hash(pa.Table.from_pylist(kept)))
 
 # %% ../../nbs/lib/models/40_int8.ipynb #manifest
 SIMULATED = {"photos": 480, "size": 256}  # what is drawn where no photos are given
@@ -114,7 +115,7 @@ def _manifest(photos: Path | None, seed: int) -> Iterator[pa.Table]:
         yield scan(Path(folder) / "survey", seed=seed)
 
 
-def _both(photos: Path | None, info: ModelInfo, seed: int) -> tuple[Photos, Photos, str]:
+def _both(photos: Path | None, info: ModelInfo, seed: int) -> tuple[CalibrationPhotos, CalibrationPhotos, str]:
     "Return the photos to calibrate with, those to judge on, and a sentence about them."
     with _manifest(photos, seed) as manifest:
         rows = _usable(manifest)
@@ -127,7 +128,7 @@ def _both(photos: Path | None, info: ModelInfo, seed: int) -> tuple[Photos, Phot
     return with_these, judges, _about(photos, with_these, judges, drawn)
 
 
-def _about(photos: Path | None, first: Photos, judges: Photos, drawn: bool) -> str:
+def _about(photos: Path | None, first: CalibrationPhotos, judges: CalibrationPhotos, drawn: bool) -> str:
     "Say which photos these were, and what that means."
     where = f"of {photos}" if photos is not None else "of a simulated survey, drawn for this because no photos were given"
     said = f"Calibrated with {plural(len(first.pixels), 'photo')} and judged on {len(judges.pixels):,} others {where}; none is from a test split."
@@ -248,13 +249,13 @@ class Ready:
     calibration: np.ndarray  # N×S×S×3 uint8, N a multiple of 8
 
 
-def _network(bundle: Bundle) -> "onnx.ModelProto":
+def _network(file: ModelFile) -> "onnx.ModelProto":
     "Read the network of an fp32 file."
     import onnx
 
-    model = onnx.load(bundle.path)
+    model = onnx.load(file.path)
     if found := sorted({node.op_type for node in model.graph.node} & set(INT8_OPERATORS)):
-        raise UserError(f"{bundle.path} computes in int8 already (it holds {found[0]}): name the fp32 file that it was made from.")
+        raise UserError(f"{file.path} computes in int8 already (it holds {found[0]}): name the fp32 file that it was made from.")
     return model
 
 
@@ -369,9 +370,9 @@ def _finish(
         onnx.save(model, aside)
 
 # %% ../../nbs/lib/models/40_int8.ipynb #logits
-def _logits(bundle: Bundle, pixels: np.ndarray) -> np.ndarray:
+def _logits(file: ModelFile, pixels: np.ndarray) -> np.ndarray:
     "Return the logits of many photos, N×C."
-    return np.concatenate([run(bundle, pixels[k : k + 8], ("logits",))[0] for k in range(0, len(pixels), 8)])
+    return np.concatenate([run_network(file, pixels[k : k + 8], ("logits",))[0] for k in range(0, len(pixels), 8)])
 
 
 def _divergence(ours: np.ndarray, theirs: np.ndarray, temperature: float) -> float:
@@ -380,30 +381,30 @@ def _divergence(ours: np.ndarray, theirs: np.ndarray, temperature: float) -> flo
     return float((p * (np.log(p.clip(1e-12)) - np.log(q.clip(1e-12)))).sum(1).mean())
 
 # %% ../../nbs/lib/models/40_int8.ipynb #speed
-def _speed(*bundles: Bundle, rounds: int = 1) -> list[dict[str, Any]]:
+def _speed(*files: ModelFile, rounds: int = 1) -> list[dict[str, Any]]:
     "Measure size and speed of files in turns; the quickest round of each counts, as the one that other programs disturbed least."
-    best: list[dict[str, Any]] = [{"size": bundle.size, "photos_per_second": 0.0} for bundle in bundles]
+    best: list[dict[str, Any]] = [{"size": file.size, "photos_per_second": 0.0} for file in files]
     for _ in range(rounds):
-        for k, bundle in enumerate(bundles):
-            found = latency(bundle)
+        for k, file in enumerate(files):
+            found = latency(file)
             if found["photos_per_second"] > best[k]["photos_per_second"]:
                 best[k] |= {name: found[name] for name in ("p50", "p95", "n", "photos_per_second", "batch", "threads", "cpu")}
     return best
 
 
 def _judge(
-    bundle: Bundle,  # a variant
+    file: ModelFile,  # a variant
     theirs: np.ndarray,  # logits of the fp32 file
-    photos: Photos,
+    photos: CalibrationPhotos,
 ) -> dict[str, Any]:
     "Compare a variant with the fp32 file."
-    ours, known = _logits(bundle, photos.pixels), photos.truth >= 0
+    ours, known = _logits(file, photos.pixels), photos.truth >= 0
     same, right = ours.argmax(1) == theirs.argmax(1), (ours.argmax(1) == photos.truth)[known]
     low, high = wilson(int(same.sum()), len(same))
     return {
         "agreement": float(same.mean()), "agreement_low": low, "agreement_high": high, "agreement_n": len(same),
         "accuracy": float(right.mean()) if known.any() else None, "accuracy_n": int(known.sum()),
-        "divergence": _divergence(ours, theirs, bundle.info.temperature),
+        "divergence": _divergence(ours, theirs, file.info.temperature),
     }  # fmt: skip
 
 
@@ -426,11 +427,11 @@ PARTS, FOUND, MEASUREMENTS, PROBES = 12, 8, 36, 48  # parts to start with, layer
 def _hurting(
     ready: Ready,
     variant: Variant,
-    bundle: Bundle,  # fp32
+    file: ModelFile,  # fp32
 ) -> list[dict[str, Any]]:  # layer, divergence (nats), n; worst first
     "Find the layers that change the answers most, measured on calibration photos."
     pixels = ready.calibration[:PROBES]
-    theirs, names = _logits(bundle, pixels), list(ready.layers)
+    theirs, names = _logits(file, pixels), list(ready.layers)
     bar = progress(None, "looking which layers hurt", MEASUREMENTS, " measurements")
     done = 0
 
@@ -438,7 +439,7 @@ def _hurting(
         nonlocal done
         done += 1
         bar.update(1)
-        return -_divergence(_logits(_open(_make(ready, variant, part), bundle), pixels), theirs, ready.info.temperature), part
+        return -_divergence(_logits(_open(_make(ready, variant, part), file), pixels), theirs, ready.info.temperature), part
 
     heap = [harm(part.tolist()) for part in np.array_split(names, min(PARTS, len(names)))]
     heapq.heapify(heap)
@@ -456,10 +457,10 @@ def _hurting(
     return sorted(found, key=lambda row: -row["divergence"])
 
 
-def _open(path: Path, like: Bundle) -> Bundle:
+def _open(path: Path, like: ModelFile) -> ModelFile:
     "Open a model file with as many threads as another."
-    found = read(path, like.threads)
-    assert isinstance(found, Bundle)  # it is no mix: it was written here
+    found = open_model(path, like.threads)
+    assert isinstance(found, ModelFile)  # it is no mix: it was written here
     return found
 
 # %% ../../nbs/lib/models/40_int8.ipynb #search
@@ -468,16 +469,16 @@ Try = tuple[Variant, dict[str, Any]]  # what was tried, and its row of figures
 
 def _search(
     ready: Ready,
-    bundle: Bundle,  # fp32
+    file: ModelFile,  # fp32
     theirs: np.ndarray,  # its logits
-    judges: Photos,
+    judges: CalibrationPhotos,
     gate: Gate,
 ) -> tuple[list[Try], list[dict[str, Any]]]:  # tries, and the layers that hurt
     "Try variants until one passes."
     tries: list[Try] = []
 
     def attempt(plan: Variant) -> bool:
-        made = _open(_make(ready, plan), bundle)
+        made = _open(_make(ready, plan), file)
         found = _judge(made, theirs, judges)
         tries.append((plan, {"variant": str(plan), "kept": list(plan.kept), "passed": gate.passes(found), **found, **_speed(made)[0]}))
         return tries[-1][1]["passed"]
@@ -485,7 +486,7 @@ def _search(
     usual = [attempt(Variant(per_channel=True)), attempt(Variant(per_channel=False))]
     done = any(usual) or attempt(Variant(percentile=99.99))
     base = min(tries, key=lambda one: one[1]["divergence"])[0]
-    layers = _hurting(ready, base, bundle)
+    layers = _hurting(ready, base, file)
     for count in (1, 2, 4, 8):
         if not done and count <= len(layers) and count < len(ready.layers):  # something must be left to quantise
             done = attempt(replace(base, kept=tuple(row["layer"] for row in layers[:count])))
@@ -534,7 +535,7 @@ def _fast_bytes() -> bool | None:
 REFIT = 100  # labelled calibration photos, new to the model, that a temperature takes
 
 
-def _temperature(made: Bundle, photos: Photos) -> tuple[float, str]:
+def _temperature(made: ModelFile, photos: CalibrationPhotos) -> tuple[float, str]:
     "Fit the temperature again where the calibration photos allow it; else keep it."
     usable = photos.new & (photos.truth >= 0)
     if usable.sum() < REFIT:
@@ -543,7 +544,7 @@ def _temperature(made: Bundle, photos: Photos) -> tuple[float, str]:
     return fitted, f"The temperature was fitted again on {int(usable.sum())} labelled calibration photos that the model was not trained on: {fitted:.3f} instead of {made.info.temperature:.3f}."
 
 # %% ../../nbs/lib/models/40_int8.ipynb #check
-def _check(source: Path, out: Path, loss: float, agreement: float) -> Bundle:
+def _check(source: Path, out: Path, loss: float, agreement: float) -> ModelFile:
     "Refuse what cannot work before minutes are spent on it."
     try:
         import onnx  # noqa: F401
@@ -551,30 +552,30 @@ def _check(source: Path, out: Path, loss: float, agreement: float) -> Bundle:
         raise UserError("Quantising needs the package onnx, which is not installed: pip install '.[train]' in the clone of species_wb.") from None
     if not 0 <= loss < 1 or not 0 < agreement <= 1:
         raise UserError(f"loss is {loss:g} and agreement is {agreement:g}: both are shares of the photos, such as 0.005 and 0.98.")
-    bundle = read(source)
-    if not isinstance(bundle, Bundle):
+    file = open_model(source)
+    if not isinstance(file, ModelFile):
         raise UserError(f"{source} is a mix of several model files: quantise each of them, and mix the results.")
     if out.is_dir():
         raise UserError(f"{out} is a folder: name the file to write, such as {out / 'model-int8.onnx'}.")
-    if out.resolve() == source.expanduser().resolve() or (out.exists() and out.samefile(bundle.path)):
+    if out.resolve() == source.expanduser().resolve() or (out.exists() and out.samefile(file.path)):
         raise UserError(f"{out} is the fp32 file itself, which would be lost: name another file with --out.")
-    return bundle
+    return file
 
 # %% ../../nbs/lib/models/40_int8.ipynb #told
 def _told(
-    bundle: Bundle,  # fp32
+    file: ModelFile,  # fp32
     temperature: float,
-    sets: dict[str, Photos],  # calibration, judging
+    sets: dict[str, CalibrationPhotos],  # calibration, judging
     chosen: dict[str, Any],  # a row of the tries
     accuracy: float | None,  # of the fp32 file
     seed: int,
 ) -> ModelInfo:
     "Return what the int8 file says of itself: all that the fp32 file says, and how it came to be."
     names = ("variant", "kept", "agreement", "agreement_low", "agreement_high", "agreement_n", "accuracy", "accuracy_n", "divergence")
-    judged = {name: chosen[name] for name in names} | {"accuracy_fp32": accuracy, "temperature_refitted": temperature != bundle.info.temperature}
+    judged = {name: chosen[name] for name in names} | {"accuracy_fp32": accuracy, "temperature_refitted": temperature != file.info.temperature}
     photos = {name: {"n": len(p.pixels), "data_hash": p.hash, "new_to_the_model": int(p.new.sum())} for name, p in sets.items()}
-    made = {"source": bundle.path.name, "source_sha256": bundle.sha256, "photos": photos, "seed": seed, "made_at": now(), "versions": versions()}
-    old = bundle.info
+    made = {"source": file.path.name, "source_sha256": file.sha256, "photos": photos, "seed": seed, "made_at": now(), "versions": versions()}
+    old = file.info
     return replace(old, temperature=temperature, validation={**old.validation, "int8": judged}, provenance={**old.provenance, "int8": made})
 
 
@@ -603,21 +604,21 @@ def quantise(
 ) -> dict[str, Any]:  # tries (a row each), chosen (its variant), before, after, layers (that hurt, worst first), sentences; raises NotClose
     "Write an int8 model file that answers as the fp32 one does, or none."
     source, out = Path(source).expanduser(), Path(out).expanduser()
-    bundle = _check(source, out, loss, agreement)
+    file = _check(source, out, loss, agreement)
     with tempfile.TemporaryDirectory() as folder:
-        model = _network(bundle)
-        first, judges, about = _both(photos, bundle.info, seed)
-        ready = _ready(model, bundle.info, Path(folder), first.pixels)
-        theirs, known = _logits(bundle, judges.pixels), judges.truth >= 0
+        model = _network(file)
+        first, judges, about = _both(photos, file.info, seed)
+        ready = _ready(model, file.info, Path(folder), first.pixels)
+        theirs, known = _logits(file, judges.pixels), judges.truth >= 0
         accuracy = float((theirs.argmax(1) == judges.truth)[known].mean()) if known.any() else None
         gate = Gate(loss, agreement, accuracy)
-        tries, layers = _search(ready, bundle, theirs, judges, gate)
+        tries, layers = _search(ready, file, theirs, judges, gate)
         plan, best = max(tries, key=_rank)
         found: dict[str, Any] = {"tries": [row for _, row in tries], "chosen": None, "before": None, "after": None, "layers": layers, "sentences": [about]}
         if not best["passed"]:
             raise _none_passed(source, photos, gate, best, found)
         path = _make(ready, plan)
-        temperature, kept = _temperature(_open(path, bundle), first)
-        _finish(path, _told(bundle, temperature, {"calibration": first, "judging": judges}, best, accuracy, seed), out)
-    before, after = ({"accuracy": a, **row} for a, row in zip((accuracy, best["accuracy"]), _speed(bundle, _open(out, bundle), rounds=3), strict=True))
+        temperature, kept = _temperature(_open(path, file), first)
+        _finish(path, _told(file, temperature, {"calibration": first, "judging": judges}, best, accuracy, seed), out)
+    before, after = ({"accuracy": a, **row} for a, row in zip((accuracy, best["accuracy"]), _speed(file, _open(out, file), rounds=3), strict=True))
     return found | {"chosen": best["variant"], "before": before, "after": after, "sentences": [about, *_gained(before, after, best), _harm(layers), kept]}

@@ -23,7 +23,7 @@ from torch import nn
 from ..contracts import CANONICAL_SIZES, INTERPOLATIONS, ModelSpec
 from ..core import UserError, nearest
 from .simple_cnn import WIDTH, simple_cnn
-from .weights import COUNTER, Match, Unreachable, from_package, from_timm, from_torchvision, listed, match, read_weights, weights_file
+from .weights import COUNTER, Match, Unreachable, first_few, from_package, from_timm, from_torchvision, match, read_weights, weights_file
 
 # %% ../../nbs/lib/models/20_registry.ipynb #body
 class Body(nn.Module):
@@ -68,7 +68,7 @@ class Network(nn.Module):
         super().__init__()
         self.body, self.dropout, self.head = body, nn.Dropout(dropout), nn.Linear(width, classes)
         self.auxiliary, self.unit = auxiliary, unit
-        self.known: nn.Module | None = None  # from `imagenet.Known`
+        self.known: nn.Module | None = None  # from `imagenet.PublishedClassifier`
 
     def see(
         self,
@@ -359,11 +359,11 @@ def _account(
         else f"It has no head that fits: one for these {classes} classes is fitted."
     ]  # fmt: skip
     if lacking:
-        said.append(f"Missing in the file: {listed(lacking)}.")
+        said.append(f"Missing in the file: {first_few(lacking)}.")
     if body:
-        said.append("Of another shape in the file: " + listed(f"{k} ({'×'.join(map(str, found.reshaped[k][0]))}, not {'×'.join(map(str, found.reshaped[k][1]))})" for k in body) + ".")
+        said.append("Of another shape in the file: " + first_few(f"{k} ({'×'.join(map(str, found.reshaped[k][0]))}, not {'×'.join(map(str, found.reshaped[k][1]))})" for k in body) + ".")
     if found.unexpected:
-        said.append(f"Left over in the file: {listed(found.unexpected)}.")
+        said.append(f"Left over in the file: {first_few(found.unexpected)}.")
     return said
 
 # %% ../../nbs/lib/models/20_registry.ipynb #check-weights
@@ -387,7 +387,7 @@ def _from_published(network: Network, arch: Architecture) -> None:
     "Fill body and auxiliary head with what is published; our head starts anew."
     found = fit_weights(network, arch.fetch())
     if lacking := _in_body([*found.missing, *found.reshaped]):
-        raise Unreachable(f"what was published does not fit: {listed(lacking)}")
+        raise Unreachable(f"what was published does not fit: {first_few(lacking)}")
 
 
 def _from_file(network: Network, arch: Architecture, path: str) -> tuple[str, list[str], dict[str, Any]]:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from ..contracts import is_simulated
 from ..core import UserError, plural
 from . import corrections
-from .groups import _same, _sets, near_pairs
+from .groups import near_pairs, same, sets_of
 from .pixels import shown
 
 # %% ../../nbs/lib/photos/55_findings.ipynb #findings
@@ -34,8 +34,8 @@ def findings(
         if row["label"]:
             classes[row["label"]][row["split"] or "unused"] += 1
             groups[row["label"]].add(row["group"])
-    exact = _sets(ok, _same(row["sha256"] for row in ok))
-    near = [s for s in _sets(ok, near_pairs([row["phash"] for row in ok])) if len({ok[i]["sha256"] for i in s}) > 1]
+    exact = sets_of(ok, same(row["sha256"] for row in ok))
+    near = [s for s in sets_of(ok, near_pairs([row["phash"] for row in ok])) if len({ok[i]["sha256"] for i in s}) > 1]
     left_out = [row for row in ok if row["label"] and not row["split"]]
     short = sorted(min(row["width"], row["height"]) for row in ok)
     return {
@@ -61,7 +61,7 @@ def findings(
         "with_time": sum(bool(row["taken_at"]) for row in ok),
         "with_place": sum(row["lat"] is not None and row["lon"] is not None for row in ok),
         "sites": len({row["site"] for row in ok if row["site"]}),
-        "corrections": corrections.count(rows),
+        "corrections": corrections.count_corrections(rows),
         "simulated": is_simulated(manifest),
         "notes": notes["notes"],
     }
@@ -87,7 +87,7 @@ def sentences(
            + ", ".join(f"{n:,} to {verb}" for verb, n in zip(("train", "validate", "test"), found["splits"].values(), strict=True)) + "."]
     if found["simulated"]:
         say.append("These photos are simulated.")
-    say += corrections.sentences(found["corrections"])
+    say += corrections.correction_sentences(found["corrections"])
     if leaks := found["leaks"]:
         say.append(f"{plural(len(leaks), 'photo')} left out of training, too close to a held-out one. {a_few([leaks[0]['reason']])}")
     if seen := found["seen_unlabelled"]:

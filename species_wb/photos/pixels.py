@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_BYTES', 'MAX_PIXELS', 'MAX_PIXELS_IN_FULL', 'MAX_SCANS', 'LARGE', 'BadPhoto', 'shown', 'format_of', 'what_is',
-           'read_bytes', 'not_read', 'Header', 'header', 'canonical_scale', 'opened', 'decode', 'prepare', 'load',
-           'encode_jpeg', 'thumbnail']
+           'read_bytes', 'not_read', 'Header', 'header', 'canonical_scale', 'header_and_pixels', 'decode', 'prepare',
+           'load', 'encode_jpeg', 'thumbnail']
 
 # %% ../../nbs/lib/photos/10_pixels.ipynb #imports
 import errno
@@ -394,7 +394,7 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 # %% ../../nbs/lib/photos/10_pixels.ipynb #opened
-def opened(
+def header_and_pixels(
     data: bytes,  # of a whole file
     canonical_size: int | None,  # the least short side wanted, pixels; None: full size
     name: str = "This file",  # what sentences call it
@@ -409,7 +409,7 @@ def opened(
 
 def decode(data: bytes, canonical_size: int | None, name: str = "This file") -> np.ndarray:  # uint8, H×W×3, RGB, upright
     "Decode the canonical photo; raises `BadPhoto`."
-    return opened(data, canonical_size, name)[1]
+    return header_and_pixels(data, canonical_size, name)[1]
 
 # %% ../../nbs/lib/photos/10_pixels.ipynb #prepare
 def prepare(

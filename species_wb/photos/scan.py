@@ -21,10 +21,10 @@ from PIL import Image
 from ..contracts import MANIFEST, manifest_table, path_text, read_manifest, text_path, write_table
 from ..core import UserError, cache_folder, cpu_count, plural, progress
 from . import corrections
-from .files import _has_split_folders, _join, _listed, _place, _walk
-from .groups import _tie
+from .files import has_split_folders, join_table, label_and_split, photos_in_csv, walked
+from .groups import tie
 from .pixels import BadPhoto, decode, header, read_bytes, shown
-from .splits import _split
+from .splits import split
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #look-at
 LOOKED_AT = ("width", "height", "sha256", "phash", "taken_at", "lat", "lon", "status", "reason")
@@ -130,15 +130,15 @@ def scan(
     barred: dict[str, dict[str, str]] = {}
     if photos.is_dir():
         photos = root = photos.resolve()
-        files, folders, barred = _walk(str(root))
-        split_folders = _has_split_folders(folders)
-        rows = {path: _place(path, split_folders) for path in (*files, *barred)}
+        files, folders, barred = walked(str(root))
+        split_folders = has_split_folders(folders)
+        rows = {path: label_and_split(path, split_folders) for path in (*files, *barred)}
         level = 2 if split_folders else 1
         holding = {"/".join(path.split("/")[:level]) for path in rows}
-        empty = sorted(folder for folder in folders if folder and folder.count("/") == level - 1 and folder not in holding and _place(f"{folder}/x", split_folders).get("label"))
+        empty = sorted(folder for folder in folders if folder and folder.count("/") == level - 1 and folder not in holding and label_and_split(f"{folder}/x", split_folders).get("label"))
     elif photos.suffix.lower() == ".csv" and photos.is_file():
         photos = photos.resolve()
-        root, rows = photos.parent, _listed(photos)
+        root, rows = photos.parent, photos_in_csv(photos)
     else:
         what = "is not a folder, a .csv or a .parquet file" if photos.exists() else "is not there"
         raise UserError(f"{photos} {what}: name the folder that holds the class folders, or a table of photos.")
@@ -147,17 +147,17 @@ def scan(
     notes = []
     if (own := root / "manifest.parquet").is_file() and photos == root:
         try:
-            notes.append(_join(rows, own, root))
+            notes.append(join_table(rows, own, root))
         except UserError as error:
             notes.append(f"manifest.parquet in this folder was not used. {error}")
     if metadata:
-        notes.append(_join(rows, Path(metadata).expanduser(), root))
+        notes.append(join_table(rows, Path(metadata).expanduser(), root))
     looked = _look_at_all(str(root), sorted(path for path in rows if path not in barred), _cache_file(photos), workers) | barred
     table = [{"path": path, "label": None, "given": None, **looked[path], **{k: v for k, v in rows[path].items() if v is not None}} for path in sorted(rows)]
     if not any(row["status"] == "ok" for row in table):
         raise UserError(f"{photos} holds {plural(len(table), 'file')}, but no photo that opens. {table[0].get('reason')}")
-    _tie(table)
-    _split(table, seed)
+    tie(table)
+    split(table, seed)
     corrections.apply(table, corrections.of_workspace(), shown)
     for row in table:
         row.pop("given", None), row.pop("why", None)

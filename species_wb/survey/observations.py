@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..append_only import Growing, read_rows
+from ..append_only import AppendOnlyTable, read_rows
 from ..contracts import OBSERVATIONS, read_table, write_table
 from ..core import UserError
 
@@ -188,7 +188,7 @@ def append_observations(
     if Path(path).suffix not in (".csv", ".parquet"):
         raise UserError(f"{Path(path).name}: observations are written as .csv or .parquet; end the name so.")
     if Path(path).suffix == ".csv":
-        with Growing(path, OBSERVATIONS.names) as table:
+        with AppendOnlyTable(path, OBSERVATIONS.names) as table:
             table.append(observations)
         return
     new = pa.Table.from_pylist(observations, OBSERVATIONS)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEVELS', 'SHARES', 'MIX_PHOTOS', 'KEEP_SECONDS', 'Recipe', 'rate_factor', 'parameter_groups', 'Normalise', 'Trainer',
-           'logits_of', 'judge', 'mix', 'fit_finetune']
+           'logits_of', 'judge', 'average_weights', 'fit_finetune']
 
 # %% ../../nbs/lib/train/40_finetune.ipynb #imports
 import csv
@@ -32,10 +32,10 @@ from ..metrics.calibration import fit_temperature, softmax
 from ..models.export import FromBytes, to_onnx
 from ..models.registry import AUXILIARY_WEIGHT, Network
 from . import checkpoints
-from .augment import Batches, mixing, pipeline
-from .loading import DecodedCache, Photos
+from .augment import Batches, mixup_or_cutmix, pipeline
+from .loading import DecodedCache, PhotoDataset
 from .probe import best_head
-from .training_set import Selection, check_parity, provenance, require_classes, select
+from .training_set import TrainingSet, check_parity, photos_of_splits, provenance, require_classes
 
 # %% ../../nbs/lib/train/40_finetune.ipynb #recipe
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Trainer:
     def __init__(
         self,
         network: Network,
-        train: Photos,  # with augmentation
+        train: PhotoDataset,  # with augmentation
         recipe: Recipe,
         seed: int = 0,
     ):
@@ -139,7 +139,7 @@ class Trainer:
         self.network, self.optimizer, self.loader = self.accelerator.prepare(network.to(memory_format=torch.channels_last), optimizer, loader)
         self.module = self.accelerator.unwrap_model(self.network)
         self.averages = AveragedModel(self.module, multi_avg_fn=_averaging(recipe.averaging, self.steps), use_buffers=True)
-        self.normalise, self.mixing = Normalise(train.spec).to(self.device), mixing(network.head.out_features, recipe.mixup, recipe.cutmix)
+        self.normalise, self.mixing = Normalise(train.spec).to(self.device), mixup_or_cutmix(network.head.out_features, recipe.mixup, recipe.cutmix)
         self.epoch, self.step, self.parts, self.loss, self.seen, self.seconds = 1, 0, 1, 0.0, 0, 0.0
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
@@ -235,7 +235,7 @@ class Trainer:
 @torch.inference_mode()
 def logits_of(
     network: nn.Module,
-    photos: Photos,  # without augmentation: prepared as in the field
+    photos: PhotoDataset,  # without augmentation: prepared as in the field
     device: torch.device | str = "cpu",
     batch: int = 32,
 ) -> np.ndarray:  # N×C
@@ -274,11 +274,11 @@ SHARES = tuple(k / 10 for k in range(11))
 MIX_PHOTOS = 2_000  # at most so many validation photos judge a share: each share is a pass over them
 
 
-def mix(
+def average_weights(
     network: Network,  # gets the mixed weights
     start: dict[str, torch.Tensor],  # weights it started from
     tuned: dict[str, torch.Tensor],  # weights it ended with
-    valid: Photos,
+    valid: PhotoDataset,
     device: torch.device | str = "cpu",
 ) -> list[dict[str, float]]:  # share of the fine-tuned weights, log_loss (calibrated), accuracy: a row a share
     "Mix two states of a network in the share that validation photos like best."
@@ -297,10 +297,10 @@ def mix(
     return rows
 
 # %% ../../nbs/lib/train/40_finetune.ipynb #some
-def _some(photos: Photos, most: int) -> Photos:
+def _some(photos: PhotoDataset, most: int) -> PhotoDataset:
     "Take at most so many photos, drawn at random but always the same."
     keep = np.sort(np.random.default_rng(0).permutation(len(photos))[:most])
-    return Photos(photos.cache, [photos.photos[k] for k in keep], photos.truth.numpy()[keep], photos.spec, None, photos.workers)
+    return PhotoDataset(photos.cache, [photos.photos[k] for k in keep], photos.truth.numpy()[keep], photos.spec, None, photos.workers)
 
 # %% ../../nbs/lib/train/40_finetune.ipynb #fit-finetune
 KEEP_SECONDS = 60  # between two checkpoints within an epoch
@@ -319,20 +319,20 @@ def fit_finetune(
     "Train all layers, and write the model file."
     _keep_freed_memory()
     seconds: dict[str, float] = {}
-    train, valid = select(manifest, labels, ("train",)), select(manifest, labels, ("valid",))
+    train, valid = photos_of_splits(manifest, labels, ("train",)), photos_of_splits(manifest, labels, ("valid",))
     cache = DecodedCache(cache_folder("decoded"), spec.canonical_size)
     with timed(seconds, "decoding the photos"):
         failed = cache.fill(train.photos + valid.photos, cpu_count())
     (train, _, lost), (valid, _, lost_too) = train.without(failed), valid.without(failed)
     require_classes(train.truth, labels)
     made_from = checkpoints.origin(train.photos + valid.photos, [*train.truth, *valid.truth], {"spec": spec, "labels": labels, "seed": seed, **asdict(recipe)})
-    saved = checkpoints.read(folder / "checkpoint.pt", made_from)
+    saved = checkpoints.load_checkpoint(folder / "checkpoint.pt", made_from)
     for half in folder.glob(".checkpoint.pt.*.partial"):  # of a run that was killed while it wrote
         half.unlink()
     start, reasons = _head_first(folder, network, spec, train, labels, seed, seconds, made_from) if pretrained else ({}, [])
     set_seed(seed)
-    judges = Photos(cache, valid.photos, valid.truth, spec, workers=cpu_count())
-    trainer = Trainer(network, Photos(cache, train.photos, train.truth, spec, pipeline(spec, recipe.policy, recipe.least), cpu_count()), recipe, seed)
+    judges = PhotoDataset(cache, valid.photos, valid.truth, spec, workers=cpu_count())
+    trainer = Trainer(network, PhotoDataset(cache, train.photos, train.truth, spec, pipeline(spec, recipe.policy, recipe.least), cpu_count()), recipe, seed)
     if saved:
         trainer.load(saved)
     _train(trainer, judges, folder, made_from)
@@ -344,7 +344,7 @@ def fit_finetune(
     rows: list[dict[str, float]] = []
     if start and len(judges):
         with timed(seconds, "mixing with the weights it started from"):
-            rows = mix(network, start, best["state"], judges, trainer.device)
+            rows = average_weights(network, start, best["state"], judges, trainer.device)
         reasons.append(_mixed(rows, len(judges)))
     network = network.cpu()
     temperature, validation = 1.0, {"how": "validation photos", "n": len(judges)}
@@ -352,7 +352,7 @@ def fit_finetune(
         logits = logits_of(network, judges)
         temperature = fit_temperature(logits, valid.truth)
         validation |= dict(zip(("log_loss", "accuracy"), _scored(logits, valid.truth, temperature), strict=True))
-    info = ModelInfo(labels, list(range(len(labels))), spec, temperature, validation=validation, provenance=provenance(manifest, select(manifest, labels), folder.name, seed))
+    info = ModelInfo(labels, list(range(len(labels))), spec, temperature, validation=validation, provenance=provenance(manifest, photos_of_splits(manifest, labels), folder.name, seed))
     with timed(seconds, "exporting and checking the model file"):
         with write_aside(folder / "model.onnx") as aside:  # it gets its name when it has passed
             to_onnx(network, info, aside)
@@ -363,7 +363,7 @@ def fit_finetune(
     }  # fmt: skip
 
 # %% ../../nbs/lib/train/40_finetune.ipynb #train
-def _train(trainer: Trainer, judges: Photos, folder: Path, made_from: dict[str, str]) -> None:
+def _train(trainer: Trainer, judges: PhotoDataset, folder: Path, made_from: dict[str, str]) -> None:
     "Train to the end, from wherever the trainer stands."
     recipe, n, truth = trainer.recipe, len(trainer.batches.truth), judges.truth.numpy()
     bar = progress(None, "training", recipe.epochs * n)
@@ -373,7 +373,7 @@ def _train(trainer: Trainer, judges: Photos, folder: Path, made_from: dict[str, 
     def keep() -> None:
         nonlocal kept
         trainer.seconds, kept = trainer.seconds + time.monotonic() - kept, time.monotonic()
-        checkpoints.write(folder / "checkpoint.pt", made_from, trainer.state())
+        checkpoints.save_checkpoint(folder / "checkpoint.pt", made_from, trainer.state())
 
     def after_step(photos: int) -> None:
         bar.update(photos)
@@ -425,7 +425,7 @@ def _write_history(path: Path, history: list[dict[str, Any]]) -> None:
         writer.writerows(history)
 
 # %% ../../nbs/lib/train/40_finetune.ipynb #head-first
-def _head_first(folder: Path, network: Network, spec: ModelSpec, train: Selection, labels: list[str], seed: int, seconds: dict[str, float], made_from: dict[str, str]) -> tuple[dict[str, torch.Tensor], list[str]]:
+def _head_first(folder: Path, network: Network, spec: ModelSpec, train: TrainingSet, labels: list[str], seed: int, seconds: dict[str, float], made_from: dict[str, str]) -> tuple[dict[str, torch.Tensor], list[str]]:
     "Fit the head on the frozen network, or read back what an interrupted run had fitted."
     from safetensors import safe_open
     from safetensors.torch import save_file
@@ -445,7 +445,7 @@ def _head_first(folder: Path, network: Network, spec: ModelSpec, train: Selectio
             sentences, then = (json.loads(file.metadata()[k]) for k in ("sentences", "made_from"))
     except Exception as error:  # cut short or something else: the library raises several kinds
         raise UserError(f"{path} is damaged ({type(error).__name__}): delete it to begin this run anew, or start a new run.") from None
-    checkpoints.check(path, then, made_from)
+    checkpoints.check_origin(path, then, made_from)
     network.unit = True
     network.load_state_dict(start)
     return start, sentences

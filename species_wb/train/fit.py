@@ -21,7 +21,7 @@ from ..models.registry import WEIGHTS, Network, at_size, build, check_weights, w
 from ..photos.pixels import BadPhoto
 from .checkpoints import outer
 from .finetune import Recipe, fit_finetune
-from .probe import fit_probe, recall
+from .probe import add_published_classifier, fit_probe
 
 # %% ../../nbs/lib/train/45_fit.ipynb #plan
 METHODS = ("auto", "probe", "finetune")
@@ -191,7 +191,7 @@ def fit(
     set_seed(seed)
     start = time.perf_counter()
     if weights["used"] == "imagenet":
-        recall(network, spec.name, labels)
+        add_published_classifier(network, spec.name, labels)
     try:
         if todo.method == "probe":
             found = fit_probe(folder, manifest, labels, network, spec, seed)

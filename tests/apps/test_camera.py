@@ -63,7 +63,7 @@ def playing(chromium, tmp_path_factory):
 
 @pytest.fixture
 def model(tmp_path) -> Path:
-    return toy.write(tmp_path / "colours.onnx")
+    return toy.write_toy(tmp_path / "colours.onnx")
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def test_a_view_that_goes_away_ends_its_camera(stage):
 
 
 def test_another_model_answers_while_the_camera_runs_on(stage, tmp_path):
-    toy.write(tmp_path / "andere <b>.onnx", labels=("rot <i>", "grün"))
+    toy.write_toy(tmp_path / "andere <b>.onnx", labels=("rot <i>", "grün"))
     start(stage)
     label(stage, "red")
     stage.page.locator(".swb-more summary").click()
@@ -247,7 +247,7 @@ def test_a_photo_is_asked_again_when_the_model_is_another(stage, tmp_path):
     stage.page.locator("input[type=file]").set_input_files(str(tmp_path / "red.jpg"))
     label(stage, "red")
     stage.page.locator(".swb-more summary").click()
-    stage.page.get_by_label("Another model file").fill(str(toy.write(tmp_path / "rot.onnx", labels=("rot", "grün"))))
+    stage.page.get_by_label("Another model file").fill(str(toy.write_toy(tmp_path / "rot.onnx", labels=("rot", "grün"))))
     stage.page.get_by_label("Another model file").press("Enter")
     label(stage, "rot")
 
@@ -380,7 +380,7 @@ def test_each_visit_has_a_line_and_a_photo_of_its_own(tmp_path, monkeypatch):
         clock[0] = 100.0 + at
         kept.append(record.take({"label": label_, "score": 0.9}, np.full((20, 20, 3), 9, np.uint8), f"2026-05-04T13:07:{at:02}+02:00"))
         if kept[-1]:
-            live.keep(kept[-1], pixels.encode_jpeg(np.full((20, 20, 3), 9, np.uint8)))
+            live.keep_photo(kept[-1], pixels.encode_jpeg(np.full((20, 20, 3), 9, np.uint8)))
     record.close()
     rows = read_observations(record.observations).to_pylist()
     assert [(row["label"], row["start"][17:19], row["end"][17:19]) for row in sorted(rows, key=lambda row: (row["start"], row["label"]))] == [
@@ -470,7 +470,7 @@ def test_freeze_holds_the_picture_and_its_answer(stage):
 
 
 def test_an_answer_below_the_threshold_is_shown_as_not_sure(stage, tmp_path):
-    stage.widget._on_model("", {"path": str(toy.write(tmp_path / "unsure.onnx", weight=((0.01, 0), (0, 0.01), (0, 0))))})
+    stage.widget._on_model("", {"path": str(toy.write_toy(tmp_path / "unsure.onnx", weight=((0.01, 0), (0, 0.01), (0, 0))))})
     start(stage)
     label(stage, "red")
     stage.page.locator(".swb-more summary").click()

@@ -12,7 +12,7 @@ from test_confusions import a_row, photo
 from species_wb.curate import one_photo
 from species_wb.engine import toy
 from species_wb.photos import corrections
-from species_wb.engine.model_file import read
+from species_wb.engine.model_file import open_model
 from species_wb.contracts import predictions_table, write_predictions
 from species_wb.core import set_state
 from species_wb.taxa import colour
@@ -31,7 +31,7 @@ def run(workspace) -> Path:
     "A run: 60 red photos named right, 5 taken for green (one of them gone, one with a hostile name), 10 green ones."
     folder, run = workspace / "photos", workspace / "reports" / "train" / "toy-1"
     run.mkdir(parents=True)
-    more = {"split": "test", "model": read(toy.write(run / "model.onnx"), 1).sha256[:16]}
+    more = {"split": "test", "model": open_model(toy.write_toy(run / "model.onnx"), 1).sha256[:16]}
     given = [(f"red{k}.jpg", "red", "red", 0.99 - k / 100, "pond" if k % 2 else "hill") for k in range(60)]
     given += [(name, "red", "green", 0.9 - k / 10, "pond" if k < 3 else "hill") for k, name in enumerate(("wrong0.jpg", HOSTILE, "wrong2.jpg", "wrong3.jpg", "gone.jpg"))]
     given += [(f"green{k}.jpg", "green", "green", 0.8, "hill") for k in range(10)]
@@ -109,7 +109,7 @@ def test_names_of_files_are_only_ever_text(staged):
     page.get_by_role("textbox", name="Label").fill("<b>owl</b> 🦉")
     page.keyboard.press("Enter")
     assert status(page, "relabelled") and page.get_by_role("rowheader", name="All 1 photo of <b>owl</b> 🦉").count() == 1
-    assert page.locator(".swb-explorer b b, .swb-matrix b").count() == 0 and corrections.read()[0]["path"] == HOSTILE
+    assert page.locator(".swb-explorer b b, .swb-matrix b").count() == 0 and corrections.read_corrections()[0]["path"] == HOSTILE
 
 
 def test_photos_are_filtered_by_score_class_site_and_correction(staged):
@@ -164,7 +164,7 @@ def test_relabelling_moves_a_photo_and_undo_brings_it_back(staged):
     assert status(page, "relabelled") == f"wrong0.jpg is relabelled to green: written to {corrections.file()}; the photo itself stays as it is."
     assert page.locator("td[role=gridcell]").all_inner_texts() == ["60", "4", "·", "11"] and names(page)[0] == HOSTILE
     page.locator(".swb-detail h3", has_text="onerror").wait_for()  # on to the next one
-    (row,) = corrections.read()
+    (row,) = corrections.read_corrections()
     assert (row["action"], row["old_label"], row["new_label"], row["path"]) == ("relabel", "red", "green", "wrong0.jpg")
     page.get_by_role("button", name="Undo").click()
     status(page, "Undone: wrong0.jpg")
@@ -204,7 +204,7 @@ def test_several_photos_are_corrected_and_undone_at_once(staged):
     assert page.locator(".swb-card .swb-mark").all_inner_texts() == ["⚑ flagged"] * 2 and len(names(page)) == 5
     page.keyboard.press("z")
     status(page, "Undone: 2 photos")
-    assert page.locator(".swb-mark").count() == 0 and len(corrections.read()) == 4
+    assert page.locator(".swb-mark").count() == 0 and len(corrections.read_corrections()) == 4
 
 
 def test_everything_can_be_done_with_the_keyboard_alone(staged):
@@ -299,8 +299,8 @@ def test_a_kernel_that_died_is_said(staged):
 
 
 def test_a_slow_map_holds_up_nothing_else(staged, monkeypatch):
-    held, real = threading.Event(), one_photo.looked
-    monkeypatch.setattr(one_photo, "looked", lambda *given: held.wait(30) and real(*given))
+    held, real = threading.Event(), one_photo.heat_map_photo
+    monkeypatch.setattr(one_photo, "heat_map_photo", lambda *given: held.wait(30) and real(*given))
     page = staged().page
     opened(page)
     page.locator(".swb-card").first.click()
@@ -379,7 +379,7 @@ def test_in_one_column_a_photo_comes_into_view(staged):
 
 def test_a_runs_csv_finds_its_photos_as_its_folder_does(workspace, run):
     from species_wb.contracts import read_table
-    from species_wb.curate.confusions import open_review
+    from species_wb.curate.confusions import open_predictions
 
     write_predictions(read_table(run / "predictions.parquet"), run / "predictions.csv")
-    assert open_review(run / "predictions.csv").root == open_review(run).root
+    assert open_predictions(run / "predictions.csv").root == open_predictions(run).root

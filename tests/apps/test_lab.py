@@ -63,7 +63,7 @@ def home(tmp_path_factory) -> Path:
     home = tmp_path_factory.mktemp("home") / "it's a \"wörk\" space"
     (home / "nbs").mkdir(parents=True)
     (home / "a run").mkdir()
-    toy.write(home / "Mühle \"2\".onnx")
+    toy.write_toy(home / "Mühle \"2\".onnx")
     (home / "damaged.onnx").write_bytes(b"no model")
     rows = [{"path": "a.jpg", "status": "ok", "label": "red", "score": 0.9, "truth": "red"}]
     write_predictions(predictions_table(rows, home, ["red", "green"]), home / "a run" / "predictions.parquet")

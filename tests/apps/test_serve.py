@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 from species_wb.engine import toy
-from species_wb.engine.model_file import read
+from species_wb.engine.model_file import open_model
 from species_wb.contracts import ONLY_PARQUET, PREDICTIONS
 from species_wb.core import UserError
 from species_wb.photos.pixels import encode_jpeg
@@ -38,7 +38,7 @@ LABELS = ["red", "green", "none of these"]
 
 def network(path: Path, scale: float = 0.02) -> Path:
     "A model file that calls a photo by its colour, and a blue one none of these."
-    return toy.write(path, LABELS, [0, 1, -1], 50 * scale * np.eye(3), validation={"n": 40, "accuracy": 0.95, "odd": float("nan")})
+    return toy.write_toy(path, LABELS, [0, 1, -1], 50 * scale * np.eye(3), validation={"n": 40, "accuracy": 0.95, "odd": float("nan")})
 
 
 def photo(red: int = 0, green: int = 0, blue: int = 0, side: int = 600) -> bytes:
@@ -59,7 +59,7 @@ def bomb() -> bytes:
 
 
 GREEN, BLUE = photo(green=200), photo(blue=220)
-START = "import sys\nfrom species_wb.apps import serve\nfrom species_wb.engine.model_file import read\nfrom species_wb.apps.serve import Limits\nserve.run(read(sys.argv[1], 1), say=lambda line: print(line, flush=True), **eval(sys.argv[2]))"
+START = "import sys\nfrom species_wb.apps import serve\nfrom species_wb.engine.model_file import open_model\nfrom species_wb.apps.serve import Limits\nserve.run(read(sys.argv[1], 1), say=lambda line: print(line, flush=True), **eval(sys.argv[2]))"
 
 
 class Served:
@@ -131,7 +131,7 @@ def served(model, tmp_path_factory):
 
 def test_a_posted_photo_gets_the_row_that_classify_writes(served, model):
     code, _, row = served.ask("/classify?top=2&name=leaf.jpg", GREEN, Content_Type="image/jpeg")
-    expected = predict_one(read(model, 1), GREEN, {"path": "leaf.jpg"}, 2)
+    expected = predict_one(open_model(model, 1), GREEN, {"path": "leaf.jpg"}, 2)
     assert code == 200 and row["label"] == "green" and row.pop("milliseconds") > 0
     assert row == {**dict.fromkeys(PREDICTIONS.names), **{k: v for k, v in expected.items() if k not in ONLY_PARQUET}}
     assert served.ask("/classify", BLUE)[2]["abstained"] is True  # without a content type, too
@@ -146,7 +146,7 @@ def test_a_body_that_is_no_usable_photo_is_said_to_be_none(served, data, status)
 
 def test_a_service_says_which_model_answers_but_not_where_it_lies(served, model):
     code, _, about = served.ask("/model")
-    assert code == 200 and about["labels"] == LABELS and about["label_ids"] == [0, 1, -1] and about["sha256"] == read(model).sha256 and about["input_size"] == 16
+    assert code == 200 and about["labels"] == LABELS and about["label_ids"] == [0, 1, -1] and about["sha256"] == open_model(model).sha256 and about["input_size"] == 16
     assert about["validation"] == {"n": 40, "accuracy": 0.95, "odd": None} and str(model.parent) not in json.dumps(about)
     assert served.ask("/health")[2] == {"status": "ok", "photos": 0}
 
@@ -252,7 +252,7 @@ def test_two_photos_at_a_time_and_the_rest_is_answered_meanwhile(model, monkeypa
 
     monkeypatch.setattr(serve, "predict_one", slow)
     listening = serve._listen("127.0.0.1", 0, print)
-    server = uvicorn.Server(uvicorn.Config(serve.application(read(model, 1)), log_level="warning", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(serve.application(open_model(model, 1)), log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     service = Served.__new__(Served)
@@ -337,7 +337,7 @@ def test_what_cannot_be_listened_on_is_a_sentence(host, port, said):
 
 @pytest.mark.parametrize("absent", ["fastapi", "uvicorn"])
 def test_a_missing_package_is_one_sentence_with_the_line_that_installs_it(model, absent):
-    code = f"import sys; sys.modules[{absent!r}] = None\nfrom species_wb.apps import serve; from species_wb import core\nfrom species_wb.engine.model_file import read\ntry: serve.run(read(sys.argv[1]), port=0)\nexcept core.UserError as error: print(error)"
+    code = f"import sys; sys.modules[{absent!r}] = None\nfrom species_wb.apps import serve; from species_wb import core\nfrom species_wb.engine.model_file import open_model\ntry: serve.run(read(sys.argv[1]), port=0)\nexcept core.UserError as error: print(error)"
     done = subprocess.run([sys.executable, "-c", code, str(model)], capture_output=True, text=True)
     assert done.stdout.strip().endswith("which are not installed: pip install '.[serve]'"), done.stderr
 

@@ -45,7 +45,7 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def model(tmp_path) -> Path:
-    return toy.write(tmp_path / "tiny.onnx")
+    return toy.write_toy(tmp_path / "tiny.onnx")
 
 
 def typed(*words, cwd=None, **environment) -> subprocess.CompletedProcess:
@@ -215,9 +215,9 @@ def test_a_photo_says_when_and_where_it_was_taken(tmp_path, model):
     exif.get_ifd(0x8769)[0x9003] = "2026:05:04 13:07:55"
     exif.get_ifd(0x8825).update({1: "S", 2: (51.0, 30.0, 36.0), 3: "W", 4: (0.0, 7.0, 30.0)})
     Image.new("RGB", (60, 40), "red").save(tmp_path / "a.jpg", exif=exif)
-    row = predict.predict_one(model_file.read(model), (tmp_path / "a.jpg").read_bytes())
+    row = predict.predict_one(model_file.open_model(model), (tmp_path / "a.jpg").read_bytes())
     assert (row["taken_at"], row["lat"], row["lon"]) == ("2026-05-04T13:07:55", -51.51, -0.125)
-    row = predict.predict_one(model_file.read(model), (tmp_path / "a.jpg").read_bytes(), {"taken_at": "2025-01-01T00:00:00", "lat": 1.0, "lon": 2.0})
+    row = predict.predict_one(model_file.open_model(model), (tmp_path / "a.jpg").read_bytes(), {"taken_at": "2025-01-01T00:00:00", "lat": 1.0, "lon": 2.0})
     assert (row["taken_at"], row["lat"], row["lon"]) == ("2025-01-01T00:00:00", 1.0, 2.0)
 
 
@@ -238,7 +238,7 @@ def kill_at_random(words: list[str], parts: Path, chance: random.Random) -> bool
 def same_after_kills(tmp_path: Path, photos: int, times: int) -> None:
     folder = card(tmp_path / "card", photos)
     (folder / "broken.jpg").write_bytes(coloured("red")[:300])
-    model, chance = toy.write(tmp_path / "tiny.onnx"), random.Random(7)
+    model, chance = toy.write_toy(tmp_path / "tiny.onnx"), random.Random(7)
     words = [str(BIN / "species-wb"), "classify", str(folder), "--model", str(model), "--out"]
     assert subprocess.run([*words, str(tmp_path / "whole.csv")], capture_output=True).returncode == 0
     for _ in range(times):
@@ -265,27 +265,27 @@ def job_of(folder: Path, out: Path, model) -> job.Job:
 
 
 def test_an_archive_to_which_a_photo_was_added_again(tmp_path, model):
-    folder, loaded = tmp_path / "card", model_file.read(model, 1)
+    folder, loaded = tmp_path / "card", model_file.open_model(model, 1)
     folder.mkdir()
     (folder / "b.jpg").write_bytes(coloured("red"))
     for colour in ("red", "green"):
         with zipfile.ZipFile(folder / "a.zip", "a") as archive, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             archive.writestr("a.jpg", coloured(colour))
-        job.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, job.here(loaded))
+        job.run_job(job_of(folder, tmp_path / "a.csv", loaded), loaded, job.here(loaded))
         assert [r["label"] for r in rows(tmp_path / "a.csv")] == [colour, "red"]
 
 
 def test_only_shards_with_changes_are_done_again(tmp_path, model):
-    folder, loaded, worked = card(tmp_path / "card", 1_500), model_file.read(model, 1), []
+    folder, loaded, worked = card(tmp_path / "card", 1_500), model_file.open_model(model, 1), []
 
     def engine(todo, task):
         return job.here(loaded)((worked.append(len(s.units)) or s for s in todo), task)
 
-    job.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, engine)
+    job.run_job(job_of(folder, tmp_path / "a.csv", loaded), loaded, engine)
     assert sum(worked) == 1_500
     worked.clear()
-    job.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, engine)
+    job.run_job(job_of(folder, tmp_path / "a.csv", loaded), loaded, engine)
     assert worked == []
     some = sorted(folder.rglob("*.JPG"))
     before = rows(tmp_path / "a.csv")
@@ -293,7 +293,7 @@ def test_only_shards_with_changes_are_done_again(tmp_path, model):
     os.utime(some[700], (1, 1))
     some[3].unlink()
     (folder / "100MEDIA" / "IMG_00050a.JPG").write_bytes(coloured("red"))
-    job.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, engine)
+    job.run_job(job_of(folder, tmp_path / "a.csv", loaded), loaded, engine)
     after = rows(tmp_path / "a.csv")
     assert 0 < sum(worked) < 1_200 and len(after) == 1_500
     changed = {r["path"] for r in after if r not in before}
@@ -301,7 +301,7 @@ def test_only_shards_with_changes_are_done_again(tmp_path, model):
 
 
 def test_a_folder_that_changes_while_it_is_read(tmp_path, model):
-    folder, loaded = card(tmp_path / "card", 300), model_file.read(model, 1)
+    folder, loaded = card(tmp_path / "card", 300), model_file.open_model(model, 1)
     files = sorted(folder.rglob("*.JPG"))
 
     def engine(todo, task):
@@ -310,37 +310,37 @@ def test_a_folder_that_changes_while_it_is_read(tmp_path, model):
         (folder / "late.jpg").write_bytes(coloured("red"))
         return job.here(loaded)(todo, task)
 
-    job.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, engine)
+    job.run_job(job_of(folder, tmp_path / "a.csv", loaded), loaded, engine)
     found = {r["path"]: r["status"] for r in rows(tmp_path / "a.csv")}
     assert len(found) == 300 and found[str(files[5])] == "missing" and Counter(found.values())["ok"] == 299
-    job.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, job.here(loaded))
+    job.run_job(job_of(folder, tmp_path / "a.csv", loaded), loaded, job.here(loaded))
     found = {r["path"]: r["status"] for r in rows(tmp_path / "a.csv")}
     assert len(found) == 300 and found[str(folder / "late.jpg")] == "ok" and str(files[5]) not in found
 
 
 def test_a_card_that_was_pulled_out_is_gone_on_with(tmp_path, model):
-    folder, loaded = card(tmp_path / "card", 400), model_file.read(model, 1)
+    folder, loaded = card(tmp_path / "card", 400), model_file.open_model(model, 1)
 
     def pulled(todo, task):
         todo = list(todo)
         folder.rename(tmp_path / "pocket")
         return job.here(loaded)(todo, task)
 
-    job.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, pulled)
+    job.run_job(job_of(folder, tmp_path / "a.csv", loaded), loaded, pulled)
     assert Counter(r["status"] for r in rows(tmp_path / "a.csv")) == {"missing": 400}
     folder.mkdir()  # an empty place where the card is mounted
     kept = (tmp_path / "a.csv").read_bytes()
     with pytest.raises(UserError, match="is the card in"):
-        job.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, job.here(loaded))
+        job.run_job(job_of(folder, tmp_path / "a.csv", loaded), loaded, job.here(loaded))
     assert (tmp_path / "a.csv").read_bytes() == kept
     folder.rmdir()
     (tmp_path / "pocket").rename(folder)
-    job.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, job.here(loaded))
+    job.run_job(job_of(folder, tmp_path / "a.csv", loaded), loaded, job.here(loaded))
     assert Counter(r["status"] for r in rows(tmp_path / "a.csv")) == {"ok": 400}
 
 
 def test_what_is_broken_for_good_is_not_tried_again(tmp_path, model):
-    folder, loaded, worked = card(tmp_path / "card", 400), model_file.read(model, 1), []
+    folder, loaded, worked = card(tmp_path / "card", 400), model_file.open_model(model, 1), []
     for k in range(0, 400, 20):
         (folder / f"broken{k}.jpg").write_bytes(coloured("red", k)[:200])
 
@@ -348,7 +348,7 @@ def test_what_is_broken_for_good_is_not_tried_again(tmp_path, model):
         return job.here(loaded)((worked.append(s.name) or s for s in todo), task)
 
     for wanted in (True, False):
-        job.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, engine)
+        job.run_job(job_of(folder, tmp_path / "a.csv", loaded), loaded, engine)
         assert bool(worked) == wanted
         worked.clear()
 
@@ -365,19 +365,19 @@ def test_a_jobs_own_files_are_no_photos(tmp_path, model):
 
 
 def test_a_shard_that_a_power_cut_damaged_is_done_again(tmp_path, model):
-    folder, loaded = card(tmp_path / "card", 700), model_file.read(model, 1)
+    folder, loaded = card(tmp_path / "card", 700), model_file.open_model(model, 1)
     todo = job_of(folder, tmp_path / "a.csv", loaded)
-    job.run(todo, loaded, job.here(loaded))
+    job.run_job(todo, loaded, job.here(loaded))
     whole = (tmp_path / "a.csv").read_bytes()
     some = sorted(todo.parts.glob("*.parquet"))
     some[0].write_bytes(b"")
     some[1].write_bytes(some[1].read_bytes()[:50])
-    job.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, job.here(loaded))
+    job.run_job(job_of(folder, tmp_path / "a.csv", loaded), loaded, job.here(loaded))
     assert (tmp_path / "a.csv").read_bytes() == whole
 
 
 def test_two_at_once_are_refused(tmp_path, model):
-    folder, loaded = card(tmp_path / "card", 5), model_file.read(model, 1)
+    folder, loaded = card(tmp_path / "card", 5), model_file.open_model(model, 1)
     with job.begun(job_of(folder, tmp_path / "a.csv", loaded)):
         assert "written by another process" in one_sentence(typed_alone("classify", folder, "--model", model, "--out", tmp_path / "a.csv"))
         assert "written by another process" in one_sentence(typed_alone("classify", folder, "--model", model, "--out", tmp_path / "a.csv", "--fresh"))
@@ -388,7 +388,7 @@ def test_fresh_keeps_the_old_table_until_the_new_one_is_whole(tmp_path, model):
     folder = card(tmp_path / "card", 5)
     assert typed("classify", folder, "--model", model, "--out", tmp_path / "a.csv").returncode == 0
     kept = (tmp_path / "a.csv").read_bytes()
-    sick = toy.write(tmp_path / "nan.onnx", weight=((np.nan, 0), (0, 0), (0, 0)))
+    sick = toy.write_toy(tmp_path / "nan.onnx", weight=((np.nan, 0), (0, 0), (0, 0)))
     assert "not a number" in one_sentence(typed("classify", folder, "--model", sick, "--out", tmp_path / "a.csv", "--fresh"))
     assert (tmp_path / "a.csv").read_bytes() == kept
 
@@ -435,7 +435,7 @@ def test_names_that_are_not_utf_8_and_labels_that_are_not_words(tmp_path, model)
 
 
 def test_a_full_disk_keeps_what_is_done(tmp_path, model, monkeypatch):
-    folder, loaded = card(tmp_path / "card", 1_200), model_file.read(model, 1)
+    folder, loaded = card(tmp_path / "card", 1_200), model_file.open_model(model, 1)
     write, left = job.write_table, [2]
 
     def failing(table, path):
@@ -450,9 +450,9 @@ def test_a_full_disk_keeps_what_is_done(tmp_path, model, monkeypatch):
 
     monkeypatch.setattr(job, "write_table", failing)
     with pytest.raises(UserError, match="disk is full.*run the same command again"):
-        job.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, job.here(loaded))
+        job.run_job(job_of(folder, tmp_path / "a.csv", loaded), loaded, job.here(loaded))
     monkeypatch.setattr(job, "write_table", write)
-    done = job.run(job_of(folder, tmp_path / "a.csv", loaded), loaded, job.here(loaded))
+    done = job.run_job(job_of(folder, tmp_path / "a.csv", loaded), loaded, job.here(loaded))
     assert "were classified already" in done.sentences[0] and len(rows(tmp_path / "a.csv")) == 1_200
 
 
@@ -474,7 +474,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, model):
 
 def test_another_model_folder_or_file_is_refused_and_fresh_starts_over(tmp_path, model):
     folder, other = card(tmp_path / "card", 5), card(tmp_path / "other", 4)
-    second = toy.write(tmp_path / "second.onnx", weight=((-1, 1), (1, -1), (0, 0)))
+    second = toy.write_toy(tmp_path / "second.onnx", weight=((-1, 1), (1, -1), (0, 0)))
     out = tmp_path / "a.csv"
     assert typed("classify", folder, "--model", model, "--out", out).returncode == 0
     kept = out.read_bytes()
@@ -518,8 +518,8 @@ def test_a_place_that_may_not_be_written_is_a_sentence(tmp_path, model):
 
 
 def test_several_models_answer_as_one_and_decode_each_photo_once(tmp_path, model, monkeypatch):
-    second = toy.write(tmp_path / "second.onnx", labels=("green", "red", "none of these"), ids=(1, 0, -1), weight=((-1, 1, 0), (1, -1, 0), (0, 0, 0)))
-    mix = model_file.read_all([model, second])
+    second = toy.write_toy(tmp_path / "second.onnx", labels=("green", "red", "none of these"), ids=(1, 0, -1), weight=((-1, 1, 0), (1, -1, 0), (0, 0, 0)))
+    mix = model_file.open_models([model, second])
     assert mix.info.label_ids == [0, 1, -1]
     decoded = []
     monkeypatch.setattr(predict, "opened", lambda *a, real=predict.opened: decoded.append(1) or real(*a))
@@ -530,12 +530,12 @@ def test_several_models_answer_as_one_and_decode_each_photo_once(tmp_path, model
     assert row["label"] == "red" and np.isclose(row["score"], (chances[0][0] + chances[1][0]) / 2, atol=1e-5)
     typed("classify", card(tmp_path / "card", 6), "--model", model, "--model", second, "--out", tmp_path / "a.csv")
     assert [r["label"] for r in rows(tmp_path / "a.csv")] == ["green", "red", "red"] * 2
-    assert "not know the same labels" in one_sentence(typed("classify", tmp_path / "card", "--model", model, "--model", toy.write(tmp_path / "x.onnx", labels=("a", "b")), "--out", tmp_path / "b.csv"))
+    assert "not know the same labels" in one_sentence(typed("classify", tmp_path / "card", "--model", model, "--model", toy.write_toy(tmp_path / "x.onnx", labels=("a", "b")), "--out", tmp_path / "b.csv"))
 
 
 def test_a_mix_is_written_read_moved_and_checked(tmp_path, model):
     (tmp_path / "mixes").mkdir()
-    second = toy.write(tmp_path / "second.onnx", temperature=2.0)
+    second = toy.write_toy(tmp_path / "second.onnx", temperature=2.0)
     done = typed("mix", model, second, "--out", tmp_path / "mixes" / "both.mix.json")
     assert done.returncode == 0 and "not calibrated" in done.stdout
     typed("classify", card(tmp_path / "card", 3), "--model", tmp_path / "mixes" / "both.mix.json", "--out", tmp_path / "a.csv")
@@ -545,14 +545,14 @@ def test_a_mix_is_written_read_moved_and_checked(tmp_path, model):
     moved.mkdir()
     for name in ("tiny.onnx", "second.onnx", "mixes"):
         shutil.move(tmp_path / name, moved / name)
-    assert model_file.read(moved / "mixes" / "both.mix.json").info.label_ids == [0, 1]
-    toy.write(moved / "second.onnx", temperature=3.0)
+    assert model_file.open_model(moved / "mixes" / "both.mix.json").info.label_ids == [0, 1]
+    toy.write_toy(moved / "second.onnx", temperature=3.0)
     with pytest.raises(UserError, match="not the file"):
-        model_file.read(moved / "mixes" / "both.mix.json")
+        model_file.open_model(moved / "mixes" / "both.mix.json")
 
 
 def test_a_mix_is_calibrated_on_photos_that_no_member_saw(tmp_path, workspace):
-    first, second = toy.write(tmp_path / "a.onnx", temperature=0.05), toy.write(tmp_path / "b.onnx", temperature=0.05)
+    first, second = toy.write_toy(tmp_path / "a.onnx", temperature=0.05), toy.write_toy(tmp_path / "b.onnx", temperature=0.05)
     rng = np.random.default_rng(0)
     for label in COLOURS:
         (tmp_path / "train" / label).mkdir(parents=True)
@@ -566,13 +566,13 @@ def test_a_mix_is_calibrated_on_photos_that_no_member_saw(tmp_path, workspace):
 
 
 def test_none_of_these_is_never_a_label(tmp_path):
-    model = toy.write(tmp_path / "none.onnx", labels=("red", "green", "none of these"), ids=(0, 1, -1), weight=((1, -1, 0), (-1, 1, 0), (0, 0, 9)))
-    row = predict.predict_one(model_file.read(model), np.full((20, 20, 3), (0, 0, 255), np.uint8))
+    model = toy.write_toy(tmp_path / "none.onnx", labels=("red", "green", "none of these"), ids=(0, 1, -1), weight=((1, -1, 0), (-1, 1, 0), (0, 0, 9)))
+    row = predict.predict_one(model_file.open_model(model), np.full((20, 20, 3), (0, 0, 255), np.uint8))
     assert row["abstained"] and row["label"] is row["score"] is None and {e["label"] for e in row["top"]} == {"red", "green"} and row["label_raw"] in COLOURS
 
 
 def test_a_model_that_says_no_number_is_a_sentence(tmp_path):
-    model = toy.write(tmp_path / "nan.onnx", weight=((np.nan, 0), (0, 0), (0, 0)))
+    model = toy.write_toy(tmp_path / "nan.onnx", weight=((np.nan, 0), (0, 0), (0, 0)))
     assert "not a number" in one_sentence(typed("classify", card(tmp_path / "card", 2), "--model", model, "--out", tmp_path / "a.csv"))
 
 
@@ -586,7 +586,7 @@ def test_rows_do_not_depend_on_batches_or_threads(photos, tmp_path):
     rng = np.random.default_rng(0)
     network_of_edges(tmp_path / "m.onnx", ["a", "b", "c"], rng.normal(size=(24, 3, 5, 5)) / 500, rng.normal(size=(24, 3)), np.zeros(3))
     files = sorted(photos.rglob("*.jpg"))[::40]
-    found = [[(r["label"], r["score"], r["sha256"]) for r in predict.predict_items(model_file.read(tmp_path / "m.onnx", t), [({"path": str(f)}, f.read_bytes) for f in files], b, w)] for t, b, w in ((1, 1, 1), (1, 1, 4), (2, 8, 2))]
+    found = [[(r["label"], r["score"], r["sha256"]) for r in predict.predict_items(model_file.open_model(tmp_path / "m.onnx", t), [({"path": str(f)}, f.read_bytes) for f in files], b, w)] for t, b, w in ((1, 1, 1), (1, 1, 4), (2, 8, 2))]
     for other in found[1:]:
         assert [(label, sha) for label, _, sha in other] == [(label, sha) for label, _, sha in found[0]]
         assert np.allclose([s for _, s, _ in other], [s for _, s, _ in found[0]], atol=1e-5)
@@ -623,8 +623,8 @@ def test_an_address_of_fsspec_is_read(tmp_path, model):
     for name in ("a/1.jpg", "2.jpg", "empty.jpg"):
         system.pipe(f"/card/{name}", b"" if name == "empty.jpg" else coloured("green"))
     where = sources.sources(["memory://card"])
-    loaded = model_file.read(model, 1)
-    done = job.run(job.Job(tmp_path / "a.parquet", where, job.Task(where.root), loaded.sha256), loaded, job.here(loaded))
+    loaded = model_file.open_model(model, 1)
+    done = job.run_job(job.Job(tmp_path / "a.parquet", where, job.Task(where.root), loaded.sha256), loaded, job.here(loaded))
     table = read_table(tmp_path / "a.parquet")
     assert dict(zip(table["path"].to_pylist(), table["status"].to_pylist(), strict=True)) == {"2.jpg": "ok", "empty.jpg": "empty", "a/1.jpg": "ok"}
     assert table.schema.metadata[b"root"] == b"memory://card" and done.summary["answered"] == 2

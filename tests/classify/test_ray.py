@@ -35,14 +35,14 @@ def both_ways(tmp_path: Path, photos: int, during=None) -> tuple[list[dict], lis
     folder = card(tmp_path / "card", photos)
     (folder / "broken.jpg").write_bytes(coloured("red")[:200])
     (folder / "empty.jpg").touch()
-    path = toy.write(tmp_path / "toy.onnx")
-    model, where = model_file.read(path, 1), sources.sources([str(folder)])
+    path = toy.write_toy(tmp_path / "toy.onnx")
+    model, where = model_file.open_model(path, 1), sources.sources([str(folder)])
     found = []
     for name, engine in (("here", job.here(model)), ("ray", on_ray([path]))):
         todo = job.Job(tmp_path / f"{name}.jsonl", where, job.Task(where.root), model.sha256)
         if name == "ray" and during:
             during()
-        job.run(todo, model, engine)
+        job.run_job(todo, model, engine)
         found.append(rows(todo.out))
     return found[0], found[1]
 
@@ -102,19 +102,19 @@ def test_a_cluster_that_is_not_there_is_a_sentence(tmp_path):
     from species_wb.classify.ray import on_ray
 
     folder = card(tmp_path / "card", 2)
-    path = toy.write(tmp_path / "toy.onnx")
+    path = toy.write_toy(tmp_path / "toy.onnx")
     where = sources.sources([str(folder)])
-    todo = job.Job(tmp_path / "a.csv", where, job.Task(where.root), model_file.read(path).sha256)
+    todo = job.Job(tmp_path / "a.csv", where, job.Task(where.root), model_file.open_model(path).sha256)
     with pytest.raises(UserError, match="No Ray cluster answers at 127.0.0.1:1 "):
-        job.run(todo, model_file.read(path), on_ray([path], "127.0.0.1:1"))
+        job.run_job(todo, model_file.open_model(path), on_ray([path], "127.0.0.1:1"))
 
 
 def test_a_mix_of_any_number_travels_whole(tmp_path):
     from species_wb.classify.ray import packed, unpacked
 
-    paths = [toy.write(tmp_path / f"{k}.onnx", temperature=1 + k / 10) for k in range(11)]
+    paths = [toy.write_toy(tmp_path / f"{k}.onnx", temperature=1 + k / 10) for k in range(11)]
     for count in range(1, 12):
-        model = model_file.read_all(paths[:count], 1)
+        model = model_file.open_models(paths[:count], 1)
         assert unpacked(packed(model)).sha256 == model.sha256
 
 
@@ -122,11 +122,11 @@ def what_is_wrong(tmp_path: Path) -> UserError:
     "What is said of a model that answers no number."
     from species_wb.classify.ray import on_ray
 
-    path = toy.write(tmp_path / "nan.onnx", weight=((float("nan"), 0), (0, 0), (0, 0)))
+    path = toy.write_toy(tmp_path / "nan.onnx", weight=((float("nan"), 0), (0, 0), (0, 0)))
     where = sources.sources([str(card(tmp_path / "card", 2))])
-    todo = job.Job(tmp_path / "a.csv", where, job.Task(where.root), model_file.read(path).sha256)
+    todo = job.Job(tmp_path / "a.csv", where, job.Task(where.root), model_file.open_model(path).sha256)
     with pytest.raises(UserError) as said:
-        job.run(todo, model_file.read(path), on_ray([path]))
+        job.run_job(todo, model_file.open_model(path), on_ray([path]))
     return said.value
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from species_wb.engine import toy
-from species_wb.engine.model_file import read
+from species_wb.engine.model_file import open_model
 from species_wb.contracts import PREDICTIONS
 from species_wb.core import UserError
 from species_wb.append_only import read_rows
@@ -37,12 +37,12 @@ RED, GREEN, BLUE = (photo(c) for c in range(3))
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory) -> Path:
     "A network that answers with the strongest colour; blue is none of these."
-    return toy.write(tmp_path_factory.mktemp("model") / "tiny.onnx", ["red", "green", "none of these"], [0, 1, -1], 5 * np.eye(3))
+    return toy.write_toy(tmp_path_factory.mktemp("model") / "tiny.onnx", ["red", "green", "none of these"], [0, 1, -1], 5 * np.eye(3))
 
 
 @pytest.fixture(scope="module")
 def model(model_file):
-    return read(model_file)
+    return open_model(model_file)
 
 
 @pytest.fixture(autouse=True)
@@ -227,7 +227,7 @@ def test_another_folder_model_or_table_is_refused(model, pond, tmp_path):
     assert (tmp_path / "rows.csv").read_bytes() == before and (tmp_path / "mine.csv").read_text() == "a,b\n1,2\n"
 
 
-COMMAND = "import sys; from species_wb.engine.model_file import read; from species_wb.classify.watch import watch\nwatch(read(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4], gap=2, say=lambda line: print(line, flush=True))"
+COMMAND = "import sys; from species_wb.engine.model_file import open_model; from species_wb.classify.watch import watch\nwatch(read(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4], gap=2, say=lambda line: print(line, flush=True))"
 
 
 def test_killed_again_and_again_it_loses_and_doubles_nothing(model_file, model, pond, tmp_path):

@@ -17,7 +17,7 @@ from species_wb.models import ready_made
 from species_wb.photos import pixels
 from species_wb.contracts import METADATA_KEY, ModelInfo, ModelSpec, info_to_json
 from species_wb.core import UserError
-from species_wb.engine.maps import Map, heat_map, neighbours, overlay
+from species_wb.engine.maps import Map, heat_map, nearest, overlay
 
 SPEC = ModelSpec("small", 32, (0.5,) * 3, (0.5,) * 3, crop_fraction=1.0)
 POOL = [("ReduceMean", ["features", "places"], "embedding", {"keepdims": 0})]
@@ -51,9 +51,9 @@ def write(path: Path, tail=LINEAR, last=(("Identity", ["map"], "features", {}),)
     return path
 
 
-def opened(path: Path) -> model_file.Bundle:
-    found = model_file.read(path, 1)
-    assert isinstance(found, model_file.Bundle)
+def opened(path: Path) -> model_file.ModelFile:
+    found = model_file.open_model(path, 1)
+    assert isinstance(found, model_file.ModelFile)
     return found
 
 
@@ -74,7 +74,7 @@ def photo() -> np.ndarray:
 @pytest.mark.parametrize("last", [(("Identity", ["map"], "features", {}),), IN_BYTES], ids=["fp32", "int8"])
 def test_with_pooling_and_a_linear_head_a_map_is_the_class_activation_map_of_zhou(tmp_path, photo, last):
     model = opened(write(tmp_path / "model.onnx", last=last))
-    features, weight = model_file.run(model, photo[None], ("features",))[0][0], tensor(model.path, "weight")
+    features, weight = model_file.run_network(model, photo[None], ("features",))[0][0], tensor(model.path, "weight")
     for k, label in enumerate("abc"):
         found = heat_map(model, photo, label)
         assert found.method == "class activation" and found.heat.dtype == np.float32 and found.heat.shape == (8, 8) and found.label == label
@@ -83,7 +83,7 @@ def test_with_pooling_and_a_linear_head_a_map_is_the_class_activation_map_of_zho
 
 def test_a_head_that_is_not_linear_is_asked_and_not_approximated(tmp_path, photo):
     model = opened(write(tmp_path / "model.onnx", BY_SIZE))
-    features, weight, bias = model_file.run(model, photo[None], ("features",))[0][0], tensor(model.path, "weight"), tensor(model.path, "bias")
+    features, weight, bias = model_file.run_network(model, photo[None], ("features",))[0][0], tensor(model.path, "weight"), tensor(model.path, "bias")
 
     def evidence(features: np.ndarray, k: int) -> float:
         embedding = features.mean((1, 2)).astype(float)
@@ -121,7 +121,7 @@ def test_a_large_map_is_taken_out_by_blocks_and_few_copies_at_a_time(tmp_path, p
     monkeypatch.setattr(maps, "COPIES", 7 * 8 * 8 * 5)
     assert np.allclose(heat_map(model, photo, "b").heat, fine, atol=1e-6) and max(head.sizes) == 5 and sum(head.sizes) == 1 + 64
     monkeypatch.setattr(maps, "PLACES", 4)
-    features, weight = model_file.run(model, photo[None], ("features",))[0][0], tensor(model.path, "weight")
+    features, weight = model_file.run_network(model, photo[None], ("features",))[0][0], tensor(model.path, "weight")
     blocks = np.tensordot(weight[:, 1] - weight.mean(1), features, 1).reshape(4, 2, 4, 2).sum((1, 3))
     assert np.allclose(heat_map(model, photo, "b").heat, scaled(blocks), atol=1e-4)
 
@@ -178,7 +178,7 @@ def test_a_model_file_is_read_again_once_and_not_for_every_photo(tmp_path, photo
 
 @pytest.mark.parametrize("corner", [(0, 0), (0, 1), (1, 0), (1, 1)])
 def test_occlusion_finds_what_speaks_for_a_label(tmp_path, corner):
-    model, photo = model_file.read(toy.write(tmp_path / "toy.onnx", side=48), 1), np.full((96, 96, 3), 128, np.uint8)
+    model, photo = model_file.open_model(toy.write_toy(tmp_path / "toy.onnx", side=48), 1), np.full((96, 96, 3), 128, np.uint8)
     y, x = (12 + 54 * c for c in corner)
     photo[y : y + 18, x : x + 18] = (255, 0, 0)
     found = heat_map(model, photo, "red")
@@ -194,7 +194,7 @@ def test_errors_of_rounding_are_no_map():
 
 
 def test_a_photo_that_says_nothing_has_an_empty_map(tmp_path):
-    model = model_file.read(toy.write(tmp_path / "toy.onnx"), 1)
+    model = model_file.open_model(toy.write_toy(tmp_path / "toy.onnx"), 1)
     grey = np.full((40, 40, 3), 128, np.uint8)
     found = heat_map(model, grey, "red")
     assert not found.heat.any() and (overlay(grey, found) == grey).all()
@@ -217,7 +217,7 @@ def test_the_part_seen_is_the_part_that_prepare_shows(rule, size):
 def test_a_mix_is_the_weighted_mean_of_its_members_maps(tmp_path, photo):
     members = [opened(write(tmp_path / "a.onnx")), opened(write(tmp_path / "b.onnx", BY_SIZE))]
     alone = [maps._enlarged(heat_map(member, photo, "c").heat, 48, 48) for member in members]
-    mix = model_file.mixed(members, [3, 1])
+    mix = model_file.ensemble_of(members, [3, 1])
     found = heat_map(mix, photo, "c")
     mean = 0.75 * alone[0] + 0.25 * alone[1]
     assert np.allclose(found.heat, mean / mean.max(), atol=1e-5) and np.abs(alone[0] - alone[1]).max() > 0.05
@@ -227,24 +227,24 @@ def test_a_mix_is_the_weighted_mean_of_its_members_maps(tmp_path, photo):
 def test_members_of_a_mix_are_laid_where_each_of_them_looked(tmp_path):
     photo = np.full((96, 192, 3), 128, np.uint8)
     photo[36:60, 4:28] = (255, 0, 0)  # far on the left: seen by the one that squashes, not by the one that crops
-    whole, middle = toy.write(tmp_path / "whole.onnx", side=48), toy.write(tmp_path / "middle.onnx", side=48)
-    squashing = model_file.read(whole, 1)
-    assert isinstance(squashing, model_file.Bundle)
+    whole, middle = toy.write_toy(tmp_path / "whole.onnx", side=48), toy.write_toy(tmp_path / "middle.onnx", side=48)
+    squashing = model_file.open_model(whole, 1)
+    assert isinstance(squashing, model_file.ModelFile)
     squashing = replace(squashing, info=replace(squashing.info, spec=replace(squashing.info.spec, resize="squash")))
-    found = heat_map(model_file.mixed([squashing, opened(middle)]), photo, "red")
+    found = heat_map(model_file.ensemble_of([squashing, opened(middle)]), photo, "red")
     assert found.seen == (0, 0, 1, 1) and found.heat.max() == 1 and np.unravel_index(found.heat.argmax(), found.heat.shape)[1] < 9
     photo[36:60, 4:28], photo[12:24, 120:132] = 128, (255, 0, 0)  # seen by both, on the right of the middle and above
-    row, column = np.unravel_index(heat_map(model_file.mixed([squashing, opened(middle)], [1, 9]), photo, "red").heat.argmax(), (48, 48))
+    row, column = np.unravel_index(heat_map(model_file.ensemble_of([squashing, opened(middle)], [1, 9]), photo, "red").heat.argmax(), (48, 48))
     assert abs((column + 0.5) / 48 - 126 / 192) < 0.07 and abs((row + 0.5) / 48 - 18 / 96) < 0.1
 
 
 def test_members_that_crop_differently_are_laid_over_what_any_of_them_sees(tmp_path):
-    wide = opened(toy.write(tmp_path / "wide.onnx", side=48))
-    narrow = opened(toy.write(tmp_path / "narrow.onnx", side=48))
+    wide = opened(toy.write_toy(tmp_path / "wide.onnx", side=48))
+    narrow = opened(toy.write_toy(tmp_path / "narrow.onnx", side=48))
     narrow = replace(narrow, info=replace(narrow.info, spec=replace(narrow.info.spec, crop_fraction=0.5)))
     photo = np.full((96, 192, 3), 128, np.uint8)
     photo[30:36, 102:108] = (255, 0, 0)
-    found = heat_map(model_file.mixed([wide, narrow], [1, 9]), photo, "red")
+    found = heat_map(model_file.ensemble_of([wide, narrow], [1, 9]), photo, "red")
     x0, y0, x1, y1 = found.seen
     row, column = np.unravel_index(found.heat.argmax(), (48, 48))
     assert found.seen == maps._seen(photo, wide.info.spec)
@@ -252,15 +252,15 @@ def test_members_that_crop_differently_are_laid_over_what_any_of_them_sees(tmp_p
 
 
 def test_a_label_is_found_in_each_member_by_its_id(tmp_path, photo):
-    usual = opened(toy.write(tmp_path / "usual.onnx"))
-    turned = opened(toy.write(tmp_path / "turned.onnx", ("green", "red"), (1, 0), ((-1, 1), (1, -1), (0, 0))))
+    usual = opened(toy.write_toy(tmp_path / "usual.onnx"))
+    turned = opened(toy.write_toy(tmp_path / "turned.onnx", ("green", "red"), (1, 0), ((-1, 1), (1, -1), (0, 0))))
     alone = maps._enlarged(heat_map(usual, photo, "red").heat, 48, 48)
-    assert np.allclose(heat_map(model_file.mixed([usual, turned]), photo, "red").heat, alone / alone.max(), atol=1e-5)
+    assert np.allclose(heat_map(model_file.ensemble_of([usual, turned]), photo, "red").heat, alone / alone.max(), atol=1e-5)
 
 
 def test_members_that_do_not_know_a_label_are_left_out(tmp_path):
-    knows = toy.write(tmp_path / "knows.onnx", ("red", "green", "neither"), (0, 1, -1), ((1, -1, 0), (-1, 1, 0), (0, 0, 2)))
-    mix = model_file.mixed([opened(toy.write(tmp_path / "two.onnx")), opened(knows)])
+    knows = toy.write_toy(tmp_path / "knows.onnx", ("red", "green", "neither"), (0, 1, -1), ((1, -1, 0), (-1, 1, 0), (0, 0, 2)))
+    mix = model_file.ensemble_of([opened(toy.write_toy(tmp_path / "two.onnx")), opened(knows)])
     blue = np.zeros((40, 40, 3), np.uint8)
     blue[6:16, 6:16, 2] = 255
     found = heat_map(mix, blue, "neither")
@@ -269,7 +269,7 @@ def test_members_that_do_not_know_a_label_are_left_out(tmp_path):
 
 def test_a_label_that_the_model_does_not_know_is_refused_with_the_nearest(tmp_path, photo):
     with pytest.raises(UserError, match=r"toy.onnx does not know the label 'gren', so there is no map of it: did you mean green\?"):
-        heat_map(model_file.read(toy.write(tmp_path / "toy.onnx"), 1), photo, "gren")
+        heat_map(model_file.open_model(toy.write_toy(tmp_path / "toy.onnx"), 1), photo, "gren")
 
 
 def test_an_overlay_changes_the_photo_only_where_there_is_heat_and_only_where_the_network_looked(photo):
@@ -287,7 +287,7 @@ def test_an_overlay_changes_the_photo_only_where_there_is_heat_and_only_where_th
 @pytest.mark.parametrize("size", [(1, 1), (2, 900), (900, 2), (7, 5)])
 def test_a_map_is_drawn_over_photos_of_any_size(tmp_path, size):
     tiny = np.full((*size, 3), (250, 5, 5), np.uint8)
-    found = heat_map(model_file.read(toy.write(tmp_path / "toy.onnx"), 1), tiny, "red")
+    found = heat_map(model_file.open_model(toy.write_toy(tmp_path / "toy.onnx"), 1), tiny, "red")
     assert overlay(tiny, found).shape == tiny.shape and found.heat.max() == 1
     assert overlay(tiny, replace(found, seen=(0.45, 0.45, 0.55, 0.55))).shape == tiny.shape
 
@@ -302,7 +302,7 @@ def test_neighbours_are_those_of_scikit_learn():
 
     rows = np.random.default_rng(0).normal(0, 1, (300, 20)).astype(np.float32) * np.random.default_rng(1).uniform(0.01, 100, (300, 1)).astype(np.float32)
     distance, index = NearestNeighbors(n_neighbors=9, metric="cosine").fit(rows).kneighbors(rows[[17]])
-    found = neighbours(rows, 17)
+    found = nearest(rows, 17)
     assert [n for n, _ in found] == index[0][1:].tolist() and np.allclose([s for _, s in found], 1 - distance[0][1:], atol=2e-5)
 
 
@@ -310,7 +310,7 @@ def test_neighbours_in_a_tie_stand_in_the_order_of_their_rows():
     rng = np.random.default_rng(2)
     kinds, which = rng.normal(0, 1, (20, 100)).astype(np.float32), rng.integers(0, 20, 1003)
     for row in range(20):
-        order = [n for n, _ in neighbours(kinds[which], row, k=2000)]
+        order = [n for n, _ in nearest(kinds[which], row, k=2000)]
         assert sorted([row, *order]) == list(range(1003))
         alike = int((which == which[row]).sum()) - 1
         assert {int(which[n]) for n in order[:alike]} == {which[row]}
@@ -323,14 +323,14 @@ def test_what_has_no_embedding_is_nobodys_neighbour():
     rows = np.ones((8, 4), np.float32)
     rows[1], rows[2, 3], rows[3, 0] = 0, np.nan, np.inf
     rows[4], rows[5] = 1e30, 1e-30  # whose squares are too large and too small to be told from infinity and nothing
-    assert [n for n, _ in neighbours(rows, 0)] == [6, 7]
-    assert [neighbours(rows, n) for n in range(1, 6)] == [[]] * 5
-    assert neighbours((300 * np.ones((3, 4))).astype(np.float16), 0, k=1) == [(1, 1.0)]  # whose squares are too large for 16 bits
-    assert neighbours(rows[:1], 0) == []
+    assert [n for n, _ in nearest(rows, 0)] == [6, 7]
+    assert [nearest(rows, n) for n in range(1, 6)] == [[]] * 5
+    assert nearest((300 * np.ones((3, 4))).astype(np.float16), 0, k=1) == [(1, 1.0)]  # whose squares are too large for 16 bits
+    assert nearest(rows[:1], 0) == []
 
 
 @pytest.fixture(scope="module")
-def model() -> model_file.Bundle:
+def model() -> model_file.ModelFile:
     return opened(ready_made.find())
 
 
@@ -345,7 +345,7 @@ def four_in_one(photos: Path, spec: ModelSpec, pictures: int):
         yield names, np.pad(np.vstack([np.hstack(four[:2]), np.hstack(four[2:])]), ((margin, margin), (margin, margin), (0, 0)), constant_values=128)
 
 
-def on_the_right_one(model: model_file.Bundle, photos: Path, pictures: int) -> tuple[float, set[str]]:
+def on_the_right_one(model: model_file.ModelFile, photos: Path, pictures: int) -> tuple[float, set[str]]:
     "Return the share of maps whose hottest place lies on the photo of the class asked for, and how they were made (grid pointing game, Böhle and others 2021)."
     right, methods = [], set()
     for names, picture in four_in_one(photos, model.info.spec, pictures):

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LABELS = ["Aves", "Fungi", "Insecta", "Plantae"]
 
 
-def written(path: Path, labels: list[str], arch: str, seed: int, trained=(), temperature: float = 1.0) -> model_file.Bundle:
+def written(path: Path, labels: list[str], arch: str, seed: int, trained=(), temperature: float = 1.0) -> model_file.ModelFile:
     "A network that answers by the mean colour."
     weight = numpy_helper.from_array(np.random.default_rng(seed).normal(size=(3, len(labels))).astype(np.float32) / 50, "weight")
     nodes = [helper.make_node("Cast", ["pixels"], ["x"], to=TensorProto.FLOAT), helper.make_node("ReduceMean", ["x", "axes"], ["embedding"], keepdims=0), helper.make_node("MatMul", ["embedding", "weight"], ["logits"])]
@@ -36,7 +36,7 @@ def written(path: Path, labels: list[str], arch: str, seed: int, trained=(), tem
     helper.set_model_props(model, {contracts.METADATA_KEY: contracts.info_to_json(info)})
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, path)
-    return model_file.read(path)
+    return model_file.open_model(path)
 
 
 def photo_rows(n: int = 300, seed: int = 0, first: int = 0) -> list[dict]:
@@ -65,8 +65,8 @@ def a_run(home: Path, name: str, rows: list[dict], gain: float, arch: str = "res
 
 
 def compared(*words: str) -> compare.Comparison:
-    found = compare.compare(compare.gather(*words), resamples=2000)
-    compare.measure(found)
+    found = compare.compare(compare.gather_runs(*words), resamples=2000)
+    compare.measure_latency(found)
     return found
 
 
@@ -279,10 +279,10 @@ def test_one_bad_folder_never_stops_the_page(workspace, damage):
 
 def test_no_finished_run_is_one_sentence(workspace):
     with pytest.raises(UserError, match="There is no finished run to compare. Train some first"):
-        compare.gather()
+        compare.gather_runs()
     core.set_state(workspace / "reports" / "train" / "x", "failed", "the disk was full")
     with pytest.raises(UserError, match="no finished run to compare. x: failed: the disk was full. Train"):
-        compare.gather()
+        compare.gather_runs()
 
 
 # what is said
@@ -310,8 +310,8 @@ def test_times_of_another_machine_are_measured_again(workspace):
     c = a_run(workspace, "c", photo_rows(60), 2, arch="c")
     scored = core.read_json(c / "metrics.json")
     core.write_json(c / "metrics.json", {"latency": {**scored["latency"], "cpu": "a Raspberry Pi"}})
-    found = compare.compare(compare.gather(), resamples=100)
-    assert sorted(compare.measure(found)) == ["b", "c"] and all(m.latency["cpu"] == model_file.cpu_name() for m in found.models)
+    found = compare.compare(compare.gather_runs(), resamples=100)
+    assert sorted(compare.measure_latency(found)) == ["b", "c"] and all(m.latency["cpu"] == model_file.cpu_name() for m in found.models)
     assert "b, c were measured now" in compare_text.speed_sentence(found, ["b", "c"])
 
 

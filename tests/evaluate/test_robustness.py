@@ -143,17 +143,17 @@ def test_what_is_no_corruption_is_refused(name, strength, said):
 # ── measuring ──
 
 
-def fitted(path: Path, manifest: pa.Table) -> model_file.Bundle:
+def fitted(path: Path, manifest: pa.Table) -> model_file.ModelFile:
     "A model file that looks at edges and colours, so that every corruption changes its scores, and knows some of the photos by heart."
     labels = sorted(set(manifest["label"].to_pylist()) - {None})
     filters = np.random.default_rng(0).normal(size=(24, 3, 5, 5)) / 500
     filters[:16] -= filters[:16].mean((1, 2, 3), keepdims=True)  # they see edges
     filters[16:] = np.abs(filters[16:])  # and these colours
-    blank = model_file.read(network_of_edges(path, labels, filters, np.zeros((len(filters), len(labels))), np.zeros(len(labels))))
+    blank = model_file.open_model(network_of_edges(path, labels, filters, np.zeros((len(filters), len(labels))), np.zeros(len(labels))))
     known = predict.predict_manifest(blank, manifest.filter(pc.is_in(manifest["split"], pa.array(["valid", "test"])))).to_pylist()
     seen = np.array([row["embedding"] for row in known])
     head = LogisticRegression(C=3, max_iter=2000).fit((seen - seen.mean(0)) / seen.std(0), [labels.index(row["truth"]) for row in known])
-    return model_file.read(network_of_edges(path, labels, filters, head.coef_.T / seen.std(0)[:, None], head.intercept_ - head.coef_ @ (seen.mean(0) / seen.std(0))))
+    return model_file.open_model(network_of_edges(path, labels, filters, head.coef_.T / seen.std(0)[:, None], head.intercept_ - head.coef_ @ (seen.mean(0) / seen.std(0))))
 
 
 @pytest.fixture(scope="module")
@@ -161,13 +161,13 @@ def judged(survey, tmp_path_factory) -> tuple[evaluation.Evaluation, evaluation.
     "A small network on the small survey, and its scored test photos."
     folder, manifest = tmp_path_factory.mktemp("judged"), scan.scan(survey)
     about = evaluation.Evaluation(folder, fitted(folder / "model.onnx", manifest), manifest, {}, {}, [], [], own=False)
-    return about, evaluation.score(about, predict.predict_manifest(about.bundle, evaluation.to_predict(manifest)))
+    return about, evaluation.score(about, predict.predict_manifest(about.model, evaluation.to_predict(manifest)))
 
 
 @pytest.fixture(scope="module")
 def measured(judged):
     about, scored = judged
-    return robustness.measure(about.bundle, scored.rows, scored.root, "full", resamples=1000)
+    return robustness.score_on_worse_photos(about.model, scored.rows, scored.root, "full", resamples=1000)
 
 
 def test_the_clean_accuracy_is_that_of_the_report(judged, measured):
@@ -180,7 +180,7 @@ def test_the_clean_accuracy_is_that_of_the_report(judged, measured):
 def test_the_numbers_are_those_of_the_rows(judged, measured, name, strength):
     "One photo through all variants gives what one variant of all photos gives."
     about, scored = judged
-    rows = predict.predict_manifest(about.bundle, about.manifest.filter(pc.equal(about.manifest["split"], "test")), change=robustness.changed(name, strength)).to_pylist()
+    rows = predict.predict_manifest(about.model, about.manifest.filter(pc.equal(about.manifest["split"], "test")), change=robustness.changed(name, strength)).to_pylist()
     found = measured["corruptions"][name][strength - 1]
     assert found["strength"] == strength and found["accuracy"]["value"] == pytest.approx(np.mean([row["label"] == row["truth"] for row in rows]))
     assert found["mean_score"] == pytest.approx(np.mean([row["score"] for row in rows]), abs=1e-5)
@@ -202,7 +202,7 @@ def test_the_means_are_plain_means_and_have_intervals(measured):
 def test_equal_whatever_the_order_of_the_photos(judged, measured, monkeypatch):
     about, scored = judged
     monkeypatch.setattr(robustness, "best_batch", lambda b: 7)  # and however many are asked at once
-    again = robustness.measure(about.bundle, scored.rows[::-1], scored.root, "full", resamples=50)
+    again = robustness.score_on_worse_photos(about.model, scored.rows[::-1], scored.root, "full", resamples=50)
     for name, strengths in measured["corruptions"].items():
         assert [s["accuracy"]["value"] for s in strengths] == [s["accuracy"]["value"] for s in again["corruptions"][name]]
         assert [s["mean_score"] for s in strengths] == pytest.approx([s["mean_score"] for s in again["corruptions"][name]], abs=1e-6)
@@ -221,19 +221,19 @@ def test_a_photo_is_decoded_once_and_few_are_held(judged, monkeypatch):
     monkeypatch.setattr(robustness.pixels, "decode", counting)
     monkeypatch.setattr(robustness, "answer_of", lambda b, several: (answered.append(len(several[0])), ask(b, several))[1])
     monkeypatch.setattr(robustness, "best_batch", lambda b: 32)
-    robustness.measure(about.bundle, scored.rows, scored.root, "full", resamples=10)
+    robustness.score_on_worse_photos(about.model, scored.rows, scored.root, "full", resamples=10)
     assert len(decoded) == len(scored.rows) and sum(answered) == 26 * len(scored.rows) and set(answered[:-1]) == {32}
-    assert max(ahead) <= 2 * about.bundle.threads + 4
+    assert max(ahead) <= 2 * about.model.threads + 4
 
 
 def test_photos_that_went_away_are_left_out_and_counted(judged, tmp_path, monkeypatch):
     about, scored = judged
     monkeypatch.setattr(robustness, "best_batch", lambda b: 32)  # finding it takes a second
     rows = [{**scored.rows[0], "path": "gone.jpg"}, scored.rows[1], {**scored.rows[2], "path": "gone too.jpg"}]
-    found = robustness.measure(about.bundle, rows, scored.root, "full", resamples=10)
+    found = robustness.score_on_worse_photos(about.model, rows, scored.root, "full", resamples=10)
     assert (found["n"], found["of"]) == (1, 3) and "1 of the 3 test photos" in robustness.sentences(found)[0]
     with pytest.raises(UserError, match="None of the 2 test photos opens any more"):
-        robustness.measure(about.bundle, rows[::2], str(tmp_path), "full")
+        robustness.score_on_worse_photos(about.model, rows[::2], str(tmp_path), "full")
 
 
 @pytest.mark.parametrize("sizes", [[500], [150, 150], [400, 3], [1] * 300, [90, 45, 15, 60, 10]])
@@ -312,7 +312,7 @@ def test_a_persons_table_becomes_a_question(judged, workspace, survey, tmp_path)
     (survey.parent / "SOURCES.csv").write_text("\n".join(["file,class,source_repo,original", *(f"{survey.name}/{line}" for line in quoted)]), encoding="utf-8")
     manifest = scan.scan(survey, survey.parent / "SOURCES.csv")
     assert {"class", "source_repo", "original"} <= set(manifest.schema.names)
-    rows = predict.predict_manifest(about.bundle, evaluation.to_predict(manifest))
+    rows = predict.predict_manifest(about.model, evaluation.to_predict(manifest))
     found = robustness.parts(evaluation.score(about, rows, resamples=10))
     assert "class" not in found and "original" not in found
     assert {row["value"] for row in found["source_repo"]} == {"github:one", "github:two, and more"}
@@ -338,10 +338,10 @@ def test_the_report_shows_it_where_asked_and_keeps_it_after(trained, judged, wor
     report = lambda: (run / "report.html").read_text(encoding="utf-8")  # noqa: E731
     assert "If the photos get worse" not in report() and "robustness" not in read_json(run / "metrics.json")
     assert ("By place and source" in report()) == bool(read_json(run / "metrics.json")["parts"])
-    shutil.copyfile(judged[0].bundle.path, run / "model.onnx")  # of the same labels, and quick
+    shutil.copyfile(judged[0].model.path, run / "model.onnx")  # of the same labels, and quick
     subprocess.run([command, "evaluate", str(run), "--robustness", "quick"], check=True, capture_output=True)
     found = read_json(run / "metrics.json")["robustness"]
-    assert found["clean_accuracy"] == read_json(run / "metrics.json")["test"]["accuracy"] and found["model"] == judged[0].bundle.sha256
+    assert found["clean_accuracy"] == read_json(run / "metrics.json")["test"]["accuracy"] and found["model"] == judged[0].model.sha256
     assert found["how"] == "quick" and "If the photos get worse" in report() and robustness.sentences(found)[0][:40] in report()
     assert report().count("out of focus") >= 4 and "<script" not in report()
     subprocess.run([command, "evaluate", str(run)], check=True, capture_output=True)
@@ -360,8 +360,8 @@ def test_an_unknown_word_is_refused_before_anything_is_done(words, workspace):
 
 def test_the_strip_shows_what_the_network_sees(judged):
     about, scored = judged
-    shown = list(robustness.strip(about.bundle, scored.rows[0], scored.root))
+    shown = list(robustness.strip(about.model, scored.rows[0], scored.root))
     assert len(shown) == 16 and all(Image.open(io.BytesIO(item["photo"])).size == (224, 224) for item in shown)
     k = int(scored.probabilities[0].argmax())
     assert scored.labels[k] in shown[0]["lines"][1] and f"{scored.probabilities[0, k]:.2f}" in shown[0]["lines"][1]
-    assert model_file.read(about.bundle.path).sha256 == about.bundle.sha256
+    assert model_file.open_model(about.model.path).sha256 == about.model.sha256

@@ -191,7 +191,7 @@ def test_many_photos_of_many_classes_are_scored_in_blocks(monkeypatch):
     logits, truth = simulated(5000, 40)
     p = softmax(logits).astype(np.float32)
     whole = scores(p, truth, names(40), resamples=5), fit_temperature(logits, truth)
-    monkeypatch.setattr("species_wb.metrics.calibration._blocks", lambda a: ((slice(i, i + 7), a[i : i + 7].astype(float)) for i in range(0, len(a), 7)))
+    monkeypatch.setattr("species_wb.metrics.calibration.blocks", lambda a: ((slice(i, i + 7), a[i : i + 7].astype(float)) for i in range(0, len(a), 7)))
     blocks = scores(p, truth, names(40), resamples=5), fit_temperature(logits, truth)
     assert blocks[0] == whole[0] and blocks[1] == pytest.approx(whole[1])
 

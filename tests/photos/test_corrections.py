@@ -96,7 +96,7 @@ def test_what_is_undone_leaves_no_trace_in_the_manifest(field):
     for path in changed(before, scan(field)):
         say(before, path, "undo")
     assert scan(field).equals(before, check_metadata=True)
-    assert [row["action"] for row in corrections.read()] == ["exclude", "relabel", "undo", "undo"]  # and every word is kept
+    assert [row["action"] for row in corrections.read_corrections()] == ["exclude", "relabel", "undo", "undo"]  # and every word is kept
 
 
 def test_photos_and_folders_are_never_written_to(field):
@@ -178,7 +178,7 @@ def test_a_flag_changes_no_training_not_even_after_a_relabelling(field):
     relabelled = scan(field)
     say(before, path, "flag")
     assert scan(field).equals(relabelled)
-    assert corrections.in_force(corrections.read())[rows(before)[path]["sha256"]]["action"] == "flag"
+    assert corrections.in_force(corrections.read_corrections())[rows(before)[path]["sha256"]]["action"] == "flag"
     say(before, path, "undo")  # of the flag
     assert scan(field).equals(relabelled)
 
@@ -274,13 +274,13 @@ def test_every_label_comes_back_as_it_was_and_no_spreadsheet_runs_it(labels):
 
     path = Path(tempfile.mkdtemp()) / "c.csv"
     corrections.append([{"sha256": SHA, "action": "relabel", "old_label": label, "new_label": label, "who": label} for label in labels], path)
-    assert [(row["old_label"], row["new_label"], row["who"]) for row in corrections.read(path)] == [(a, unicodedata.normalize("NFC", a), a) for a in labels]
+    assert [(row["old_label"], row["new_label"], row["who"]) for row in corrections.read_corrections(path)] == [(a, unicodedata.normalize("NFC", a), a) for a in labels]
     assert not any(cell.startswith(("=", "+", "-", "@", "＝")) for line in path.read_text().splitlines() for cell in line.replace('"', "").split(","))
 
 
 def test_who_and_when_are_filled_in_and_what_was_given_is_kept():
     corrections.append([{"sha256": SHA.upper(), "path": "a.jpg", "action": "flag"}, {"sha256": SHA, "action": "flag", "who": "-ada", "when": "2026-05-04"}])
-    one, two = corrections.read()
+    one, two = corrections.read_corrections()
     assert tuple(one) == corrections.COLUMNS and one["sha256"] == SHA and one["when"][4] == "-" and "T" in one["when"]
     assert (two["who"], two["when"]) == ("-ada", "2026-05-04")
 
@@ -290,7 +290,7 @@ def test_what_cannot_be_right_is_refused_and_nothing_of_it_kept(wrong):
     good = {"sha256": SHA, "path": "a.jpg", "action": "relabel", "new_label": "Aves"}
     with pytest.raises(UserError, match="a.jpg was not kept"):
         corrections.append([good, {**good, **wrong}])
-    assert corrections.read() == []
+    assert corrections.read_corrections() == []
 
 
 @pytest.mark.parametrize("line, said", [
@@ -305,7 +305,7 @@ def test_a_damaged_table_is_one_sentence_that_names_the_line_and_stops_the_scan(
     corrections.append([{"sha256": SHA, "path": "two\nlines.jpg", "action": "flag"}])  # lines 2 and 3
     with corrections.file().open("ab") as table:
         table.write((line if isinstance(line, bytes) else line.encode()) + b"\r\n")
-    for reading in (corrections.read, lambda: scan(field)):
+    for reading in (corrections.read_corrections, lambda: scan(field)):
         with pytest.raises(UserError, match=said) as caught:
             reading()
         assert str(corrections.file()) in str(caught.value) and "\n" not in str(caught.value)
@@ -314,7 +314,7 @@ def test_a_damaged_table_is_one_sentence_that_names_the_line_and_stops_the_scan(
 def test_a_table_of_others_is_neither_read_nor_written_into(workspace):
     (workspace / "corrections.csv").write_text("photo;word\na.jpg;flag\n")
     with pytest.raises(UserError, match="line 1: its columns are photo;word"):
-        corrections.read()
+        corrections.read_corrections()
     with pytest.raises(UserError, match="another table"):
         corrections.append([{"sha256": SHA, "action": "flag"}])
     assert (workspace / "corrections.csv").read_text() == "photo;word\na.jpg;flag\n"
@@ -324,9 +324,9 @@ def test_a_torn_line_is_left_out_and_mended():
     corrections.append([{"sha256": SHA, "action": "flag", "who": "é"}])
     whole = corrections.file().read_bytes()
     corrections.file().write_bytes(whole + f"{SHA},a.jpg,relabel,,Pézi".encode()[:-3])
-    assert len(corrections.read()) == 1
+    assert len(corrections.read_corrections()) == 1
     corrections.append([{"sha256": SHA, "action": "undo"}])
-    assert [row["action"] for row in corrections.read()] == ["flag", "undo"]
+    assert [row["action"] for row in corrections.read_corrections()] == ["flag", "undo"]
 
 
 def test_processes_that_append_at_once_lose_nothing():
@@ -336,7 +336,7 @@ def test_processes_that_append_at_once_lose_nothing():
     )
     workers = [subprocess.Popen([sys.executable, "-c", code, str(k)], stderr=subprocess.PIPE) for k in range(3)]
     assert [(worker.communicate()[1].decode()[-500:], worker.returncode) for worker in workers] == [("", 0)] * 3
-    got = [(row["sha256"], row["new_label"]) for row in corrections.read()]
+    got = [(row["sha256"], row["new_label"]) for row in corrections.read_corrections()]
     assert Counter(got) == Counter((f"{w * 100 + n:064x}", f"{n} {k}") for w in range(3) for n in range(12) for k in range(150))
     assert all(len({sha for sha, _ in got[i : i + 150]}) == 1 for i in range(0, len(got), 150))  # what was said together stands together
 
@@ -350,7 +350,7 @@ def test_who_cannot_write_is_told_why(workspace, monkeypatch):
     with pytest.raises(UserError, match="Input/output error"):
         corrections.append([row])
     (workspace / "folder" / "corrections.csv").mkdir(parents=True)
-    for doing in (lambda path: corrections.append([row], path), corrections.read):
+    for doing in (lambda path: corrections.append([row], path), corrections.read_corrections):
         with pytest.raises(UserError, match="cannot be"):
             doing(workspace / "folder" / "corrections.csv")
 

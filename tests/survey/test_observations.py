@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from species_wb.core import UserError
-from species_wb.append_only import Growing, read_rows
+from species_wb.append_only import AppendOnlyTable, read_rows
 from species_wb.survey.observations import OBSERVATIONS, Events, append_observations, events, photo_text, read_observations
 
 
@@ -139,21 +139,21 @@ def test_a_torn_line_is_mended_and_no_whole_one_lost(tmp_path):
     for ending in ("csv", "jsonl"):
         path = tmp_path / f"t.{ending}"
         rows = [{"a": 'x "1"\r\ny', "b": "é"}, {"a": "2", "b": "3,4"}]
-        with Growing(path, ["a", "b"]) as table:
+        with AppendOnlyTable(path, ["a", "b"]) as table:
             table.append(rows)
         whole = path.read_bytes()
         firsts = []
         for length in range(len(whole) + 1):
             path.write_bytes(whole[:length])
             torn = list(read_rows(path))
-            with Growing(path, ["a", "b"]) as table:
+            with AppendOnlyTable(path, ["a", "b"]) as table:
                 table.append([{"a": "new", "b": "1"}])
             found = list(read_rows(path))
             assert found[-1] == {"a": "new", "b": "1"} and found[:-1] == torn == rows[: len(found) - 1]
             firsts.append(len(found) - 1)
         assert firsts == sorted(firsts) and firsts[-1] == 2 and firsts[0] == 0
         path.write_bytes(whole + bytes(300))  # what some file systems leave after a power cut
-        with Growing(path, ["a", "b"]):
+        with AppendOnlyTable(path, ["a", "b"]):
             assert list(read_rows(path)) == rows
 
 
@@ -161,7 +161,7 @@ def test_tables_of_others_are_not_appended_to(tmp_path):
     for name, text in (("a.csv", "x,y\n1,2\n"), ("a.jsonl", '{"x": 1}\n')):
         (tmp_path / name).write_text(text)
         with pytest.raises(UserError, match="another table"):
-            Growing(tmp_path / name, ["a"])
+            AppendOnlyTable(tmp_path / name, ["a"])
         assert (tmp_path / name).read_text() == text
     for name in ("a.xlsx", "a.jsonl"):
         with pytest.raises(UserError, match="csv or .parquet"):

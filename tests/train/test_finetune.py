@@ -30,7 +30,7 @@ from species_wb.core import UserError
 from species_wb.train.finetune import Recipe, Trainer
 from species_wb.photos.findings import findings, require_trainable, sentences
 from species_wb.photos.scan import scan
-from species_wb.train.training_set import count
+from species_wb.train.training_set import photos_to_train_on
 
 HOW = {"epochs": 4, "size": 32, "batch": 16}
 OUT = ["logits", "embedding", "features"]
@@ -58,7 +58,7 @@ def fit_in(folder, manifest, seed=0, arch="simple_cnn", **how):
         labels = require_trainable(manifest)
         core.set_seed(seed)
         network, spec, told = registry.build(arch, len(labels), "none" if arch == "simple_cnn" else "auto")
-        todo, spec = fit.planned(folder, {"method": "finetune", **HOW, **how}, network, spec, told, count(manifest))
+        todo, spec = fit.planned(folder, {"method": "finetune", **HOW, **how}, network, spec, told, photos_to_train_on(manifest))
         todo = replace(todo, recipe=replace(todo.recipe, precision="fp32"))
         return fit.fit(folder, manifest, labels, network, spec, told, todo, seed)
 
@@ -80,9 +80,9 @@ def numbers(folder):
 
 def answers(folder):
     "What the finished model says to made-up photos."
-    file = model_file.read(folder / "model.onnx")
+    file = model_file.open_model(folder / "model.onnx")
     side = file.info.spec.input_size
-    return model_file.run(file, np.random.default_rng(0).integers(0, 256, (4, side, side, 3), np.uint8))[0] / file.info.temperature
+    return model_file.run_network(file, np.random.default_rng(0).integers(0, 256, (4, side, side, 3), np.uint8))[0] / file.info.temperature
 
 
 @pytest.fixture(scope="module")
@@ -339,7 +339,7 @@ def test_a_class_that_only_validation_has_is_said_and_left_out(survey, workspace
     manifest = scan(tmp_path / "mine")
     assert any("Plantae" in s and "held out for validation" in s for s in sentences(findings(manifest))) and require_trainable(manifest) == ["Aves", "Fungi"]
     told = fit_in(tmp_path, manifest, epochs=1, size=32)
-    assert model_file.read(tmp_path / "model.onnx").info.labels == ["Aves", "Fungi"] and told["validation"]["n"] == manifest["split"].to_pylist().count("valid")
+    assert model_file.open_model(tmp_path / "model.onnx").info.labels == ["Aves", "Fungi"] and told["validation"]["n"] == manifest["split"].to_pylist().count("valid")
 
 
 def test_uneven_classes_are_balanced_and_said(manifest, tmp_path):

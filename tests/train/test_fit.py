@@ -22,7 +22,7 @@ from species_wb.metrics.calibration import softmax
 from species_wb.photos.findings import require_trainable
 from species_wb.photos.scan import scan
 from species_wb.photos.pixels import load
-from species_wb.train.training_set import count, gather
+from species_wb.train.training_set import manifest_of_run, photos_to_train_on
 
 
 def fitted(manifest, arch="simple_cnn", seed=0, method="auto", weights="auto", **how):
@@ -33,7 +33,7 @@ def fitted(manifest, arch="simple_cnn", seed=0, method="auto", weights="auto", *
 
     set_seed(seed)
     network, spec, told = registry.build(arch, len(labels), weights)
-    todo, spec = fit.plan(network, spec, told, count(manifest), method, **how)
+    todo, spec = fit.plan(network, spec, told, photos_to_train_on(manifest), method, **how)
     return folder, fit.fit(folder, manifest, labels, network, spec, told, todo, seed), network
 
 
@@ -69,9 +69,9 @@ def frozen(written, workspace, monkeypatch):
 def test_same_seed_same_numbers_for_the_probe(manifest, frozen):
     first, second = (fitted(manifest, "efficientnet_lite0") for _ in range(2))
     assert first[1]["candidates"] == second[1]["candidates"] and first[1]["temperature"] == second[1]["temperature"]
-    files = [model_file.read(f / "model.onnx") for f, _, _ in (first, second)]
+    files = [model_file.open_model(f / "model.onnx") for f, _, _ in (first, second)]
     noise = np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3), np.uint8)
-    assert np.array_equal(*(model_file.run(f, noise)[0] for f in files))
+    assert np.array_equal(*(model_file.run_network(f, noise)[0] for f in files))
 
 
 def test_a_resumed_run_keeps_its_plan(manifest, tmp_path, monkeypatch):
@@ -94,7 +94,7 @@ def test_a_file_that_answers_differently_never_gets_its_name(manifest, monkeypat
     monkeypatch.setattr("species_wb.train.training_set.parity", lie)
     folder, _, _ = open_run(None, "train", "simple_cnn", {})
     monkeypatch.setattr(finetune, "_keep_freed_memory", lambda: None)
-    monkeypatch.setattr(finetune, "to_onnx", lambda network, info, path: toy.write(path, info.labels, info.label_ids, [[0] * len(info.labels)] * 3, side=info.spec.input_size))
+    monkeypatch.setattr(finetune, "to_onnx", lambda network, info, path: toy.write_toy(path, info.labels, info.label_ids, [[0] * len(info.labels)] * 3, side=info.spec.input_size))
     labels = require_trainable(manifest)
     network, spec, told = registry.build("simple_cnn", len(labels))
     todo, spec = fit.plan(network, spec, told, 10, epochs=1, size=32)
@@ -195,11 +195,11 @@ def test_parity_from_the_bytes_of_real_photos_on(photos, workspace):
     give_memory_back()
     network, spec, _ = registry.build("efficientnet_lite0", 10)
     to_onnx(network, ModelInfo([f"c{k}" for k in range(10)], list(range(10)), spec), workspace / "model.onnx")
-    file = model_file.read(workspace / "model.onnx")
+    file = model_file.open_model(workspace / "model.onnx")
     prepared = np.stack([load(p, spec) for p in sorted(photos.glob("test/*/*.jpg"))[::15]])
     with torch.inference_mode():
         reference = FromBytes(network.eval(), spec)(torch.from_numpy(prepared))
-    logits, embedding = model_file.run(file, prepared)
+    logits, embedding = model_file.run_network(file, prepared)
     assert len(prepared) >= 15 and np.abs(softmax(logits) - softmax(reference[0].numpy())).max() < 1e-4
     assert np.abs(embedding - reference[1].numpy()).max() < 1e-3
 
@@ -207,17 +207,17 @@ def test_parity_from_the_bytes_of_real_photos_on(photos, workspace):
 def test_the_next_training_gets_a_correction_and_earlier_runs_stay_as_they_were(survey, workspace, tmp_path):
     asked = {"photos": str(survey), "metadata": "", "seed": 0}
     (tmp_path / "one").mkdir(), (tmp_path / "two").mkdir()
-    first = gather(tmp_path / "one", asked)
+    first = manifest_of_run(tmp_path / "one", asked)
     label, other = sorted(set(first["label"].to_pylist()) - {None})[:2]
     path = one_of(first, label, "train")
     say(first, path, "relabel", other)
-    assert gather(tmp_path / "one", asked).equals(first)
-    assert list(changed(first, gather(tmp_path / "two", asked))) == [path]
+    assert manifest_of_run(tmp_path / "one", asked).equals(first)
+    assert list(changed(first, manifest_of_run(tmp_path / "two", asked))) == [path]
 
 
 def test_a_checkpoint_made_before_the_package_had_rooms_is_gone_on_with():
     made = Path(__file__).parents[1] / "before_rooms" / "checkpoint.pt"
     now = checkpoints.origin([("ab" * 32, "a.jpg")], [0], {"epochs": 3})
     there = torch.load(made, weights_only=True)["made_from"]
-    state = checkpoints.read(made, {**now, "packages": there["packages"]})  # whatever is installed here
+    state = checkpoints.load_checkpoint(made, {**now, "packages": there["packages"]})  # whatever is installed here
     assert there["code"] != now["code"] and state["epoch"] == 1 and state["weights"]["w"].tolist() == [0, 1, 2, 3]
