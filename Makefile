@@ -1,7 +1,7 @@
 # make train            train the default model on a simulated survey and write a report
 # make train ARCH=resnet50 PHOTOS="my photos" EPOCHS=5 …   any parameter of nbs/train.ipynb, in capitals
 # make test             all quick tests, WORKERS=2 at a time;  make test-slow: the long ones
-# make lint, lab, example, clean
+# make lint, lab, example, readme, map, clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,7 +15,7 @@ given := $(filter-out PYTHON VENV WORKERS,$(foreach v,$(.VARIABLES),$(if $(filte
 given := $(foreach v,$(given),$(if $(filter $(v),MAKEFLAGS MAKEOVERRIDES -*-command-variables-*-),,$(v)))
 options = $(foreach v,$(given),--$(shell echo $(v) | tr A-Z_ a-z-) $(call quote,$($(v))))
 
-.PHONY: train test test-slow lint lab example readme clean
+.PHONY: train test test-slow lint lab example readme map clean
 
 train: $(VENV)/.train
 	@$(BIN)/species-wb train $(options)
@@ -53,6 +53,10 @@ example: $(VENV)/.train
 readme: $(VENV)/.dev
 	$(BIN)/nbdev_export
 	$(BIN)/jupyter nbconvert --to markdown --RegexRemovePreprocessor.patterns='^#\|\s*hide' --output-dir=. --output=README nbs/index.ipynb
+
+# The map of rooms and modules: a section of CONTRIBUTING.md, and a README.md in each room's folder.
+map: $(VENV)/.dev
+	$(BIN)/python benchmarks/house.py --map
 
 clean:
 	rm -rf .cache build dist _proc .pytest_cache .ruff_cache .mypy_cache *.egg-info

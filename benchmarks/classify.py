@@ -27,7 +27,7 @@ from PIL import Image
 
 from species_wb import core
 from species_wb.classify import job
-from species_wb.engine import backends, model_file
+from species_wb.engine import backends, model_file, speed
 from species_wb.models import registry
 from species_wb.photos import pixels, sources
 from species_wb.simulate import survey
@@ -61,7 +61,7 @@ def folders(photos: int, base: Path) -> dict[str, Path]:
 
 def ours(model: Path, files: list[Path]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        loaded, how = backends.tuned([model])
+        loaded, how = speed.tuned([model])
         where = sources.sources([str(files[0].parent)])
         todo = job.Job(Path(folder) / "out.csv", where, job.Task(where.root), loaded.sha256)
         done = job.run_job(todo, loaded, job.here(loaded, how))
@@ -156,7 +156,7 @@ OTHERS = {
 
 def network_alone(model: Path) -> float:
     "Photos a second: the best of all ways to share the cores."
-    return max(backends.photos_per_second(model_file.open_model(model, threads), workers, batch, 2.0) for threads, workers in {(1, CORES), (CORES, 1)} for batch in (1, 2, 4, 16))
+    return max(speed.photos_per_second(model_file.open_model(model, threads), workers, batch, 2.0) for threads, workers in {(1, CORES), (CORES, 1)} for batch in (1, 2, 4, 16))
 
 
 def decoding_alone(files: list[Path], spec: ModelSpec) -> float:
@@ -179,7 +179,7 @@ def compare(name: str, model: Path, network: torch.nn.Module, spec: ModelSpec, f
             ways[label] = make(network, spec)
         except ImportError as error:
             lacking.append(f"{label}: not installed ({error}).")
-    backends.tuned([model])  # once a machine and model, and kept: some seconds
+    speed.tuned([model])  # once a machine and model, and kept: some seconds
     found: dict[str, list[float]] = {label: [] for label in (*ways, "network", "decoding")}
     for _ in range(rounds):
         found["network"].append(network_alone(model))
@@ -215,7 +215,7 @@ def main() -> None:
     asked = ask.parse_args()
     os.environ.setdefault("SPECIES_WB_PROGRESS", "lines")
     os.environ["SPECIES_WB_CACHE"] = tempfile.mkdtemp()
-    print(f"{model_file.cpu_name()}, {CORES} cores; {core.versions()}\nto make again: python benchmarks/classify.py {' '.join(sys.argv[1:])}")
+    print(f"{backends.cpu_name()}, {CORES} cores; {core.versions()}\nto make again: python benchmarks/classify.py {' '.join(sys.argv[1:])}")
     with tempfile.TemporaryDirectory() as base:
         photos = folders(asked.photos, Path(base))
         for arch in asked.networks.split(","):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from species_wb.engine import model_file
+from species_wb.engine import backends, model_file, speed
 from species_wb.models import registry
 from species_wb.contracts import ModelInfo
 from species_wb.models.export import FromBytes, to_onnx
@@ -42,9 +42,9 @@ def main(arch: str = "efficientnet_lite0") -> None:
 
     batches = (1, 4, 16, 32)
     torch_rate = max(rate(with_torch, photos, b) for b in batches)
-    ours = rate(lambda part: model_file.run_network(engine, part), photos, model_file.best_batch(engine))
+    ours = rate(lambda part: model_file.run_network(engine, part), photos, speed.best_batch(engine))
     best = max(rate(lambda part: model_file.run_network(engine, part), photos, b) for b in batches)
-    print(f"{arch} at {spec.input_size} px, {engine.threads} threads, {model_file.cpu_name()}\n")
+    print(f"{arch} at {spec.input_size} px, {engine.threads} threads, {backends.cpu_name()}\n")
     print("| what | photos/s | of the best |\n| --- | --- | --- |")
     for name, value in (("torch, best batch, channels last", torch_rate), ("ours, batch found by best_batch", ours), ("ONNX Runtime, best batch", best)):
         print(f"| {name} | {value:.1f} | {value / best:.2f} |")

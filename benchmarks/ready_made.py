@@ -32,7 +32,7 @@ import skimage
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from species_wb.engine import model_file
+from species_wb.engine import model_file, speed
 from species_wb.models import ready_made, registry
 from species_wb.photos import pixels
 from species_wb.contracts import ModelInfo
@@ -91,7 +91,7 @@ def thousand(name: str, photos: Sequence[Path]) -> tuple[np.ndarray, dict[str, A
     with tempfile.TemporaryDirectory() as folder:
         to_onnx(network, ModelInfo([f"c{k}" for k in range(1000)], list(range(1000)), spec), Path(folder) / "m.onnx")
         engine = model_file.open_model(Path(folder) / "m.onnx")
-        latency = model_file.latency(engine)
+        latency = speed.latency(engine)
         return answers(engine, photos, name), {**latency, "milliseconds": min(latency["milliseconds"]), "size": engine.size}
 
 

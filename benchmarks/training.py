@@ -34,7 +34,7 @@ import torch
 from torch import nn
 
 from species_wb.train.augment import pipeline
-from species_wb.engine.model_file import cpu_name
+from species_wb.engine.backends import cpu_name
 from species_wb.core import cpu_count, set_seed
 from species_wb.train.finetune import Recipe, Trainer, _keep_freed_memory
 from species_wb.train.loading import DecodedCache, PhotoDataset

@@ -14,28 +14,20 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
 LIBRARY = sorted((ROOT / "nbs" / "lib").rglob("*.ipynb"))
-ROOMS = ["", "photos", "simulate", "metrics", "report", "survey", "exchange", "engine", "detect", "classify", "models", "train", "evaluate", "curate", "apps", "cli"]  # "" is the ground; each may import from those before it
+sys.path.append(str(ROOT / "benchmarks"))
+from house import ROOMS, imports, maps, module_of, place, room_of
 
-
-def module_of(notebook: Path) -> str:
-    return ".".join((*notebook.relative_to(ROOT / "nbs" / "lib").parent.parts, notebook.stem.split("_", 1)[1]))
-
-
-def room_of(module: str) -> str:
-    return "cli" if module == "cli" else module.rpartition(".")[0]
-
-
-PLACE = {module_of(n): (ROOMS.index(room_of(module_of(n))), int(n.stem.split("_", 1)[0])) for n in LIBRARY}
+PLACE = {module_of(n): place(n) for n in LIBRARY}
 NO_TORCH = """core contracts taxa append_only doctor cli
     photos.pixels photos.items photos.corruptions photos.corrections photos.files photos.video photos.sources photos.groups photos.splits photos.findings photos.scan
     simulate.animals simulate.scenery simulate.survey  metrics.intervals metrics.calibration metrics.scores metrics.paired
-    report.style report.page report.notebooks  survey.observations  engine.toy engine.model_file engine.backends engine.predict engine.ensemble engine.maps
-    classify.outputs classify.folders classify.job classify.ray classify.watch  models.ready_made models.int8  train.heads
+    report.style report.page report.notebooks  survey.observations  engine.toy engine.backends engine.model_file engine.speed engine.predict engine.ensemble engine.maps
+    classify.outputs classify.folders classify.job classify.ray classify.watch  models.ready_made models.int8 models.names  train.heads
     evaluate.plots evaluate.evaluation evaluate.evaluation_text evaluate.robustness evaluate.seeds evaluate.ensemble_gain evaluate.compare evaluate.compare_text evaluate.compare_plots
     curate.confusions curate.one_photo  apps.cells apps.no_delay apps.live apps.camera apps.explorer apps.serve apps.lab""".split()
 NO_PANDAS = """core contracts taxa append_only doctor cli
     photos.pixels photos.items photos.corruptions photos.corrections photos.files photos.video photos.sources photos.groups photos.splits photos.findings photos.scan
-    engine.toy engine.model_file engine.backends engine.predict  classify.outputs classify.folders classify.job  apps.lab""".split()
+    engine.toy engine.backends engine.model_file engine.speed engine.predict  classify.outputs classify.folders classify.job  apps.lab""".split()
 
 
 def cells(notebook: Path) -> list[dict]:
@@ -44,15 +36,7 @@ def cells(notebook: Path) -> list[dict]:
 
 def imported(module: str) -> set[str]:
     "The modules of ours that a module imports, at the top or inside functions, relatively or absolutely."
-    found = set()
-    for node in ast.walk(ast.parse((ROOT / "species_wb" / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom):
-            above = ["species_wb", *module.split(".")][: -node.level] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            found |= {base, *(f"{base}.{a.name}" for a in node.names)}
-        elif isinstance(node, ast.Import):
-            found |= {a.name for a in node.names}
-    return {name.removeprefix("species_wb.") for name in found} & set(PLACE)
+    return imports(ast.parse((ROOT / "species_wb" / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")), module) & set(PLACE)
 
 
 @pytest.mark.parametrize("module", PLACE)
@@ -175,6 +159,18 @@ def test_readme_is_made_from_index():
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             assert source.strip() in readme, "README.md is older than nbs/index.ipynb: make readme"
+
+
+def test_the_map_is_what_the_notebooks_say():
+    made = maps()
+    assert [str(path) for path, text in made.items() if not (ROOT / path).exists() or (ROOT / path).read_text(encoding="utf-8") != text] == [], "older than the notebooks or than ROOMS: make map"
+    there = {path.relative_to(ROOT) for path in (ROOT / "nbs" / "lib").rglob("README.md")}
+    assert there == {path for path in made if path.name == "README.md"}, "a room without a README.md, or a README.md without a room: make map"
+    assert {room_of(module) for module in PLACE} == {"", "cli"} | {path.parent.name for path in there} - {"lib"}
+    for module in PLACE:  # every module stands in the map once, and in its room's
+        room = room_of(module)
+        readme = (ROOT / "nbs" / "lib" / ("" if room == "cli" else room) / "README.md").read_text(encoding="utf-8")
+        assert (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").count(f"[`{module}`]") == readme.count(f"[`{module}`]") == 1, module
 
 
 def test_commands_in_the_readme_exist():

@@ -2,8 +2,10 @@
 
 import io
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from lab_server import LabServer  # noqa: E402
 
 from species_wb.engine import toy
 from species_wb.photos import pixels  # noqa: E402
+from species_wb.apps import camera  # noqa: E402
 from species_wb.apps.camera import CameraPanel  # noqa: E402
 from species_wb.survey.observations import read_observations  # noqa: E402
 
@@ -315,6 +318,44 @@ def test_a_film_that_is_none_says_why(stage, tmp_path):
     play(stage, tmp_path / "film.mp4")
     stage.page.locator(".swb-bad", has_text="not a film").wait_for()
     assert stage.page.get_by_role("button", name="Start").is_visible()
+
+
+def test_a_film_that_ends_is_no_mistake_whatever_it_is_called(stage, tmp_path):
+    pytest.importorskip("av")
+    play(stage, film_of(tmp_path / "it cannot be played on.webm"))
+    stage.page.locator(".swb-said", has_text="it cannot be played on.webm has ended.").wait_for()
+    assert stage.page.get_by_role("button", name="Start").is_visible() and stage.page.locator(".swb-bad").count() == 0
+
+
+@pytest.mark.parametrize(("failed", "words"), [(True, "All is well."), (False, "It cannot be played on.")])
+def test_the_page_is_told_how_a_source_ended_by_the_source_and_not_by_its_words(model, monkeypatch, failed, words):
+    told, over = [], threading.Event()
+
+    def opened(text, say, side):
+        say(words)
+        return SimpleNamespace(name=text, ended=True, failed=failed, get=lambda timeout: None, close=lambda: None)
+
+    def send(content, buffers):
+        told.append((content["sentence"], content["bad"], content["over"]))
+        if content["over"]:
+            over.set()
+
+    monkeypatch.setattr(camera, "open_source", opened)
+    camera._Player("a film", SimpleNamespace(side=64), send, "page")
+    assert over.wait(10) and told == [(words, False, False), (words, failed, True)]
+
+
+def test_what_is_said_while_a_source_opens_goes_with_the_first_picture_whatever_its_words(stage, tmp_path):
+    for k, colour in enumerate((RED, GREEN)):
+        (tmp_path / f"{k}.jpg").write_bytes(pixels.encode_jpeg(np.full((300, 400, 3), colour, np.uint8)))
+    stage.page.evaluate("""() => { const said = document.querySelector(".swb-said"); window.translated = 0;  // as a browser does that translates pages
+      new MutationObserver(() => { if (said.textContent === "Opening …") { said.textContent = "Wird geöffnet …"; window.translated += 1; } }).observe(said, { childList: true }); }""")
+    play(stage, tmp_path)
+    label(stage, "red")
+    assert stage.page.evaluate("window.translated") == 1 and stage.page.locator(".swb-said").is_hidden()
+    stage.widget._tell("Opening … of the exhibition.")
+    label(stage, "green")
+    assert sentence(stage) == "Opening … of the exhibition."
 
 
 def test_a_folder_is_not_recorded_and_freeze_holds_its_picture(stage, tmp_path):

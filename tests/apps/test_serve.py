@@ -26,6 +26,7 @@ from species_wb.engine import toy
 from species_wb.engine.model_file import open_model
 from species_wb.contracts import ONLY_PARQUET, PREDICTIONS
 from species_wb.core import UserError
+from species_wb.photos import pixels
 from species_wb.photos.pixels import encode_jpeg
 from species_wb.engine.predict import predict_one
 
@@ -59,7 +60,7 @@ def bomb() -> bytes:
 
 
 GREEN, BLUE = photo(green=200), photo(blue=220)
-START = "import sys\nfrom species_wb.apps import serve\nfrom species_wb.engine.model_file import open_model\nfrom species_wb.apps.serve import Limits\nserve.run(read(sys.argv[1], 1), say=lambda line: print(line, flush=True), **eval(sys.argv[2]))"
+START = "import sys\nfrom species_wb.apps import serve\nfrom species_wb.engine.model_file import open_model\nfrom species_wb.apps.serve import Limits\nserve.run_service(open_model(sys.argv[1], 1), say=lambda line: print(line, flush=True), **eval(sys.argv[2]))"
 
 
 class Served:
@@ -337,7 +338,7 @@ def test_what_cannot_be_listened_on_is_a_sentence(host, port, said):
 
 @pytest.mark.parametrize("absent", ["fastapi", "uvicorn"])
 def test_a_missing_package_is_one_sentence_with_the_line_that_installs_it(model, absent):
-    code = f"import sys; sys.modules[{absent!r}] = None\nfrom species_wb.apps import serve; from species_wb import core\nfrom species_wb.engine.model_file import open_model\ntry: serve.run(read(sys.argv[1]), port=0)\nexcept core.UserError as error: print(error)"
+    code = f"import sys; sys.modules[{absent!r}] = None\nfrom species_wb.apps import serve; from species_wb import core\nfrom species_wb.engine.model_file import open_model\ntry: serve.run_service(open_model(sys.argv[1]), port=0)\nexcept core.UserError as error: print(error)"
     done = subprocess.run([sys.executable, "-c", code, str(model)], capture_output=True, text=True)
     assert done.stdout.strip().endswith("which are not installed: pip install '.[serve]'"), done.stderr
 
@@ -374,6 +375,7 @@ def files(*given: tuple[str, bytes]) -> list[dict]:
 def test_photos_are_chosen_on_the_page_and_answered_in_words(browser, served, width):
     with opened(browser, served, width) as (tab, asked):
         assert "stay on this machine" in tab.inner_text("#privacy") and "40 photos" in tab.inner_text("#about") and "5.0 MB" in tab.inner_text("#ways")
+        assert tab.get_attribute("#files", "accept") == pixels.ACCEPT
         name = "<img src=x onerror=alert(1)> " + "ü" * 150 + ".jpg"
         tab.set_input_files("#files", files(("leaf.jpg", GREEN), ("sky.jpg", BLUE), ("notes.jpg", b"Dear diary"), (name, GREEN[:3000]), ("huge.jpg", b"\xff" * 5_000_001)))
         leaf, sky, notes, cut, huge = answers(tab, 5)

@@ -598,8 +598,8 @@ def test_memory_is_flat(tmp_path, model):
     code = """
 import resource, sys
 from species_wb.engine import model_file; from species_wb.classify import job; from species_wb.photos import sources
-model = model_file.read(sys.argv[1], 1); where = sources.sources([sys.argv[2]])
-job.run(job.Job(__import__('pathlib').Path(sys.argv[3]), where, job.Task(where.root), model.sha256), model, job.here(model))
+model = model_file.open_model(sys.argv[1], 1); where = sources.sources([sys.argv[2]])
+job.run_job(job.Job(__import__('pathlib').Path(sys.argv[3]), where, job.Task(where.root), model.sha256), model, job.here(model))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
     data, used = coloured("red"), []

@@ -227,7 +227,7 @@ def test_another_folder_model_or_table_is_refused(model, pond, tmp_path):
     assert (tmp_path / "rows.csv").read_bytes() == before and (tmp_path / "mine.csv").read_text() == "a,b\n1,2\n"
 
 
-COMMAND = "import sys; from species_wb.engine.model_file import open_model; from species_wb.classify.watch import watch\nwatch(read(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4], gap=2, say=lambda line: print(line, flush=True))"
+COMMAND = "import sys; from species_wb.engine.model_file import open_model; from species_wb.classify.watch import watch\nwatch(open_model(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4], gap=2, say=lambda line: print(line, flush=True))"
 
 
 def test_killed_again_and_again_it_loses_and_doubles_nothing(model_file, model, pond, tmp_path):

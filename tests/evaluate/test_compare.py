@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from species_wb import contracts, core
-from species_wb.engine import model_file
+from species_wb.engine import backends, model_file
 from species_wb.evaluate import compare, compare_text
 from species_wb.metrics import calibration, paired, scores
 from species_wb.core import UserError
@@ -56,7 +56,7 @@ def a_run(home: Path, name: str, rows: list[dict], gain: float, arch: str = "res
             logits[k, number[row["truth"]]] += gain
     told = [{**row, "split": "test", "status": "ok", "logits": z.astype(np.float32), "embedding": np.ones(1, np.float32), "model": file.sha256[:16]} for row, z in zip(rows, logits, strict=True)]
     contracts.write_table(contracts.predictions_table(told, more.pop("root", home / "my photos"), list(labels)), run / "predictions.parquet")
-    latency = {"p50": ms, "p95": 1.3 * ms, "photos_per_second": 1100 / ms, "cpu": model_file.cpu_name(), "threads": core.cpu_count(), "n": 60, "batch": 4} if ms else None
+    latency = {"p50": ms, "p95": 1.3 * ms, "photos_per_second": 1100 / ms, "cpu": backends.cpu_name(), "threads": core.cpu_count(), "n": 60, "batch": 4} if ms else None
     core.write_json(run / "metrics.json", {**({"latency": latency} if latency else {}), **more.pop("metrics", {})})
     core.write_json(run / "training.json", {"method": "probe", "total": 80.0, "weights": {"used": "imagenet", "where": "ImageNet, from torchvision"}, **more.pop("training", {})})
     core.write_json(run / "params.json", {"arch": arch, "seed": 0, **more})
@@ -311,7 +311,7 @@ def test_times_of_another_machine_are_measured_again(workspace):
     scored = core.read_json(c / "metrics.json")
     core.write_json(c / "metrics.json", {"latency": {**scored["latency"], "cpu": "a Raspberry Pi"}})
     found = compare.compare(compare.gather_runs(), resamples=100)
-    assert sorted(compare.measure_latency(found)) == ["b", "c"] and all(m.latency["cpu"] == model_file.cpu_name() for m in found.models)
+    assert sorted(compare.measure_latency(found)) == ["b", "c"] and all(m.latency["cpu"] == backends.cpu_name() for m in found.models)
     assert "b, c were measured now" in compare_text.speed_sentence(found, ["b", "c"])
 
 

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -269,7 +270,7 @@ def scored_with(columns: dict[str, list], truth: list[int], right: list[bool]) -
     truth, right = np.array(truth), np.array(right)
     rows = [{"path": f"{k}.jpg", "sha256": f"{k}", "group": None, "truth": "ab"[truth[k]], **{name: values[k] for name, values in columns.items()}} for k in range(len(truth))]
     chances = np.eye(2)[np.where(right, truth, 1 - truth)]
-    return evaluation.Scored(rows, ["a", "b"], truth, chances, chances, None, "/", [])
+    return evaluation.Scored(rows, ["a", "b"], truth, chances, chances, None, "/", Counter())
 
 
 def test_which_columns_are_asked_and_which_are_not():
@@ -284,6 +285,14 @@ def test_which_columns_are_asked_and_which_are_not():
     assert list(found) == ["site", "collector", "flash"]
     assert [(row["value"], row["n"]) for row in found["collector"]] == [("A", 30), ("B", 30), ("others (1)", 4), ("not known", n - 64)]
     assert len(found["site"]) == 35 and sum(row["n"] for row in found["site"]) == n
+
+
+def test_a_place_called_not_known_is_a_place():
+    truth = [k % 2 for k in range(90)]
+    sites = ["A"] * 30 + ["not known"] * 30 + [None] * 30
+    found = robustness.parts(scored_with({"site": sites}, truth, [k < 30 or k % 3 > 0 for k in range(60)] + [False] * 30))["site"]
+    assert [(row["value"], row["known"], row["n"]) for row in found] == [("A", True, 30), ("not known", True, 30), ("not known", False, 30)]
+    assert "weakest is not known: accuracy 0.67" in robustness.part_sentence("site", found)  # of the photos without a place all are wrong
 
 
 def test_what_a_part_is_expected_to_reach_follows_from_its_classes():

@@ -178,7 +178,7 @@ def test_several_makers_at_once_leave_one_whole_file(cache, made):
         "import shutil, sys, time; from species_wb.models import ready_made\n"
         f"def write(path):\n    with open(path, 'wb') as out, open({str(made)!r}, 'rb') as source:\n"
         "        while part := source.read(1_000_000):\n            out.write(part); out.flush(); time.sleep(0.03)\n"
-        "ready_made.write = write\npath = ready_made.find(); print(path.stat().st_size, path)"
+        "ready_made.make_file = write\npath = ready_made.find(); print(path.stat().st_size, path)"
     )
     makers = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     said = {maker.communicate()[0].strip() for maker in makers}
@@ -188,7 +188,7 @@ def test_several_makers_at_once_leave_one_whole_file(cache, made):
 
 
 def test_a_killed_maker_leaves_nothing_that_is_taken_for_the_model(cache, copies):
-    code = "import time; from species_wb.models import ready_made\ndef write(path):\n    path.write_bytes(b'half'); print('writing', flush=True); time.sleep(60)\nready_made.write = write\nready_made.find()"
+    code = "import time; from species_wb.models import ready_made\ndef write(path):\n    path.write_bytes(b'half'); print('writing', flush=True); time.sleep(60)\nready_made.make_file = write\nready_made.find()"
     maker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert maker.stdout.readline() == "writing\n"
     maker.send_signal(signal.SIGKILL)

@@ -5,10 +5,12 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from filelock import FileLock
 from conftest import examples
@@ -80,7 +82,7 @@ def test_a_correction_changes_the_row_of_its_photo_and_no_other(field, split):
     say(before, path, "exclude")
     found = changed(before, scan(field))
     assert "was excluded by hand" in found[path].pop("reason")
-    assert found == {path: {"split": None, "corrected": "exclude", "label_before": "Aves", "split_before": split}}
+    assert found == {path: {"split": None, "code": "excluded", "corrected": "exclude", "label_before": "Aves", "split_before": split}}
     for action in ("flag", "confirm"):
         say(before, path, "undo")
         say(before, path, "undo")
@@ -145,7 +147,18 @@ def test_a_misspelt_test_folder_can_be_mended_by_hand(tmp_path):
     assert rows(before)["test/Fungy/00.jpg"]["split"] is None
     say(before, "test/Fungy/00.jpg", "relabel", "Fungi")
     found = changed(before, scan(root))["test/Fungy/00.jpg"]
-    assert (found["label"], found["split"], found["reason"]) == ("Fungi", "test", None)
+    assert (found["label"], found["split"], found["reason"], found["code"]) == ("Fungi", "test", None, None)
+
+
+def test_what_can_be_scored_with_another_label_is_known_by_its_code_and_not_by_its_words(tmp_path, monkeypatch):
+    root = tree(tmp_path / "photos", {"train/Aves": 5, "train/Fungi": 5, "test/Aves": 2, "test/Fungy": 2})
+    numbers = count()
+    monkeypatch.setattr(corrections, "not_scored", lambda name, label: f"{name} is not scored, said in way {next(numbers)}.")
+    before = scan(root)
+    say(before, "test/Fungy/00.jpg", "relabel", "Fungi")
+    after = rows(scan(root))
+    assert [(after[f"test/Fungy/0{k}.jpg"]["split"], after[f"test/Fungy/0{k}.jpg"]["code"]) for k in range(2)] == [("test", None), (None, "not-scored")]
+    assert next(numbers) >= 4  # every photo of it was said in another way
 
 
 def test_a_photo_labelled_by_hand_trains_unless_it_is_held_out(tmp_path):
@@ -156,6 +169,7 @@ def test_a_photo_labelled_by_hand_trains_unless_it_is_held_out(tmp_path):
     after = rows(scan(root))
     assert (after["train/00.jpg"]["label"], after["train/00.jpg"]["split"], after["train/00.jpg"]["reason"]) == ("Fungi", "train", None)
     assert (after["test/00.jpg"]["label"], after["test/00.jpg"]["split"]) == ("Fungi", None) and "given for test" in after["test/00.jpg"]["reason"]
+    assert (after["train/00.jpg"]["code"], after["test/00.jpg"]["code"]) == (None, "held-out")
     assert set(changed(before, scan(root))) == {"train/00.jpg", "test/00.jpg"}
 
 
@@ -168,7 +182,7 @@ def test_a_photo_labelled_by_hand_beside_a_held_out_one_does_not_train(field):
     say(before, "near.jpg", "relabel", "Aves")
     row = rows(scan(field))["near.jpg"]
     assert set(near.values()) == {"test"} and row["split"] is None and row["label"] == "Aves" and "left out of training" in row["reason"]
-    assert [leak["path"] for leak in findings(scan(field))["leaks"]] == ["near.jpg"]
+    assert [leak["path"] for leak in findings(scan(field))["leaks"]] == ["near.jpg"] and row["code"] == "leak"
 
 
 def test_a_flag_changes_no_training_not_even_after_a_relabelling(field):
@@ -230,6 +244,14 @@ def test_evaluating_on_any_folder_leaves_out_what_was_excluded(field):
     assert Counter(row["split"] for row in got.values()) == {"test": 34, None: 4} and got[other]["label"] == got["00.jpg"]["label"] == "Fungi"
     assert findings(judged)["corrections"]["test"] == {"relabel": 2, "exclude": 2, "flag": 0, "confirm": 0}  # one was trained on
     assert "excluded by hand" in got[out]["reason"] and got[some(judged, "Mollusca", "test")]["split_before"] is None
+    assert all((row["code"] is None) == (row["reason"] is None) and row["code"] in (None, "excluded", "unused") for row in got.values()) and got[out]["code"] == "excluded"
+    assert judged.schema.field("code").type == scan(field).schema.field("code").type
+
+
+def test_evaluating_on_any_folder_leaves_a_persons_own_column_called_code_alone(field):
+    earlier = scan(field).drop_columns("code")
+    earlier = earlier.append_column("code", pa.array([f"B{k}" for k in range(len(earlier))]))
+    assert evaluation.all_test(earlier, [])["code"].equals(earlier["code"])
 
 
 # --- what is said --------------------------------------------------------------------------------------------------------------

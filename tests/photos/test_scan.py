@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import examples
@@ -20,7 +21,7 @@ from PIL import Image
 
 import species_wb.photos.scan
 from species_wb.photos import groups
-from species_wb.contracts import manifest_root, manifest_table, path_text, read_manifest, text_path, write_table
+from species_wb.contracts import CODES, MANIFEST, data_hash, manifest_root, manifest_table, path_text, read_manifest, text_path, write_table
 from species_wb.core import UserError, cache_folder
 from species_wb.photos.pixels import decode
 from species_wb.photos.findings import findings, require_trainable, sentences
@@ -459,6 +460,89 @@ def test_test_photos_of_unknown_classes_are_not_scored(tmp_path):
     manifest = scan(tree(tmp_path / "photos", {"train/Aves": 10, "train/Fungi": 10, "test/Aves": 4, "test/Fungi": 4, "test/Reptilia": 3}))
     assert splits(manifest)["Reptilia"] == {None: 3} and findings(manifest)["unknown_classes"] == {"Reptilia": 3}
     assert "Reptilia" in rows(manifest)["test/Reptilia/000.jpg"]["reason"] and require_trainable(manifest) == ["Aves", "Fungi"]
+
+
+# --- codes: what decides, whatever the sentences say ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trouble(tmp_path) -> Path:
+    "Photos with everything that can be said of one that opens, but for what a person says; and one that does not open."
+    root = tree(tmp_path / "photos", {"train/Aves": 10, "train/Fungi": 10, "test": 2, "test/Aves": 4, "test/Fungi": 4, "test/Reptilia": 3, "spare/Aves": 1})
+    shutil.copy(root / "test/Aves/000.jpg", root / "train/Aves/copy.jpg")
+    shutil.copy(root / "test/001.jpg", root / "train/Fungi/seen.jpg")
+    (root / "train/Aves/cut.jpg").write_bytes((root / "train/Aves/000.jpg").read_bytes()[:500])
+    return root
+
+
+FOUND = {"leaks": ["train/Aves/copy.jpg"], "seen_unlabelled": ["train/Fungi/seen.jpg"], "unknown_classes": {"Reptilia": 3}}
+
+
+def told(manifest) -> dict:
+    found = findings(manifest)
+    return {**{name: found[name] for name in FOUND}, "leaks": [leak["path"] for leak in found["leaks"]]}
+
+
+def reworded(manifest):
+    "The same manifest, every sentence in other words."
+    words = [None if reason is None else "As somebody else would say it." for reason in manifest["reason"].to_pylist()]
+    return manifest.set_column(manifest.schema.names.index("reason"), "reason", pa.array(words, pa.string()))
+
+
+def test_a_photo_that_opens_has_a_code_where_it_has_a_reason(trouble):
+    manifest = scan(trouble)
+    found = rows(manifest)
+    assert {path: row["code"] for path, row in found.items() if row["code"]} == {
+        "train/Aves/copy.jpg": "leak", "train/Fungi/seen.jpg": "seen-unlabelled", "spare/Aves/000.jpg": "unused", **{f"test/Reptilia/00{k}.jpg": "not-scored" for k in range(3)}}  # fmt: skip
+    assert all((row["code"] is None) == (row["reason"] is None) for row in found.values() if row["status"] == "ok")
+    assert found["train/Aves/cut.jpg"]["reason"] and found["train/Aves/cut.jpg"]["code"] is None  # its status says it
+    assert manifest.schema.names[: len(MANIFEST)] == MANIFEST.names and manifest.schema.field("code").type == pa.string()
+    assert scan(tree(trouble.parent / "plain", {"Aves": 5, "Fungi": 5})).schema.field("code").type == pa.string()  # also where nothing is said
+
+
+def test_findings_do_not_change_with_the_wording(trouble, tmp_path):
+    manifest = scan(trouble)
+    other = reworded(manifest)
+    assert told(manifest) == told(other) == FOUND and data_hash(other) == data_hash(manifest.drop_columns("code"))
+    assert {**findings(other), "leaks": 0, "bad": 0} == {**findings(manifest), "leaks": 0, "bad": 0}
+    write_table(other, tmp_path / "m.parquet")
+    assert told(scan(tmp_path / "m.parquet")) == FOUND
+
+
+EARLIER = {  # as they were worded when manifests had no codes
+    "train/Aves/copy.jpg": "train/Aves/copy.jpg is a copy of test/Aves/000.jpg, which is given for test: left out of training.",
+    "train/Fungi/seen.jpg": "train/Fungi/seen.jpg looks like test/001.jpg in the unlabelled test folder: used for training all the same.",
+    "spare/Aves/000.jpg": "spare/Aves/000.jpg lies outside of the folders train, val and test: not used for training.",
+    **{f"test/Reptilia/00{k}.jpg": f"test/Reptilia/00{k}.jpg is of the class Reptilia, of which there is no photo to train with: not scored." for k in range(3)},
+}
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_manifest_of_before_there_were_codes_says_the_same(trouble, own):
+    manifest = scan(trouble).drop_columns("code")
+    words = [EARLIER.get(path, reason) for path, reason in zip(manifest["path"].to_pylist(), manifest["reason"].to_pylist(), strict=True)]
+    manifest = manifest.set_column(manifest.schema.names.index("reason"), "reason", pa.array(words, pa.string()))
+    if own:  # from a table of the person's own
+        manifest = manifest.append_column("code", pa.array(["leak" if k % 2 else "B17" for k in range(len(manifest))]))
+    assert told(manifest) == FOUND
+
+
+def test_a_persons_own_column_called_code_is_kept_and_not_taken_for_ours(trouble, tmp_path):
+    paths = ["train/Aves/000.jpg", "test/Aves/000.jpg", "train/Aves/copy.jpg"]
+    table = write_csv(tmp_path / "more.csv", ["path", "code"], [[path, "not-scored"] for path in paths])
+    manifest = scan(trouble, table)
+    found = rows(manifest)
+    assert told(manifest) == FOUND and {path for path, row in found.items() if row["code_given"] == "not-scored"} == set(paths)
+    assert [found[path]["code"] for path in paths] == [None, None, "leak"] and set(manifest["code"].to_pylist()) <= {None, *CODES}
+
+
+@pytest.mark.parametrize("codes, kept", [(["leak", None], None), (["B17", "leak"], ["B17", "leak"])])
+def test_of_a_manifest_that_lies_with_the_photos_our_codes_are_dealt_anew_and_a_persons_are_kept(tmp_path, codes, kept):
+    root = tree(tmp_path / "photos", {"Aves": 9, "Fungi": 9})
+    write_table(manifest_table([{"path": f"Aves/00{k}.jpg", "status": "ok", "code": code} for k, code in enumerate(codes)], root), root / "manifest.parquet")
+    manifest = scan(root)
+    assert manifest["code"].null_count == len(manifest) and not findings(manifest)["leaks"]
+    assert (manifest["code_given"].to_pylist()[:2] if "code_given" in manifest.schema.names else None) == kept
 
 
 # --- the cache -----------------------------------------------------------------------------------------------------------------

@@ -303,6 +303,15 @@ def test_a_stream_that_breaks_is_reached_again_and_says_so_once(broadcast):
         assert len(said) == 3 and "answers" in said[2], said
 
 
+def test_whether_a_film_ended_well_is_told_by_no_word(tmp_path):
+    (tmp_path / "has ended.mp4").write_text("no film at all")
+    for name, failed in ((write_film(tmp_path / "it cannot be.mp4", seconds=0.5), False), (tmp_path / "has ended.mp4", True)):
+        with Newest(name) as newest:
+            while newest.get(10):
+                assert not newest.failed
+            assert newest.ended and newest.failed == failed
+
+
 def test_a_slow_reader_gets_the_newest_frame_and_none_twice(tmp_path):
     path = write_film(tmp_path / "film.mp4", seconds=2, fps=10)
     with Newest(path) as newest:

@@ -99,7 +99,7 @@ def test_a_report_that_fails_leaves_the_old_one(tmp_path, monkeypatch):
     path = a_page(1).write(tmp_path / "report.html")
     before = path.read_bytes()
     page = a_page(1)
-    monkeypatch.setattr("species_wb.report.page.os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(UserError, match="disk is full"):
         page.write(path)
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["report.html"]

@@ -145,7 +145,7 @@ import accelerate
 from species_wb.train import finetune
 from species_wb.contracts import read_manifest
 finetune.KEEP_SECONDS = 0
-sys.path.insert(0, sys.argv[3])
+sys.path[:0] = sys.argv[3:]
 from test_finetune import fit_in
 for _ in range(3):  # packages are imported once
     if not (child := os.fork()):
@@ -160,7 +160,7 @@ def test_a_killed_training_ends_as_an_unbroken_one(whole, few, manifest, tmp_pat
     "kill -9 at moments drawn at random, in the middle of an epoch as likely as not; each resumed run goes on from the last step kept."
     rng, kills = np.random.default_rng(), 0
     places, checkpoint = [], tmp_path / "checkpoint.pt"
-    words = [sys.executable, "-c", CHILD, str(tmp_path), str(few), str(Path(__file__).parent)]
+    words = [sys.executable, "-c", CHILD, str(tmp_path), str(few), *map(str, Path(__file__).parents[:2])]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as children:
         for _ in range(3):
             child, seen = int(children.stdout.readline()), time.time()

@@ -91,7 +91,7 @@ def test_a_file_that_answers_differently_never_gets_its_name(manifest, monkeypat
     def lie(*_, **__):
         raise UserError("it answers differently.")
 
-    monkeypatch.setattr("species_wb.train.training_set.parity", lie)
+    monkeypatch.setattr("species_wb.models.export.parity", lie)
     folder, _, _ = open_run(None, "train", "simple_cnn", {})
     monkeypatch.setattr(finetune, "_keep_freed_memory", lambda: None)
     monkeypatch.setattr(finetune, "to_onnx", lambda network, info, path: toy.write_toy(path, info.labels, info.label_ids, [[0] * len(info.labels)] * 3, side=info.spec.input_size))

@@ -1,5 +1,5 @@
 // The camera panel: frames of a camera or film go to the kernel as JPEG, one or two at a time, and each comes back as an answer.
-// camera.py is the other side; its notebook (nbs/lib/42_camera.ipynb) lists the messages.
+// camera.py is the other side; its notebook (nbs/lib/apps/25_camera.ipynb) lists the messages.
 
 const FAST = 0.08; // seconds in the kernel: a faster model has two frames in flight, a slower one one
 const FIRST_PATIENCE = 30; // seconds for the first answer, then
@@ -15,12 +15,6 @@ const SILENT =
   "Python does not answer: it is busy with another cell, was restarted, or has stopped. Wait a little and press Start; if that does not help, run this cell again, or reload the page.";
 const TRAITS = ["model", "models", "settings"];
 
-function percent(share) {
-  if (share == null) return "no score";
-  if (share >= 0.9995 && share < 1) return ">\u00a099.9\u00a0%";
-  if (share > 0 && share < 0.0005) return "<\u00a00.1\u00a0%";
-  return `${(100 * share).toFixed((share >= 0.985 && share < 1) || (share < 0.015 && share > 0) ? 1 : 0)}\u00a0%`;
-}
 const seconds = () => performance.now() / 1000;
 
 // Small pieces of the page
@@ -95,7 +89,7 @@ class Panel {
       spellcheck: false,
       placeholder: "rtsp://…, /photos/card 3, film.mp4, 0",
     });
-    this.file = make("input", "", this.root, { type: "file", accept: "image/*,video/*,.heic", hidden: true });
+    this.file = make("input", "", this.root, { type: "file", accept: this.model.get("accept"), hidden: true });
     this.said = make("p", "swb-said", this.root, { hidden: true });
     this.said.setAttribute("role", "status");
     this.buildStage();
@@ -265,6 +259,7 @@ class Panel {
   // Words
 
   say(sentence, bad = false) {
+    this.opening = false;
     this.said.textContent = sentence;
     this.said.hidden = !sentence;
     this.said.classList.toggle("swb-bad", Boolean(bad));
@@ -412,6 +407,7 @@ class Panel {
     this.mirror(false);
     this.heardAt = seconds();
     this.say(OPENING);
+    this.opening = true; // until the first picture comes, or something else is said
     this.send("play", { source });
   }
 
@@ -626,7 +622,7 @@ class Panel {
   showPicture(message, buffer) {
     if (this.kind !== "kernel") return this.send("shown");
     this.heardAt = seconds();
-    if (this.said.textContent === OPENING) this.say("");
+    if (this.opening) this.say("");
     if (this.frozen) return this.send("shown");
     if (buffer) {
       const old = this.url;

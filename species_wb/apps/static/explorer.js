@@ -1,4 +1,4 @@
-// The confusion explorer's page: a matrix, the photos of a cell, one photo in full. What is asked and answered stands in nbs/lib/42_explorer.ipynb.
+// The confusion explorer's page: a matrix, the photos of a cell, one photo in full. What is asked and answered stands in nbs/lib/apps/30_explorer.ipynb.
 // Names of files and labels come from anywhere: they are only ever set as text.
 
 const BATCH = 24,
@@ -42,12 +42,6 @@ function make(tag, about = {}, ...inside) {
 }
 const button = (text, what, about = {}) => make("button", { type: "button", text, on: { click: what }, ...about });
 const photos = (n) => `${n.toLocaleString("en")} ${n === 1 ? "photo" : "photos"}`;
-function percent(share) {
-  if (share == null) return "no score";
-  if (share >= 0.9995 && share < 1) return ">\u00a099.9\u00a0%";
-  if (share > 0 && share < 0.0005) return "<\u00a00.1\u00a0%";
-  return `${(100 * share).toFixed((share >= 0.985 && share < 1) || (share < 0.015 && share > 0) ? 1 : 0)}\u00a0%`;
-}
 const rgb = (text) => (text.match(/[\d.]+/g) || [255, 255, 255]).slice(0, 3).map(Number);
 function luminance(colour) {
   const [r, g, b] = colour.map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));

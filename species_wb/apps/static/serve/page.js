@@ -8,14 +8,6 @@ const pause = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds
 const percent = (p) => (p > 0.99 && p < 1 ? ">\u00a099\u00a0%" : p < 0.01 && p > 0 ? "<\u00a01\u00a0%" : `${Math.round(100 * p)}\u00a0%`);
 const size = (bytes) => `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
 
-const BAD = {
-  "not-a-photo": "This is not a photo",
-  "cut-short": "The file is cut short",
-  empty: "The file is empty",
-  "too-large": "The photo is too large",
-  unreadable: "The photo cannot be read",
-};
-
 let model = null; // what GET /model said
 let queue = [];
 let running = 0;
@@ -54,6 +46,7 @@ async function ask() {
     const answer = await fetch("/model");
     if (!answer.ok) throw new Error((await answer.json()).reason);
     model = await answer.json();
+    at("files").accept = model.accept;
     sayModel();
     trouble("");
   } catch {
@@ -139,7 +132,7 @@ class Card {
   async classify() {
     this.say("working", "Looking at it");
     if (model && this.file.size > model.photo_bytes) {
-      return this.refuse(BAD["too-large"], `It has ${size(this.file.size)}, and up to ${size(model.photo_bytes)} are taken here: save it smaller, or classify it with the command line.`);
+      return this.refuse(model.headings["too-large"], `It has ${size(this.file.size)}, and up to ${size(model.photo_bytes)} are taken here: save it smaller, or classify it with the command line.`);
     }
     const top = Math.min(Math.max(model?.labels.length ?? SHOWN, SHOWN), 1000);
     const address = `/classify?${new URLSearchParams({ top, name: this.file.name.slice(-255) })}`;
@@ -147,7 +140,7 @@ class Card {
       const answer = await fetch(address, { method: "POST", body: this.file });
       const row = await answer.json();
       if (answer.status === 200) return this.answer(row);
-      if (answer.status === 422) return this.refuse(BAD[row.status] ?? BAD.unreadable, row.reason);
+      if (answer.status === 422) return this.refuse(model?.headings[row.status] ?? "No answer", row.reason);
       if (![429, 503].includes(answer.status) || tried === TRIES) return this.say("failed", "No answer", row.reason);
       this.say("working", "Waiting its turn");
       await pause(Number(answer.headers.get("Retry-After")) || 1);
