@@ -522,7 +522,7 @@ def test_several_models_answer_as_one_and_decode_each_photo_once(tmp_path, model
     mix = model_file.open_models([model, second])
     assert mix.info.label_ids == [0, 1, -1]
     decoded = []
-    monkeypatch.setattr(predict, "opened", lambda *a, real=predict.opened: decoded.append(1) or real(*a))
+    monkeypatch.setattr(predict, "header_and_pixels", lambda *a, real=predict.header_and_pixels: decoded.append(1) or real(*a))
     data = coloured("red")
     row = predict.predict_one(mix, data)
     chances = [dict(zip(m.info.label_ids, model_file.probabilities(m, predict.predict_one(m, data)["logits"][None])[0], strict=True)) for m in mix.members]

@@ -212,7 +212,7 @@ def test_equal_whatever_the_order_of_the_photos(judged, measured, monkeypatch):
 
 def test_a_photo_is_decoded_once_and_few_are_held(judged, monkeypatch):
     about, scored = judged
-    decode, ask, decoded, answered, ahead = pixels.decode, robustness.answer_of, [], [], []
+    decode, ask, decoded, answered, ahead = pixels.decode, robustness.infer, [], [], []
 
     def counting(*words):
         decoded.append(1)
@@ -220,7 +220,7 @@ def test_a_photo_is_decoded_once_and_few_are_held(judged, monkeypatch):
         return decode(*words)
 
     monkeypatch.setattr(robustness.pixels, "decode", counting)
-    monkeypatch.setattr(robustness, "answer_of", lambda b, several: (answered.append(len(several[0])), ask(b, several))[1])
+    monkeypatch.setattr(robustness, "infer", lambda b, several: (answered.append(len(several[0])), ask(b, several))[1])
     monkeypatch.setattr(robustness, "best_batch", lambda b: 32)
     robustness.score_on_worse_photos(about.model, scored.rows, scored.root, "full", resamples=10)
     assert len(decoded) == len(scored.rows) and sum(answered) == 26 * len(scored.rows) and set(answered[:-1]) == {32}

@@ -307,7 +307,7 @@ def test_a_mix_is_refused(model, tmp_path, colours):
 
     mix = ensemble_of([open_model(model), open_model(model)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(int8, "read", lambda *_: mix)
+        patch.setattr(int8, "open_model", lambda *_: mix)
         with pytest.raises(UserError, match="quantise each of them"):
             quantise(model, colours, tmp_path / "out.onnx")
 

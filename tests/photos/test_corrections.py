@@ -1,11 +1,11 @@
 """What corrections promise: what a person said of a photo changes that photo in the next manifest, nothing else, and is never lost."""
 
+import itertools
 import os
 import subprocess
 import sys
 import tempfile
 from collections import Counter
-from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -152,7 +152,7 @@ def test_a_misspelt_test_folder_can_be_mended_by_hand(tmp_path):
 
 def test_what_can_be_scored_with_another_label_is_known_by_its_code_and_not_by_its_words(tmp_path, monkeypatch):
     root = tree(tmp_path / "photos", {"train/Aves": 5, "train/Fungi": 5, "test/Aves": 2, "test/Fungy": 2})
-    numbers = count()
+    numbers = itertools.count()
     monkeypatch.setattr(corrections, "not_scored", lambda name, label: f"{name} is not scored, said in way {next(numbers)}.")
     before = scan(root)
     say(before, "test/Fungy/00.jpg", "relabel", "Fungi")
