@@ -19,7 +19,7 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "apps")]
 import numpy as np  # noqa: E402
 from lab_server import LabServer  # noqa: E402
 from PIL import Image  # noqa: E402
