@@ -14,8 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent.parent / "tests"
-sys.path[:0] = [str(TESTS), str(TESTS / "apps")]
+sys.path[:0] = [str(Path(__file__).resolve().parent.parent / "tests" / room) for room in ("", "apps")]
 from harness import Stage
 from live import two_photos
 from playwright.sync_api import sync_playwright
