@@ -105,7 +105,7 @@ def train(
 # %% ../nbs/lib/90_cli.ipynb #evaluate
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A model file (.onnx) a mix (.mix.json) or ready-made; or a run folder, whose report is then written again.")],
+    model: Annotated[str, typer.Argument(help="A model file (.onnx), a mix (.mix.json) or ready-made; or a run folder, whose report is then written again.")],
     photos: Annotated[str, typer.Argument(help="A folder of labelled photos, a CSV, or a manifest.")] = "",
     metadata: Annotated[str, typer.Option(help="A CSV that says more about the photos.")] = "",
     robustness: Annotated[str, typer.Option(help="How the answers hold on worse photos: none, quick (at most 200 photos) or full.")] = "",
@@ -150,6 +150,8 @@ def _model_paths(named: list[str] | None) -> list[Path]:
     "The model files a person means."
     from species_wb.models.names import READY_MADE, named_file
 
+    if any(not name.strip() for name in named or ()):
+        raise UserError("A model is named by nothing: name one, or leave --model out for the ready-made one.")
     return [named_file(name, lambda said: print(said, file=sys.stderr, flush=True)) for name in named or [READY_MADE]]
 
 # %% ../nbs/lib/90_cli.ipynb #answer

@@ -45,7 +45,7 @@ class LabServer:
         self,
         workspace: Path,  # Lab's root folder, and SPECIES_WB_HOME of its kernels
         notebooks: list[Path] = (),  # copied into the workspace unless they are there already
-        no_delay: bool = False,  # the connection class of species_wb.no_delay
+        no_delay: bool = False,  # the connection class of species_wb.apps.no_delay
         environment: dict[str, str] | None = None,  # further variables for server and kernels
         options: list[str] = (),  # further options of `jupyter lab`
         wait: float = 180,  # seconds that it may take to start

@@ -152,3 +152,7 @@ def test_serve_answers_a_photo(tmp_path, model):
 def test_the_shell_can_complete_words():
     done = subprocess.run([str(BIN / "species-wb")], capture_output=True, text=True, env={**os.environ, "_SPECIES_WB_COMPLETE": "complete_bash", "COMP_WORDS": "species-wb cla", "COMP_CWORD": "1"})
     assert "classify" in done.stdout.split()
+
+
+def test_a_model_named_by_nothing_is_refused(tmp_path):
+    assert one_sentence(typed("classify", tmp_path, "--model", "")).startswith("A model is named by nothing")

@@ -24,7 +24,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from ..core import UserError, new_run, typed, workspace
+from ..core import UserError, new_run, placed, typed, workspace
 from ..photos.video import is_stream
 
 # %% ../../nbs/lib/apps/40_lab.ipynb #copy
@@ -173,14 +173,13 @@ def _parameters(model: str, source: str, run: str) -> dict[str, str]:
     from species_wb.curate.confusions import open_predictions
     from species_wb.models.names import READY_MADE, named_model
 
-    model = "" if model == READY_MADE else model
-
-    found = {"model": typed(model), "source": source if is_stream(source) else typed(source), "run": typed(run)}
+    model = "" if model == READY_MADE else str(placed(model)) if model else ""
+    found = {"model": model, "source": source if is_stream(source) else typed(source), "run": typed(run)}
     for name, value in found.items():
         if value and not is_stream(value) and not os.path.exists(value):
             raise UserError(f"{value} is not there: name another {name}, or leave it out.")
     if model:
-        named_model(typed(model), 1)  # what is wrong with it is said here, and not in place of the page
+        named_model(model, 1)  # what is wrong with it is said here, and not in place of the page
     if run:
         open_predictions(typed(run))
     return found

@@ -224,7 +224,7 @@ def priced(comparison: Comparison) -> list[dict[str, Any]]:  # for `compare_plot
     return [{"name": m.name, "ms": m.latency["p50"], "front": best, **m.scores["weighted_f1"]} for m, best in zip(comparison.models, on_front(comparison), strict=True)]
 
 # %% ../../nbs/lib/evaluate/45_compare_text.ipynb #winners
-def winners(comparison: Comparison, measure: str) -> tuple[list[list[Any]], list[str]]:  # rows and columns; `measure` is one of pairing.BY_CLASS
+def winners(comparison: Comparison, measure: str) -> tuple[list[list[Any]], list[str]]:  # rows and columns; `measure` is one of paired.BY_CLASS
     "Lay out which model is best for each class."
     rows = []
     for row in comparison.found["classes"][measure]:

@@ -42,7 +42,7 @@ class Evaluation:
 # %% ../../nbs/lib/evaluate/15_evaluation.ipynb #begin
 def begin(
     run: str | Path = "",  # a run folder
-    model: str | Path = "",  # or a model file,
+    model: str | Path = "",  # or a model file, a mix or ready-made,
     photos: str | Path = "",  # and a labelled folder or a manifest
     metadata: str = "",  # a CSV of sites and times, for `scan.scan`
 ) -> Evaluation:
@@ -59,7 +59,7 @@ def begin(
         raise UserError(f"{folder} holds no model.onnx: its training did not get to its end; resume it with `papermill nbs/train.ipynb` and `-p run {folder}`.")
     if folder and not stored and not model:
         raise UserError(f"{folder} is not a run: it holds neither model.onnx nor params.json; name a folder such as reports/train/<run>.")
-    params = stored or {"model": str(named_file(model)) if model else "", "photos": core.typed(str(photos)), "metadata": core.typed(str(metadata))}
+    params = stored or {"model": str(named_file(model, print)) if model else "", "photos": core.typed(str(photos)), "metadata": core.typed(str(metadata))}
     if not params["model"] or not params["photos"]:
         raise UserError("Nothing to evaluate: name a run folder (`run`), or a model file and a folder of labelled photos (`model` and `photos`).")
     return _given(folder, params)

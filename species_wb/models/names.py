@@ -6,7 +6,6 @@
 __all__ = ['READY_MADE', 'named_file', 'named_model']
 
 # %% ../../nbs/lib/models/45_names.ipynb #imports
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,11 @@ READY_MADE = "ready-made"
 
 
 def named_file(
-    name: str | Path,  # a model file, a mix, a run folder; "" or "ready-made": the ready-made model
+    name: str | Path,  # a model file, a mix, a run folder; "" or "ready-made": the ready-made model (./ready-made is a folder of that name)
     tell: Callable[[str], Any] | None = None,  # is told before something has to be made
 ) -> Path:  # absolute
     "Return the file that a name means; raises `UserError` where the ready-made model cannot be made."
-    if not name or name == READY_MADE and not os.path.exists(name):
+    if not name or name == READY_MADE:
         return ready_made.find(tell)
     return file_at(placed(name))
 

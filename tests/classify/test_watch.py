@@ -381,3 +381,13 @@ class TestFilms:
         assert 4 <= w.counts["rows"] <= 15  # every 0.3 s, not 40
         said = [line.split("  ")[2] for line in w.lines if line.count("  ") == 2]
         assert [s.split()[0] for s in said] == ["red", "green", "none", "red"] and any("has ended" in line for line in w.lines)
+
+
+def test_the_help_names_the_gap_that_is_used():
+    from typer.testing import CliRunner
+
+    from species_wb.cli import app
+    from species_wb.survey.observations import GAP
+
+    said = " ".join(CliRunner().invoke(app, ["watch", "--help"], env={"COLUMNS": "300"}).output.split())
+    assert f"{GAP:g} where nothing is said" in said
