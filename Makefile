@@ -66,5 +66,6 @@ $(VENV)/.%: settings.ini setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "species_wb needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": use make PYTHON=python3.11 …")'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing packages: some minutes and several GB the first time. Nothing is printed until they are there …"
-	@$(BIN)/python -m pip install --quiet --quiet --constraint constraints.txt --editable '.[$*]'
+	@$(BIN)/python -m pip install --quiet --quiet --no-compile --constraint constraints.txt --editable '.[$*]'
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true # pip does it with one core; a few packages carry files of other Pythons
 	@touch $@
