@@ -16,7 +16,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal
@@ -25,6 +24,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from .. import __version__
+from .cells import STATIC
 from ..contracts import HEADINGS, ONLY_PARQUET, PREDICTIONS, STATUSES
 from ..core import UserError, byte_size, plural
 from ..engine.model_file import Model
@@ -327,7 +327,7 @@ def _add_page(app: Any) -> None:
         app.add_api_route(address, lambda: Response(data, media_type=kind), include_in_schema=False)
 
     for address, (name, kind) in _PAGE.items():
-        add(address, (files("species_wb.apps") / "static" / "serve" / name).read_bytes(), kind)
+        add(address, (STATIC / "serve" / name).read_bytes(), kind)
 
 # %% ../../nbs/lib/apps/35_serve.ipynb #refusals-in-words
 def _refusals_in_words(app: Any) -> None:
