@@ -173,23 +173,6 @@ def test_the_map_is_what_the_notebooks_say():
         assert (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").count(f"[`{module}`]") == readme.count(f"[`{module}`]") == 1, module
 
 
-def test_commands_in_the_readme_exist():
-    text = (ROOT / "README.md").read_text(encoding="utf-8") + (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
-    assert set(re.findall(r"`?make ([a-z][a-z-]+)", text)) <= targets
-    from species_wb.cli import app, photos_app
-
-    commands = {c.name or c.callback.__name__ for c in app.registered_commands} | {"photos", "--help", "--version", "--install-completion"}
-    assert set(re.findall(r"species-wb (-{0,2}[a-z-]+)", text)) <= commands
-    assert set(re.findall(r"species-wb photos ([a-z]+)", text)) <= {c.name or c.callback.__name__ for c in photos_app.registered_commands}
-    for notebook, words in re.findall(r"papermill nbs/(\w+)\.ipynb([^\n`]*)", text):
-        from species_wb.report.notebooks import notebook_parameters
-
-        assert set(re.findall(r"-p (\w+) ", words)) <= set(notebook_parameters(notebook))
-    for link in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert (ROOT / link).exists(), link
-
-
 def test_settings_are_the_one_truth():
     from importlib.metadata import metadata
 
