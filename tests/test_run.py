@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from species_wb import core
 from species_wb.engine import model_file
 from species_wb.contracts import manifest_root, read_manifest, read_table
 from species_wb.photos.pixels import load
+from species_wb.runs import at_work
 
 COMMAND = str(Path(sys.executable).parent / "species-wb")
 
@@ -33,7 +33,7 @@ def resumed(few_photos, tmp_path_factory):
     os.killpg(child.pid, signal.SIGKILL)
     child.wait()
     for _ in range(600):
-        if not core.at_work(run):
+        if not at_work(run):
             break
         time.sleep(0.1)
     assert (run / "history.csv").exists() and not (run / "report.html").exists()
