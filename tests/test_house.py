@@ -215,6 +215,48 @@ def test_constraints_meet_the_requirements():
             assert pinned[need.name.lower()] in need.specifier, need
 
 
+def required() -> set[str]:
+    "Name all that this package and its extras need, on any system and any Python that it runs on, as the installed packages say."
+    from importlib.metadata import PackageNotFoundError, requires
+
+    from packaging.markers import default_environment
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    systems = [("linux", "Linux", "posix"), ("win32", "Windows", "nt"), ("darwin", "Darwin", "posix")]
+    environments = [
+        default_environment()
+        | {"sys_platform": platform, "platform_system": system, "os_name": name, "platform_machine": machine}
+        | {"python_version": f"3.{minor}", "python_full_version": f"3.{minor}.0"}
+        for platform, system, name in systems for machine in ("x86_64", "aarch64") for minor in range(11, 15)
+    ]  # fmt: skip
+    settings = (ROOT / "settings.ini").read_text(encoding="utf-8")
+    waiting = [Requirement(need) for line in re.findall(r"^\w*requirements = (.*)$", settings, re.M) for need in line.split()]
+    seen = set()
+    while waiting:
+        need = waiting.pop()
+        name, extras = canonicalize_name(need.name), frozenset(need.extras)
+        if (name, extras) not in seen:
+            seen.add((name, extras))
+            try:
+                lines = requires(name) or []
+            except PackageNotFoundError:  # another system's
+                continue
+            for line in map(Requirement, lines):
+                some = ({**one, "extra": extra} for one in environments for extra in {"", *extras})
+                if line.marker is None or any(map(line.marker.evaluate, some)):
+                    waiting.append(line)
+    return {name for name, _ in seen}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the packages that say what torch needs on Linux are installed only there")
+def test_constraints_name_only_what_something_requires():
+    from packaging.utils import canonicalize_name
+
+    pinned = {canonicalize_name(line.split("==")[0]) for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    assert pinned - required() == set(), "nothing requires these: take them out of constraints.txt"
+
+
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
 def test_the_repository_names_no_private_place():
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
