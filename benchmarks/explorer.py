@@ -25,10 +25,10 @@ from playwright.sync_api import sync_playwright
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from harness import Stage
 
-from species_wb.contracts import predictions_table, write_predictions
 from species_wb.apps.explorer import Explorer
 from species_wb.photos.pixels import decode, encode_jpeg
 from species_wb.curate.confusions import COLUMNS
+from species_wb.predictions import predictions_table, write_predictions
 
 CLASSES, ROWS, CELL, ROUNDS = 100, 10_000, 500, 3
 LABELS = [f"species {k:03}" for k in range(CLASSES)]

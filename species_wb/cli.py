@@ -23,7 +23,9 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
-from .core import UserError, check_run, new_run, run_state, typed, write_aside
+from .core import UserError, write_aside
+from .runs import check_run, new_run, run_state
+from .workspace import typed
 
 # %% ../nbs/lib/90_cli.ipynb #options
 QUIET: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}

@@ -155,9 +155,9 @@ def test_refusing_a_finished_run_changes_nothing_in_it(again):
 
 
 def test_a_run_that_somebody_works_on_is_not_opened_twice(tmp_path, workspace):
-    from species_wb.core import open_run
+    from species_wb.runs import open_run
 
-    words = "import time; from species_wb.core import open_run; open_run({!r}, 'train', 'x', {{}}); print('open', flush=True); time.sleep(60)"
+    words = "import time; from species_wb.runs import open_run; open_run({!r}, 'train', 'x', {{}}); print('open', flush=True); time.sleep(60)"
     other = subprocess.Popen([sys.executable, "-c", words.format(str(tmp_path / "run"))], stdout=subprocess.PIPE, text=True)
     try:
         assert other.stdout.readline() == "open\n"

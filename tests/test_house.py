@@ -18,14 +18,14 @@ sys.path.append(str(ROOT / "benchmarks"))
 from house import ROOMS, imports, maps, module_of, place, room_of
 
 PLACE = {module_of(n): place(n) for n in LIBRARY}
-NO_TORCH = """core contracts taxa append_only doctor cli
+NO_TORCH = """core workspace runs fields contracts predictions taxa append_only doctor cli
     photos.pixels photos.items photos.corruptions photos.corrections photos.files photos.video photos.sources photos.groups photos.splits photos.findings photos.scan
     simulate.animals simulate.scenery simulate.survey  metrics.intervals metrics.calibration metrics.scores metrics.paired
     report.style report.page report.notebooks  survey.observations  engine.toy engine.backends engine.model_file engine.speed engine.predict engine.ensemble engine.maps
     classify.outputs classify.folders classify.job classify.ray classify.watch  models.ready_made models.int8 models.names  train.heads
     evaluate.plots evaluate.evaluation evaluate.evaluation_text evaluate.robustness evaluate.seeds evaluate.ensemble_gain evaluate.compare evaluate.compare_text evaluate.compare_plots
     curate.confusions curate.one_photo  apps.cells apps.no_delay apps.live apps.camera apps.explorer apps.serve apps.lab""".split()
-NO_PANDAS = """core contracts taxa append_only doctor cli
+NO_PANDAS = """core workspace runs fields contracts predictions taxa append_only doctor cli
     photos.pixels photos.items photos.corruptions photos.corrections photos.files photos.video photos.sources photos.groups photos.splits photos.findings photos.scan
     engine.toy engine.backends engine.model_file engine.speed engine.predict  classify.outputs classify.folders classify.job  apps.lab""".split()
 
@@ -196,6 +196,48 @@ def test_constraints_meet_the_requirements():
     for line in re.findall(r"^\w*requirements = (.*)$", settings, re.M):
         for need in map(Requirement, line.split()):
             assert pinned[need.name.lower()] in need.specifier, need
+
+
+def required() -> set[str]:
+    "Name all that this package and its extras need, on any system and any Python that it runs on, as the installed packages say."
+    from importlib.metadata import PackageNotFoundError, requires
+
+    from packaging.markers import default_environment
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    systems = [("linux", "Linux", "posix"), ("win32", "Windows", "nt"), ("darwin", "Darwin", "posix")]
+    environments = [
+        default_environment()
+        | {"sys_platform": platform, "platform_system": system, "os_name": name, "platform_machine": machine}
+        | {"python_version": f"3.{minor}", "python_full_version": f"3.{minor}.0"}
+        for platform, system, name in systems for machine in ("x86_64", "aarch64") for minor in range(11, 15)
+    ]  # fmt: skip
+    settings = (ROOT / "settings.ini").read_text(encoding="utf-8")
+    waiting = [Requirement(need) for line in re.findall(r"^\w*requirements = (.*)$", settings, re.M) for need in line.split()]
+    seen = set()
+    while waiting:
+        need = waiting.pop()
+        name, extras = canonicalize_name(need.name), frozenset(need.extras)
+        if (name, extras) not in seen:
+            seen.add((name, extras))
+            try:
+                lines = requires(name) or []
+            except PackageNotFoundError:  # another system's
+                continue
+            for line in map(Requirement, lines):
+                some = ({**one, "extra": extra} for one in environments for extra in {"", *extras})
+                if line.marker is None or any(map(line.marker.evaluate, some)):
+                    waiting.append(line)
+    return {name for name, _ in seen}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the packages that say what torch needs on Linux are installed only there")
+def test_constraints_name_only_what_something_requires():
+    from packaging.utils import canonicalize_name
+
+    pinned = {canonicalize_name(line.split("==")[0]) for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    assert pinned - required() == set(), "nothing requires these: take them out of constraints.txt"
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")

@@ -24,8 +24,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from ..core import UserError, new_run, placed, typed, workspace
+from ..core import UserError
 from ..photos.video import is_stream
+from ..runs import new_run
+from ..workspace import placed, typed, workspace
 
 # %% ../../nbs/lib/apps/40_lab.ipynb #copy
 def _copy(

@@ -25,12 +25,13 @@ import pyarrow as pa
 
 from .. import __version__
 from .cells import STATIC
-from ..contracts import HEADINGS, ONLY_PARQUET, PREDICTIONS, STATUSES
 from ..core import UserError, byte_size, plural
 from ..engine.model_file import Model
 from ..engine.predict import predict_one
+from ..fields import HEADINGS, STATUSES
 from ..photos.items import name_of
 from ..photos.pixels import ACCEPT
+from ..predictions import ONLY_PARQUET, PREDICTIONS
 
 # %% ../../nbs/lib/apps/35_serve.ipynb #limits
 @dataclass(frozen=True)

@@ -26,12 +26,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .. import core
-from ..contracts import JOINERS, NOT_SURE, NO_ANSWER, text_path
+from ..contracts import JOINERS
 from ..core import UserError, plural
 from ..engine import model_file
+from ..fields import NOT_SURE, NO_ANSWER, text_path
 from ..photos import corrections
 from ..photos.pixels import shown
+from ..runs import run_state
 from ..taxa import colour
+from ..workspace import placed, typed, workspace
 
 # %% ../../nbs/lib/curate/10_confusions.ipynb #newest
 TABLES = (".parquet", ".csv", ".jsonl")
@@ -39,8 +42,8 @@ TABLES = (".parquet", ".csv", ".jsonl")
 
 def newest() -> Path:  # a folder
     "Find the newest finished run of this workspace that has answers to look at."
-    found = [path.parent for notebook in ("train", "evaluate") for path in (core.workspace() / "reports" / notebook).glob("*/predictions.parquet")]
-    finished = [folder for folder in found if (folder / "status.json").exists() and core.run_state(folder) == "finished"]
+    found = [path.parent for notebook in ("train", "evaluate") for path in (workspace() / "reports" / notebook).glob("*/predictions.parquet")]
+    finished = [folder for folder in found if (folder / "status.json").exists() and run_state(folder) == "finished"]
     if not finished:
         raise UserError("There is no finished run to look at yet: train a model with `species-wb train --photos FOLDER`, or name a run folder or a table that `species-wb classify` wrote.")
     return max(finished, key=lambda folder: (folder / "status.json").stat().st_mtime_ns)
@@ -48,7 +51,7 @@ def newest() -> Path:  # a folder
 
 def _table_of(run: str | Path) -> Path:
     "The table of answers that a person means."
-    path = core.placed(run) if str(run) else newest()
+    path = placed(run) if str(run) else newest()
     if path.is_dir():
         if not (path / "predictions.parquet").exists():
             raise UserError(f"{path} holds no predictions.parquet: it is no run folder, or its run did not get that far; name a finished run, such as reports/train/<run>.")
@@ -153,7 +156,7 @@ def _labels(metadata: dict[bytes, bytes]) -> list[str]:
 
 def _root(table: Path, metadata: dict[bytes, bytes], rows: list[dict[str, Any]], photos: str | Path) -> str:
     if str(photos):
-        return core.typed(str(photos))
+        return typed(str(photos))
     beside = table.parent / "predictions.parquet"  # of a run folder, whose other tables do not say it
     if b"root" not in metadata and beside.exists():
         metadata = pq.read_schema(beside).metadata or {}
@@ -197,7 +200,7 @@ def open_predictions(
 def has_workspace() -> bool:
     "Tell whether there is a place for corrections and thumbnails."
     try:
-        return bool(core.workspace())
+        return bool(workspace())
     except UserError:
         return False
 

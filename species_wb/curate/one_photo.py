@@ -13,14 +13,15 @@ import numpy as np
 import pyarrow as pa
 
 from .. import core
-from ..contracts import NOT_SURE, NO_ANSWER
 from ..core import UserError
 from .confusions import Predictions, answered_label, as_number, card, corrections_of, has_workspace, true_label, why_not_correctable
 from ..engine import maps
+from ..fields import NOT_SURE, NO_ANSWER
 from ..photos.pixels import BadPhoto, decode, shown, thumbnail
 from ..photos.sources import Unit, items
 from ..photos.video import FILMS
 from ..taxa import colour
+from ..workspace import cache_folder
 
 # %% ../../nbs/lib/curate/15_one_photo.ipynb #pixels
 SIDE = 256  # pixels, the longer side of a thumbnail
@@ -57,7 +58,7 @@ def small_photo(
     sha256 = review.rows[k]["sha256"]
     if sha256 and sha256 in review.small:
         return review.small[sha256]
-    kept = core.cache_folder("thumbnails", sha256[:2]) / f"{sha256}-{SIDE}.jpg" if sha256 and has_workspace() else None
+    kept = cache_folder("thumbnails", sha256[:2]) / f"{sha256}-{SIDE}.jpg" if sha256 and has_workspace() else None
     if kept and kept.exists():
         return kept.read_bytes()
     made = thumbnail(_pixels(review, k, SIDE), SIDE)

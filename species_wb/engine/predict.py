@@ -15,11 +15,13 @@ from itertools import islice
 import numpy as np
 import pyarrow as pa
 
-from ..contracts import MANIFEST, PREDICTIONS, ModelInfo, has_codes, manifest_root, predictions_table, text_path
+from ..contracts import MANIFEST, ModelInfo, manifest_root
 from ..core import cpu_count, in_threads, progress
 from .model_file import Model, infer, probabilities
+from ..fields import has_codes, text_path
 from ..photos.items import Item, Row, failed, name_of
 from ..photos.pixels import BadPhoto, header_and_pixels, prepare, read_bytes
+from ..predictions import PREDICTIONS, predictions_table
 
 # %% ../../nbs/lib/engine/25_predict.ipynb #load
 Change = Callable[[np.ndarray, str], np.ndarray]  # a canonical photo (H×W×3 uint8) and its sha256 → another photo

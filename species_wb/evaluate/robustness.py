@@ -23,8 +23,10 @@ from ..engine import predict
 from ..engine.model_file import Model, infer, probabilities
 from ..engine.speed import best_batch
 from .evaluation import Evaluation, Scored, typical
+from ..fields import text_path
 from ..metrics import intervals, scores
 from ..photos import corruptions, pixels
+from ..predictions import PREDICTIONS
 
 # %% ../../nbs/lib/evaluate/25_robustness.ipynb #check-how
 HOW = ("none", "quick", "full")
@@ -67,7 +69,7 @@ def _variants(row: dict[str, Any], root: str, model: Model, variants: Sequence[t
     "Read a photo and prepare its variants, S×S×3 for each member of the model; none where it no longer opens."
     specs, key, made = [m.info.spec for m in model.members], row.get("sha256") or "", []
     try:
-        data = pixels.read_bytes(os.path.join(root, contracts.text_path(row["path"])))
+        data = pixels.read_bytes(os.path.join(root, text_path(row["path"])))
         photos = {size: pixels.decode(data, size) for size in {spec.canonical_size for spec in specs}}
     except pixels.BadPhoto:
         return []
@@ -211,7 +213,7 @@ PARTS = (
     f"Parts with fewer than {FEWEST} photos are summed as others. Of many parts, about one in forty looks worse than its classes explain by chance alone."
 )
 ALWAYS = ("site", "source")
-NOT_ASKED = {*contracts.PREDICTIONS.names, *contracts.MANIFEST.names, "code", *predict.SCORED}.difference(ALWAYS)
+NOT_ASKED = {*PREDICTIONS.names, *contracts.MANIFEST.names, "code", *predict.SCORED}.difference(ALWAYS)
 
 
 def _values(rows: Sequence[dict[str, Any]], column: str) -> list[str | None] | None:

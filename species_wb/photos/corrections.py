@@ -21,8 +21,10 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from ..append_only import AppendOnlyTable, read_rows
-from ..contracts import JOINERS, safe_cell
-from ..core import UserError, hidden, now, plural, workspace
+from ..contracts import JOINERS
+from ..core import UserError, hidden, now, plural
+from ..fields import safe_cell
+from ..workspace import workspace
 
 # %% ../../nbs/lib/photos/25_corrections.ipynb #file
 ACTIONS = ("flag", "relabel", "exclude", "confirm", "undo")

@@ -15,8 +15,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..contracts import degrees, MANIFEST, has_codes, path_text, read_manifest, text_path
+from ..contracts import MANIFEST, read_manifest
 from ..core import UserError, plural
+from ..fields import degrees, has_codes, path_text, text_path
 from . import corrections
 from .pixels import shown
 

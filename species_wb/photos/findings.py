@@ -14,8 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..contracts import IN_WORDS, has_codes, is_simulated
+from ..contracts import is_simulated
 from ..core import UserError, plural
+from ..fields import IN_WORDS, has_codes
 from . import corrections
 from .groups import near_pairs, same, sets_of
 from .pixels import shown

@@ -25,8 +25,9 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from ..contracts import ModelSpec, path_text
+from ..contracts import ModelSpec
 from ..core import byte_size
+from ..fields import path_text
 
 # %% ../../nbs/lib/photos/10_pixels.ipynb #max-bytes
 MAX_BYTES = 250_000_000
@@ -38,7 +39,7 @@ _ONE_LARGE = threading.Lock()
 
 # %% ../../nbs/lib/photos/10_pixels.ipynb #badphoto
 class BadPhoto(Exception):
-    "A file that is no usable photo: `status` as in `contracts.STATUSES`, and `reason`, a sentence."
+    "A file that is no usable photo: `status` as in `fields.STATUSES`, and `reason`, a sentence."
 
     def __init__(self, status: str, reason: str, passing: bool = False) -> None:
         super().__init__(status, reason, passing)

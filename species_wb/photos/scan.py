@@ -18,13 +18,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from ..contracts import MANIFEST, manifest_table, path_text, read_manifest, text_path, write_table
-from ..core import UserError, cache_folder, cpu_count, plural, progress
+from ..contracts import MANIFEST, manifest_table, read_manifest, write_table
+from ..core import UserError, cpu_count, plural, progress
+from ..fields import path_text, text_path
 from . import corrections
 from .files import has_split_folders, join_table, label_and_split, photos_in_csv, walked
 from .groups import tie
 from .pixels import BadPhoto, decode, header, read_bytes, shown
 from .splits import split
+from ..workspace import cache_folder
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #look-at
 LOOKED_AT = ("width", "height", "sha256", "phash", "taken_at", "lat", "lon", "status", "reason")

@@ -19,13 +19,14 @@ from typing import Any, TextIO
 
 from .. import core
 from ..core import UserError
+from ..workspace import installed_from, workspace
 
 # %% ../../nbs/lib/report/20_notebooks.ipynb #workbench-notebook
 def workbench_notebook(name: str) -> Path:
     "Find a workbench notebook."
-    if (path := core.workspace() / "nbs" / f"{name}.ipynb").is_file():
+    if (path := workspace() / "nbs" / f"{name}.ipynb").is_file():
         return path
-    clone = core._installed_from()
+    clone = installed_from()
     if clone and (path := clone / "nbs" / f"{name}.ipynb").is_file():
         return path
     raise UserError(f"The notebook {name}.ipynb was not found: stand in the clone of species_wb, or let SPECIES_WB_HOME name it.")

@@ -27,15 +27,17 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from ..contracts import ModelInfo, ModelSpec
-from ..core import UserError, cache_folder, cpu_count, plural, progress, set_seed, timed, write_aside
+from ..core import UserError, cpu_count, plural, progress, timed, write_aside
 from ..metrics.calibration import fit_temperature, softmax
 from ..models.export import FromBytes, check_parity, provenance, to_onnx
 from ..models.registry import AUXILIARY_WEIGHT, Network
+from ..runs import set_seed
 from . import checkpoints
 from .augment import Batches, mixup_or_cutmix, pipeline
 from .loading import DecodedCache, PhotoDataset
 from .probe import best_head
 from .training_set import TrainingSet, photos_of_splits, require_classes
+from ..workspace import cache_folder
 
 # %% ../../nbs/lib/train/40_finetune.ipynb #recipe
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from ..contracts import ModelInfo, ModelSpec
-from ..core import UserError, cache_folder, cpu_count, progress, timed, write_aside
+from ..core import UserError, cpu_count, progress, timed, write_aside
 from ..engine.model_file import ModelFile, open_model, run_network
 from ..engine.speed import best_batch
 from ..models.export import check_parity, provenance, to_onnx, with_head
@@ -29,6 +29,7 @@ from ..taxa import members
 from .heads import STRENGTHS, Head, candidates, fit_heads
 from .loading import embeddings
 from .training_set import TrainingSet, photos_of_splits, require_classes
+from ..workspace import cache_folder
 
 # %% ../../nbs/lib/train/30_probe.ipynb #frozen
 def frozen_network(

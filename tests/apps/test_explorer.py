@@ -13,8 +13,8 @@ from species_wb.curate import one_photo
 from species_wb.engine import toy
 from species_wb.photos import corrections
 from species_wb.engine.model_file import open_model
-from species_wb.contracts import predictions_table, write_predictions
-from species_wb.core import set_state
+from species_wb.predictions import predictions_table, write_predictions
+from species_wb.runs import set_state
 from species_wb.taxa import colour
 
 pytest.importorskip("anywidget")

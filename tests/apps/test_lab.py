@@ -25,11 +25,10 @@ import psutil
 from lab_server import LabServer, private
 from tornado.websocket import websocket_connect
 
-from species_wb import core
 from species_wb.apps import lab
 from species_wb.engine import toy
-from species_wb.contracts import predictions_table, write_predictions
 from species_wb.core import UserError
+from species_wb.predictions import predictions_table, write_predictions
 
 # Ctrl-C is heard whatever started the tests: a job in the background inherits that it is not.
 START = "import json, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from species_wb.apps.lab import start; sys.exit(start(**json.loads(sys.argv[1]), browser=False, say=lambda line: print(line, flush=True)))"
@@ -245,7 +244,7 @@ def test_what_is_not_installed_is_said_before_anything_is_written(app, workspace
 
 
 def test_an_installation_without_the_notebooks_says_so(workspace, nothing_starts, monkeypatch):
-    monkeypatch.setattr(core, "_installed_from", lambda: None)
+    monkeypatch.setattr("species_wb.report.notebooks.installed_from", lambda: None)
     with pytest.raises(UserError, match="live.ipynb was not found: stand in the clone"):
         lab.start(browser=False)
 

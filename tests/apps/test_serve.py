@@ -24,11 +24,11 @@ from PIL import Image
 
 from species_wb.engine import toy
 from species_wb.engine.model_file import open_model
-from species_wb.contracts import ONLY_PARQUET, PREDICTIONS
 from species_wb.core import UserError
 from species_wb.photos import pixels
 from species_wb.photos.pixels import encode_jpeg
 from species_wb.engine.predict import predict_one
+from species_wb.predictions import ONLY_PARQUET, PREDICTIONS
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")

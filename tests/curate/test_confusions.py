@@ -16,9 +16,10 @@ from species_wb.curate import confusions, one_photo
 from species_wb.engine import toy
 from species_wb.photos import corrections
 from species_wb.engine.model_file import open_model
-from species_wb.contracts import predictions_table, write_predictions
 from species_wb.core import UserError
 from species_wb.photos.pixels import BadPhoto, encode_jpeg
+from species_wb.predictions import predictions_table, write_predictions
+from species_wb.runs import set_state
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 190, 40)}
 
@@ -46,7 +47,7 @@ def make_run(home: Path, name: str = "toy-1", state: str = "finished") -> Path:
     rows = [a_row(folder, f"{truth}{k}.jpg", truth, truth, answer, score, site=site, embedding=[score, float(answer == "red"), 1.0], **more) for k, (truth, answer, score, site) in enumerate(given)]
     rows.append(a_row(folder, "open.jpg", "red", "red", None, None, score_raw=0.4, embedding=[0.4, 0.5, 1.0], **more) | {"abstained": True})
     write_predictions(predictions_table(rows, folder, ["red", "green"]), run / "predictions.parquet")
-    core.set_state(run, state)
+    set_state(run, state)
     return run
 
 
@@ -170,8 +171,8 @@ def test_without_a_workspace_thumbnails_are_kept_in_memory_and_a_correction_says
     def none():
         raise UserError("No workspace found")
 
-    for module in (core, corrections):
-        monkeypatch.setattr(module, "workspace", none)
+    for module in ("workspace", "curate.confusions", "photos.corrections"):
+        monkeypatch.setattr(f"species_wb.{module}.workspace", none)
     opened = confusions.open_predictions(run)
     assert one_photo.small_photo(opened, 0) is one_photo.small_photo(opened, 0)
     with pytest.raises(UserError, match="No workspace"):

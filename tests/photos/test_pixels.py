@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, ImageOps
 
+from species_wb.fields import STATUSES
 from species_wb.photos import pixels
-from species_wb.contracts import STATUSES, ModelSpec
+from species_wb.contracts import ModelSpec
 from species_wb.photos.pixels import BadPhoto, decode, encode_jpeg, header, load, prepare, read_bytes, thumbnail
 
 CORNERS = {"upper left": (255, 0, 0), "upper right": (0, 255, 0), "lower left": (0, 0, 255), "lower right": (250, 250, 0)}

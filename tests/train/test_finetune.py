@@ -21,9 +21,9 @@ import pytest
 import torch
 from conftest import give_memory_back
 
-from species_wb import core
 from species_wb.engine import model_file
 from species_wb.models import export, registry
+from species_wb.runs import set_seed
 from species_wb.train import checkpoints, finetune, fit, probe
 from species_wb.contracts import manifest_table, read_manifest, write_table
 from species_wb.core import UserError
@@ -56,7 +56,7 @@ def fit_in(folder, manifest, seed=0, arch="simple_cnn", **how):
         patch.setattr(probe, "best_batch", lambda engine: 4)
         patch.setattr(finetune, "_keep_freed_memory", lambda: None)  # this process has other tests to do
         labels = require_trainable(manifest)
-        core.set_seed(seed)
+        set_seed(seed)
         network, spec, told = registry.build(arch, len(labels), "none" if arch == "simple_cnn" else "auto")
         todo, spec = fit.planned(folder, {"method": "finetune", **HOW, **how}, network, spec, told, photos_to_train_on(manifest))
         todo = replace(todo, recipe=replace(todo.recipe, precision="fp32"))

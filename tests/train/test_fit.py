@@ -14,22 +14,24 @@ from test_finetune import quick_onnx, some
 from species_wb.engine import model_file, toy
 from species_wb.models import registry
 from species_wb.photos import pixels
+from species_wb.runs import open_run
 from species_wb.train import checkpoints, finetune, fit, heads, probe
 from species_wb.contracts import data_hash, manifest_table, read_manifest, write_table
-from species_wb.core import UserError, cache_folder, open_run
+from species_wb.core import UserError
 from species_wb.models.export import FromBytes
 from species_wb.metrics.calibration import softmax
 from species_wb.photos.findings import require_trainable
 from species_wb.photos.scan import scan
 from species_wb.photos.pixels import load
 from species_wb.train.training_set import manifest_of_run, photos_to_train_on
+from species_wb.workspace import cache_folder
 
 
 def fitted(manifest, arch="simple_cnn", seed=0, method="auto", weights="auto", **how):
     give_memory_back()
     folder, _, _ = open_run(None, "train", arch, {})
     labels = require_trainable(manifest)
-    from species_wb.core import set_seed
+    from species_wb.runs import set_seed
 
     set_seed(seed)
     network, spec, told = registry.build(arch, len(labels), weights)
