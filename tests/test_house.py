@@ -24,10 +24,10 @@ NO_TORCH = """core contracts taxa append_only doctor cli cli_models cli_photos
     report.style report.page report.notebooks  survey.observations  engine.toy engine.backends engine.model_file engine.speed engine.predict engine.ensemble engine.maps
     classify.outputs classify.folders classify.job classify.ray classify.watch  models.ready_made models.int8 models.names  train.heads
     evaluate.plots evaluate.evaluation evaluate.evaluation_text evaluate.robustness evaluate.seeds evaluate.ensemble_gain evaluate.compare evaluate.compare_text evaluate.compare_plots
-    curate.confusions curate.one_photo  apps.cells apps.no_delay apps.live apps.camera apps.explorer apps.web_access apps.web_answers apps.serve apps.lab""".split()
+    curate.confusions curate.one_photo  apps.cells apps.no_delay apps.live apps.camera apps.explorer apps.ports apps.web_access apps.web_answers apps.serve apps.lab""".split()
 NO_PANDAS = """core contracts taxa append_only doctor cli cli_models cli_photos
     photos.pixels photos.items photos.corruptions photos.corrections photos.files photos.video photos.sources photos.groups photos.splits photos.findings photos.scan
-    engine.toy engine.backends engine.model_file engine.speed engine.predict  classify.outputs classify.folders classify.job  apps.lab""".split()
+    engine.toy engine.backends engine.model_file engine.speed engine.predict  classify.outputs classify.folders classify.job  apps.ports apps.lab""".split()
 
 
 def cells(notebook: Path) -> list[dict]:

@@ -6,16 +6,13 @@
 __all__ = ['application', 'run_service']
 
 # %% ../../nbs/lib/apps/35_serve.ipynb #imports
-import errno
-import ipaddress
-import os
-import socket
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Annotated, Any
 
 from .. import __version__
 from .cells import STATIC
+from .ports import NAMES, listen, reached
 from .web_access import LIMITS, Guard, Limits, Refused, refusal
 from .web_answers import Service, about, shapes
 from ..contracts import ONLY_PARQUET, PREDICTIONS
@@ -89,7 +86,8 @@ _REFUSALS = {
 def _responses(made: SimpleNamespace) -> dict[int | str, dict[str, Any]]:  # from `shapes`
     "Describe every answer to a photo but 200, for OpenAPI."
     unusable = {"model": made.Row, "description": "The body is no usable photo: `status` and `reason` say why"}
-    refusals = {code: {"model": made.Refusal, "description": what} for code, what in _REFUSALS.items()}
+    refusals: dict[int | str, dict[str, Any]] = {
+        code: {"model": made.Refusal, "description": what} for code, what in _REFUSALS.items()}
     return {**refusals, 422: unusable}
 
 # %% ../../nbs/lib/apps/35_serve.ipynb #add-classify
@@ -141,13 +139,10 @@ def _add_facts(app: Any, made: SimpleNamespace, service: Service) -> None:
         return {"status": "ok", "photos": service.inside}
 
 # %% ../../nbs/lib/apps/35_serve.ipynb #application
-_NAMES = ("localhost",)
-
-
 def application(
     model: Model,  # from `model_file.open_model`
     limits: Limits = LIMITS,
-    names: tuple[str, ...] = _NAMES,  # by which it is reached; addresses in numbers always are
+    names: tuple[str, ...] = NAMES,  # by which it is reached; addresses in numbers always are
 ) -> Any:  # a FastAPI application
     "Make the service's ASGI application."
     fastapi = _needed()
@@ -159,73 +154,6 @@ def application(
     _add_classify(app, made, service)
     _add_facts(app, made, service)
     return app
-
-# %% ../../nbs/lib/apps/35_serve.ipynb #bound
-def _bound(listening: socket.socket, address: Any) -> socket.socket:
-    "Bind a socket and listen on it, or close it."
-    try:
-        if os.name == "posix":  # elsewhere it would let two programs share one port
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(128)
-        return listening
-    except OSError:
-        listening.close()
-        raise
-
-# %% ../../nbs/lib/apps/35_serve.ipynb #not-taken
-def _not_taken(host: str, port: int, error: OSError) -> UserError:
-    "Say why a port cannot be taken."
-    what = f"cannot be taken ({error.strerror}): name an address of this machine, or leave the host out"
-    if error.errno == errno.EACCES:
-        what = "needs an administrator: choose one from 1024 to 65535"
-    return UserError(f"Port {port} of {host} {what}.")
-
-# %% ../../nbs/lib/apps/35_serve.ipynb #socket-for
-def _socket_for(host: str, port: int) -> tuple[socket.socket, Any]:
-    "Return a socket of the right family for a host, and the address to bind it to."
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except (OSError, UnicodeError):
-        unknown = f"{host} is not known as a name or an address of a machine"
-        raise UserError(f"{unknown}: name one of this machine's, or leave the host out.") from None
-    return socket.socket(family, kind), address
-
-# %% ../../nbs/lib/apps/35_serve.ipynb #listening
-def _listen(
-    host: str,  # a name or an address
-    port: int,  # 0: any free one
-    say: Callable[[str], object],
-) -> socket.socket:  # listening
-    "Take a port, or another one where it is taken already. Raises UserError where that cannot be."
-    if not 0 <= port <= 65535:
-        raise UserError(f"{port} is no port: choose one from 1024 to 65535.")
-    try:
-        return _bound(*_socket_for(host, port))
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE or not port:
-            raise _not_taken(host, port, error) from None
-    listening = _listen(host, 0, say)
-    taken = listening.getsockname()[1]
-    say(f"Port {port} is used by another program, so port {taken} is taken instead.")
-    return listening
-
-# %% ../../nbs/lib/apps/35_serve.ipynb #shown
-def _shown(host: str, address: str, port: int) -> str:
-    "Write a host as it stands in a browser's address; an IPv6 address needs brackets."
-    return f"http://{host if ':' not in address or host == 'localhost' else f'[{address}]'}:{port}"
-
-# %% ../../nbs/lib/apps/35_serve.ipynb #reached
-def _reached(listening: socket.socket, host: str) -> tuple[list[str], tuple[str, ...], bool]:
-    "Return the addresses to open in a browser, the names it is known by, and whether only this machine reaches it."
-    address, port = listening.getsockname()[:2]
-    here, machine = ipaddress.ip_address(address), socket.gethostname()
-    if here.is_loopback:
-        return [_shown("localhost" if host == "localhost" else address, address, port)], (*_NAMES, host), True
-    names = (*_NAMES, machine, f"{machine}.local", host)
-    if here.is_unspecified:
-        return [f"http://{machine}:{port}", f"http://localhost:{port}"], names, False
-    return [_shown(host, address, port)], names, False
 
 # %% ../../nbs/lib/apps/35_serve.ipynb #server
 def _server(app: Any) -> Any:
@@ -247,8 +175,8 @@ def run_service(
 ) -> None:
     "Serve until Ctrl-C. Raises UserError where the port cannot be taken or a package is not installed."
     _needed()
-    with _listen(host, port, say) as listening:
-        addresses, names, alone = _reached(listening, host)
+    with listen(host, port, say) as listening:
+        addresses, names, alone = reached(listening, host)
         server = _server(application(model, limits, names))
         if not alone:
             say(
