@@ -43,7 +43,7 @@ class Panel(anywidget.AnyWidget):
 Panel()"""
 BROKEN = """from species_wb.core import UserError
 if source.startswith('rtsp'): raise UserError('The stream is gone: plug the camera in.')"""
-PEEK = """# every Python of a test loads this: on SIGUSR2, it writes TCP_NODELAY of each connection, by the other end's port
+PEEK = """# every Python of a test loads this: on SIGUSR2, it writes TCP_NODELAY of each connection, by its far port
 import gc, json, os, signal, socket, sys
 def peek(*_):
     if "tornado.iostream" in sys.modules:
