@@ -94,29 +94,36 @@ for command, sentence in COMMANDS.items():
 @app.callback(invoke_without_command=True)
 def _options(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help=(  # read by `main`
-        "Show where in the code an error arose, for a bug report."
-    ))] = False,
-) -> None:  # fmt: skip
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, for a bug report.")] = False,
+) -> None:
     if version:
         print(__version__)
         raise typer.Exit()
 
+# %% ../nbs/lib/90_cli.ipynb #missing
+def _missing(error: ModuleNotFoundError) -> str:
+    "Say which package is not installed; a missing module of ours is our mistake."
+    if (error.name or "").startswith("species_wb"):
+        return ""
+    hint = "pip install '.[train]' (`species-wb doctor` says what else is missing)."
+    return f"{error.name} is not installed, and this command needs it: {hint}"
+
+# %% ../nbs/lib/90_cli.ipynb #refused
+def _refused(error: OSError) -> str:
+    "Say what the system refused; without a file's name it is our mistake."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "The disk is full: free some space and run the same command again; what was finished is kept."
+    why = f"could not be read or written ({error.strerror}): look at its name and permissions."
+    return f"{error.filename} {why}" if error.filename else ""
+
 # %% ../nbs/lib/90_cli.ipynb #sentence
 def _sentence(error: Exception) -> str:  # "" where the mistake is ours
     "Say what went wrong."
-    if isinstance(error, UserError):
-        return str(error)
     if isinstance(error, ModuleNotFoundError):
-        hint = "pip install '.[train]' (`species-wb doctor` says what else is missing)."
-        ours = (error.name or "").startswith("species_wb")
-        return "" if ours else f"{error.name} is not installed, and this command needs it: {hint}"
-    if not isinstance(error, OSError):
-        return ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "The disk is full: free some space and run the same command again; what was finished is kept."
-    refused = f"{error.filename} could not be read or written ({error.strerror}): look at its name and permissions."
-    return refused if error.filename else ""
+        return _missing(error)
+    if isinstance(error, OSError):
+        return _refused(error)
+    return str(error) if isinstance(error, UserError) else ""
 
 # %% ../nbs/lib/90_cli.ipynb #main
 def main() -> None:

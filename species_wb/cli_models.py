@@ -20,13 +20,13 @@ import typer
 
 from .core import UserError, check_run, new_run, run_state, typed, write_aside
 
-# %% ../nbs/lib/85_cli_models.ipynb #model-paths
+# %% ../nbs/lib/85_cli_models.ipynb #models
 Models = Annotated[list[str] | None, typer.Option("--model", help=(
     "A model file (.onnx) or a mix (.mix.json). Give it several times to mix models in equal parts. "
     "Without it, the ready-made model."
 ))]  # fmt: skip
 
-
+# %% ../nbs/lib/85_cli_models.ipynb #model-paths
 def model_paths(
     named: list[str] | None,  # as typed; nothing: the ready-made model
 ) -> list[Path]:
@@ -37,13 +37,13 @@ def model_paths(
         raise UserError("A model is named by nothing: name one, or leave --model out for the ready-made one.")
     return [named_file(name, lambda said: print(said, file=sys.stderr, flush=True)) for name in named or [READY_MADE]]
 
-# %% ../nbs/lib/85_cli_models.ipynb #stoppable
+# %% ../nbs/lib/85_cli_models.ipynb #kept
 KEPT = (
     "What was finished is kept; give the same command again to go on. "
     "The table is written when all photos are done."
 )
 
-
+# %% ../nbs/lib/85_cli_models.ipynb #stoppable
 @contextmanager
 def stoppable(kept: str = KEPT) -> Iterator[None]:
     "End a job with a sentence at Ctrl-C."
@@ -293,10 +293,8 @@ def _export_int8(path: Path, out: Path, photos: Path | None, loss: float, agreem
 def mix(
     models: Annotated[list[str], typer.Argument(help="Two or more model files.")],
     out: Annotated[str, typer.Option(help="The .mix.json file to write.")],
-    photos: Annotated[str, typer.Option(help=(
-        "Labelled photos that no member was trained on: the mix is calibrated on them."
-    ))] = "",
-) -> None:  # fmt: skip
+    photos: Annotated[str, typer.Option(help="Photos no member was trained on, labelled, to calibrate the mix.")] = "",
+) -> None:
     "Make a mix of several models."
     from species_wb.engine.ensemble import make_ensemble
 

@@ -103,6 +103,14 @@ def _one(where: Any, models: list[Path], top: int, min_score: float, mirrored: b
     if row["status"] != "ok":
         raise typer.Exit(1)
 
+# %% ../nbs/lib/87_cli_photos.ipynb #headline
+def _headline(model: Any, where: Any, out: Path) -> str:
+    "Say which model looks at which photos, and where the table will be."
+    from species_wb.photos.pixels import shown
+
+    files = ", ".join(member.path.name for member in model.members)
+    return f"{model.info.spec.name} ({files}) on {shown(where.prefix or where.root)}, into {shown(out)}"
+
 # %% ../nbs/lib/87_cli_photos.ipynb #job
 def _job(
     where: Any,  # the photos, from `sources`
@@ -114,14 +122,11 @@ def _job(
 ) -> None:
     "Classify many photos into a table."
     from species_wb.classify import job
-    from species_wb.photos.pixels import shown
 
     path = Path(typed(out)) if out else _default_out(where)
     loaded, run = _engine(*engine, models, where)
     todo = job.Job(path, where, job.Task(where.root, **how), loaded.sha256)
-    files = ", ".join(member.path.name for member in loaded.members)
-    place = shown(where.prefix or where.root)
-    print(f"{loaded.info.spec.name} ({files}) on {place}, into {shown(path)}", flush=True)
+    print(_headline(loaded, where, path), flush=True)
     with stoppable():
         done = job.run_job(todo, loaded, run, **words)
     print(*_classes(done.summary), *done.sentences, f"The table is {path}.", sep="\n")
@@ -189,6 +194,14 @@ def submit(
     with stoppable():
         print(*job.submit(todo, loaded, run, typed(sample), fresh), sep="\n")
 
+# %% ../nbs/lib/87_cli_photos.ipynb #until-stopped
+def _until_stopped() -> threading.Event:
+    "Return an event that Ctrl-C and `kill` set, so that the last photo is finished."
+    stop = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    return stop
+
 # %% ../nbs/lib/87_cli_photos.ipynb #watch
 def watch(
     source: Annotated[str, typer.Argument(help=(
@@ -212,9 +225,7 @@ def watch(
     from species_wb.classify.watch import watch as watching
     from species_wb.survey.observations import GAP
 
-    loaded, stop = model_file.open_models(model_paths(model)), threading.Event()
-    signal.signal(signal.SIGINT, lambda *_: stop.set())
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    loaded, stop = model_file.open_models(model_paths(model)), _until_stopped()
     place, gap = source if "://" in source or source.isdigit() else typed(source), GAP if gap is None else gap
     tables = typed(out), typed(observations) or None
     watching(loaded, place, *tables, every, gap, site or None, lambda line: print(line, flush=True), stop)

@@ -74,19 +74,15 @@ def _needed(app: bool) -> None:
             "in the clone of species_wb, pip install '.[lab]'."
         )
 
-# %% ../../nbs/lib/apps/40_lab.ipynb #lab-command
+# %% ../../nbs/lib/apps/40_lab.ipynb #shared
 _SHARED = (
     "ip=127.0.0.1", "port_retries=0", "base_url=/", "open_browser=False",
     "kernel_websocket_connection_class=species_wb.apps.no_delay.NoDelayConnection",
 )  # fmt: skip
 
-
-def _lab_command(
-    notebook: Path,  # the copy, below `root`
-    root: Path,  # the workspace
-    port: int,
-) -> list[str]:
-    "Return the command that serves a notebook in JupyterLab."
+# %% ../../nbs/lib/apps/40_lab.ipynb #lab-command
+def _lab_command(notebook: Path, root: Path, port: int) -> list[str]:
+    "Return the command that serves a notebook of the workspace `root` in JupyterLab."
     page = f"/lab/workspaces/live/tree/{quote(notebook.relative_to(root).as_posix())}?reset"
     options = [*_SHARED, f"port={port}", "certfile=", "allow_root=True", f"root_dir={root}"]
     server = [sys.executable, "-m", "jupyterlab", *(f"--ServerApp.{option}" for option in options)]
@@ -127,11 +123,8 @@ def _await(
     raise UserError(f"The notebook server {why}: all that it wrote is in {log}.")
 
 # %% ../../nbs/lib/apps/40_lab.ipynb #show
-def _show(
-    address: str,  # with the token
-    folder: Path,  # gets the file
-) -> bool:  # whether a browser was found
-    "Open an address in the person's browser."
+def _show(address: str, folder: Path) -> bool:  # whether a browser was found
+    "Open an address in the person's browser, by a file in a folder."
     leads = f'<meta http-equiv="refresh" content="0; url={html.escape(address)}">'
     text = f'<!doctype html><meta charset="utf-8">{leads}<title>species_wb</title>'
     try:

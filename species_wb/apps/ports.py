@@ -15,13 +15,13 @@ from typing import Any
 
 from ..core import UserError
 
-# %% ../../nbs/lib/apps/31_ports.ipynb #bound
+# %% ../../nbs/lib/apps/31_ports.ipynb #reuse
 def _reuse(opened: socket.socket) -> None:
     "Let a port be taken again soon after its program ended."
     if os.name == "posix":
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
-
+# %% ../../nbs/lib/apps/31_ports.ipynb #bound
 def _bound(listening: socket.socket, address: Any) -> socket.socket:
     "Bind a socket and listen on it, or close it."
     try:
@@ -71,14 +71,14 @@ def listen(
     return listening
 
 # %% ../../nbs/lib/apps/31_ports.ipynb #shown
+NAMES = ("localhost",)
+
+
 def _shown(host: str, address: str, port: int) -> str:
     "Write a host as it stands in a browser's address; an IPv6 address needs brackets."
     return f"http://{host if ':' not in address or host == 'localhost' else f'[{address}]'}:{port}"
 
 # %% ../../nbs/lib/apps/31_ports.ipynb #reached
-NAMES = ("localhost",)
-
-
 def reached(listening: socket.socket, host: str) -> tuple[list[str], tuple[str, ...], bool]:
     "Return the addresses to open in a browser, the names it is known by, and whether only this machine reaches it."
     address, port = listening.getsockname()[:2]
@@ -103,6 +103,12 @@ def _is_free(port: int) -> bool:
             raise UserError(f"Port {port} cannot be taken ({error.strerror}): choose one from 1024 to 65535.") from None
     return True
 
+# %% ../../nbs/lib/apps/31_ports.ipynb #any-free
+def _any_free() -> int:
+    "Return a port that nobody uses."
+    with socket.create_server(("127.0.0.1", 0)) as trial:
+        return trial.getsockname()[1]
+
 # %% ../../nbs/lib/apps/31_ports.ipynb #free-port
 def free_port(
     port: int,  # 0: any
@@ -112,9 +118,8 @@ def free_port(
     if not 0 <= port <= 65535:
         raise UserError(f"{port} is no port: choose one from 1024 to 65535, or leave it out.")
     if port == 0:
-        with socket.create_server(("127.0.0.1", 0)) as trial:
-            return trial.getsockname()[1]
-    free = next((p for p in range(port, min(port + 100, 65536)) if _is_free(p)), None) or free_port(0, say)
+        return _any_free()
+    free = next((p for p in range(port, min(port + 100, 65536)) if _is_free(p)), None) or _any_free()
     if free != port:
         say(f"Port {port} is used by another program, so port {free} is taken instead.")
     return free

@@ -14,18 +14,18 @@ from .. import __version__
 from .cells import STATIC
 from .ports import NAMES, listen, reached
 from .web_access import LIMITS, Guard, Limits, Refused, refusal
-from .web_answers import Service, about, shapes
+from .web_answers import Service, about, answer, shapes
 from ..contracts import ONLY_PARQUET, PREDICTIONS
 from ..core import UserError
 from ..engine.model_file import Model
 
-# %% ../../nbs/lib/apps/35_serve.ipynb #add-page
+# %% ../../nbs/lib/apps/35_serve.ipynb #page
 _PAGE = {
     "/": ("index.html", "text/html"), "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"), "/icon.svg": ("icon.svg", "image/svg+xml"),
 }  # fmt: skip
 
-
+# %% ../../nbs/lib/apps/35_serve.ipynb #add-page
 def _add_page(app: Any) -> None:
     "Add the page."
     from fastapi import Response
@@ -108,7 +108,7 @@ def _add_classify(app: Any, made: SimpleNamespace, service: Service) -> None:
         name: Annotated[str, Query(max_length=255, description="The photo's name in sentences, never a path")] = "",
     ) -> Any:
         try:
-            row = await service.answer(request, top, name)
+            row = await answer(service, request, top, name)
         except ClientDisconnect:
             raise Refused(400, "The connection ended before the photo had arrived.") from None
         response.status_code = 200 if row["status"] == "ok" else 422
@@ -165,6 +165,16 @@ def _server(app: Any) -> Any:
         limit_concurrency=100, timeout_keep_alive=5, timeout_graceful_shutdown=5,
     ))  # fmt: skip
 
+# %% ../../nbs/lib/apps/35_serve.ipynb #greeting
+def _greeting(addresses: list[str], alone: bool) -> list[str]:
+    "Say where the page is, and who can use it."
+    warning = (
+        "Anyone on this network can use the service, and photos travel to it unencrypted: "
+        "leave the host out to keep it to this machine."
+    )
+    kept = "Photos are read in memory, kept nowhere and sent nowhere else. Ctrl-C ends it."
+    return [*([] if alone else [warning]), f"Open {' or '.join(addresses)} in a browser. {kept}"]
+
 # %% ../../nbs/lib/apps/35_serve.ipynb #run
 def run_service(
     model: Model,  # from `model_file.open_model`
@@ -178,13 +188,8 @@ def run_service(
     with listen(host, port, say) as listening:
         addresses, names, alone = reached(listening, host)
         server = _server(application(model, limits, names))
-        if not alone:
-            say(
-                "Anyone on this network can use the service, and photos travel to it unencrypted: "
-                "leave the host out to keep it to this machine."
-            )
-        kept = "Photos are read in memory, kept nowhere and sent nowhere else. Ctrl-C ends it."
-        say(f"Open {' or '.join(addresses)} in a browser. {kept}")
+        for line in _greeting(addresses, alone):
+            say(line)
         try:
             server.run(sockets=[listening])
         except KeyboardInterrupt:

@@ -30,31 +30,32 @@ LIMITS = Limits()
 
 # %% ../../nbs/lib/apps/32_web_access.ipynb #refused
 class Refused(Exception):
-    "A request that is not taken."
+    "A request that is not taken: the HTTP status, a sentence, and seconds to wait before trying again (0: do not)."
 
-    def __init__(
-        self,
-        code: int,  # the HTTP status
-        reason: str,  # a sentence
-        wait: float = 0.0,  # seconds to wait before trying again; 0: do not try again
-    ) -> None:
+    def __init__(self, code: int, reason: str, wait: float = 0.0) -> None:
         super().__init__(code, reason, wait)
         self.code, self.reason, self.wait = code, reason, wait
 
-    @property
-    def headers(self) -> dict[str, str]:
-        "Return the headers of the answer: when to try again, and whether the connection is closed."
-        again = {"Retry-After": str(max(1, math.ceil(self.wait)))} if self.wait else {}
-        return again | ({"Connection": "close"} if self.code in (408, 413) else {})
+# %% ../../nbs/lib/apps/32_web_access.ipynb #refusal-headers
+def _headers(refused: Refused) -> dict[str, str]:
+    "Return the headers of the answer: when to try again, and whether the connection is closed."
+    again = {"Retry-After": str(max(1, math.ceil(refused.wait)))} if refused.wait else {}
+    return again | ({"Connection": "close"} if refused.code in (408, 413) else {})
 
 # %% ../../nbs/lib/apps/32_web_access.ipynb #said
 def refusal(
-    refused: Any,  # a `Refused`
+    refused: Refused,
 ) -> Any:  # Starlette's response
     "Return the answer to a request that is not taken."
     from starlette.responses import JSONResponse
 
-    return JSONResponse({"reason": refused.reason}, refused.code, refused.headers)
+    return JSONResponse({"reason": refused.reason}, refused.code, _headers(refused))
+
+# %% ../../nbs/lib/apps/32_web_access.ipynb #draw
+def _draw(left: float, passed: float, rate: float, burst: int) -> tuple[float, float]:
+    "Refill a bucket for the seconds that passed and take one photo; return what is left, and the seconds to wait."
+    left = min(burst, left + passed * rate)
+    return (left - 1, 0.0) if left >= 1 else (left, (1 - left) / rate)
 
 # %% ../../nbs/lib/apps/32_web_access.ipynb #buckets
 class Buckets:
@@ -71,19 +72,15 @@ class Buckets:
     ) -> float:  # seconds until the next one; 0: this one is taken
         "Take one photo from an address's bucket, if there is one."
         left, before = self.table.pop(address, (float(self.burst), at))
-        left = min(self.burst, left + (at - before) * self.rate)
-        taken = left >= 1
-        self.table[address] = (left - taken, at)
+        left, wait = _draw(left, at - before, self.rate, self.burst)
+        self.table[address] = (left, at)
         if len(self.table) > self.most:
             self.table.popitem(last=False)
-        return 0.0 if taken else (1 - left) / self.rate
+        return wait
 
 # %% ../../nbs/lib/apps/32_web_access.ipynb #known
-def _is_known(
-    host: str,  # the request's Host
-    names: frozenset[str],  # of the service, in small letters
-) -> bool:
-    "Tell whether a request calls the service by one of its names or by an address in numbers."
+def _is_known(host: str, names: frozenset[str]) -> bool:
+    "Tell whether a request's Host is one of the service's names or an address in numbers."
     try:
         name = urlsplit(f"//{host}").hostname or ""
         return name in names or bool(ipaddress.ip_address(name))
