@@ -26,10 +26,10 @@ from species_wb.core import UserError
 from species_wb.fields import path_text
 from species_wb.photos.video import FILMS
 from species_wb.metrics.calibration import softmax
-from species_wb.classify.outputs import FORMATS, only_sure, submission, summary, summary_sentences, write_rows
+from species_wb.predictions import FORMATS, predictions_table
+from species_wb.classify.outputs import only_sure, submission, summary, summary_sentences, write_rows
 from species_wb.engine.predict import answer_rows
 from species_wb.classify.folders import folder_names, safe_name, sort_into
-from species_wb.predictions import predictions_table
 
 SPEC = ModelSpec("tiny", 16, (0.5,) * 3, (0.5,) * 3)
 INFO = ModelInfo(["Aves", "Fungi", "Mammalia", "none of these"], [3, 4, 6, -1], SPEC, temperature=1.7)

@@ -390,4 +390,4 @@ def test_the_help_names_the_gap_that_is_used():
     from species_wb.survey.observations import GAP
 
     said = " ".join(CliRunner().invoke(app, ["watch", "--help"], env={"COLUMNS": "300"}).output.split())
-    assert f"{GAP:g} where nothing is said" in said
+    assert f"{GAP:g} if not given" in said
