@@ -261,7 +261,7 @@ def _one(where: Any, models: list[Path], top: int, min_score: float, mirrored: b
 def _job(where: Any, models: list[Path], out: str, engine: str, address: str, how: dict[str, Any], words: dict[str, Any]) -> None:
     "Classify many photos into a table."
     from species_wb.classify import job
-    from species_wb.photos.pixels import shown
+    from species_wb.photos.reading import shown
 
     path = Path(typed(out)) if out else _default_out(where)
     loaded, run = _engine(engine, address, models, where)

@@ -24,7 +24,8 @@ from ..contracts import degrees
 from ..core import UserError, cpu_count, new_run, plural, run_state, unquoted, workspace
 from ..photos.video import is_stream, source_name
 from .live import MIN_SCORE, SECONDS, Live, Record, Replay, Source, keep_photo, open_source
-from ..photos.pixels import ACCEPT, BadPhoto, decode, shown, thumbnail
+from ..photos.pixels import decode, thumbnail
+from ..photos.reading import ACCEPT, BadPhoto, shown
 from ..taxa import COMMON, colour
 
 try:

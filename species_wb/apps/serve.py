@@ -30,7 +30,7 @@ from ..core import UserError, byte_size, plural
 from ..engine.model_file import Model
 from ..engine.predict import predict_one
 from ..photos.items import name_of
-from ..photos.pixels import ACCEPT
+from ..photos.reading import ACCEPT
 
 # %% ../../nbs/lib/apps/35_serve.ipynb #limits
 @dataclass(frozen=True)

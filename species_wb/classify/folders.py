@@ -23,7 +23,7 @@ import pyarrow as pa
 from .outputs import only_sure, written_whole
 from ..contracts import JOINERS, NOT_SURE, NO_ANSWER, prediction_labels, rows_of, text_path
 from ..core import UserError, plural, progress
-from ..photos.pixels import BadPhoto, shown
+from ..photos.reading import BadPhoto, shown
 from ..photos.sources import Unit, archive_at, items, stamp
 
 # %% ../../nbs/lib/classify/15_folders.ipynb #safe-name

@@ -28,7 +28,7 @@ from ..engine.speed import Tuning
 from ..engine.model_file import Model
 from ..engine.predict import predict_items
 from ..photos.items import Item, Row
-from ..photos.pixels import shown
+from ..photos.reading import shown
 from ..photos.sources import JOB, Shard, Sources, items, parts_of, shards, stamp, units
 from ..photos.video import without_user
 

@@ -28,7 +28,7 @@ from ..core import UserError, now, plural, write_aside
 from ..engine.predict import answer_rows
 from ..metrics.calibration import softmax
 from ..photos.findings import a_few
-from ..photos.pixels import shown
+from ..photos.reading import shown
 from ..photos.video import FILMS
 
 # %% ../../nbs/lib/classify/10_outputs.ipynb #only-sure

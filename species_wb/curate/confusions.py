@@ -30,7 +30,7 @@ from ..contracts import JOINERS, NOT_SURE, NO_ANSWER, text_path
 from ..core import UserError, plural
 from ..engine import model_file
 from ..photos import corrections
-from ..photos.pixels import shown
+from ..photos.reading import shown
 from ..taxa import colour
 
 # %% ../../nbs/lib/curate/10_confusions.ipynb #newest

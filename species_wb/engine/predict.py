@@ -19,7 +19,8 @@ from ..contracts import MANIFEST, PREDICTIONS, ModelInfo, has_codes, manifest_ro
 from ..core import cpu_count, in_threads, progress
 from .model_file import Model, infer, probabilities
 from ..photos.items import Item, Row, failed, name_of
-from ..photos.pixels import BadPhoto, header_and_pixels, prepare, read_bytes
+from ..photos.pixels import header_and_pixels, prepare
+from ..photos.reading import BadPhoto, read_bytes
 
 # %% ../../nbs/lib/engine/25_predict.ipynb #load
 Change = Callable[[np.ndarray, str], np.ndarray]  # a canonical photo (H×W×3 uint8) and its sha256 → another photo

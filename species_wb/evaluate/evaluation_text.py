@@ -21,7 +21,7 @@ from ..core import plural
 from ..engine import backends
 from .evaluation import Evaluation, Scored, left_out_sentences, named, place, simulated
 from ..metrics import intervals, scores
-from ..photos import findings, pixels
+from ..photos import findings, pixels, reading
 
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #percent
 def percent(share: float) -> str:
@@ -200,8 +200,8 @@ def thumbnail(
 ) -> np.ndarray | None:  # None where the photo no longer opens
     "Read a photo again, for showing."
     try:
-        return pixels.thumbnail(pixels.decode(pixels.read_bytes(os.path.join(root, contracts.text_path(path))), 256), side)
-    except pixels.BadPhoto:
+        return pixels.thumbnail(pixels.decode(reading.read_bytes(os.path.join(root, contracts.text_path(path))), 256), side)
+    except reading.BadPhoto:
         return None
 
 

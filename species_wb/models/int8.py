@@ -30,7 +30,8 @@ from ..core import UserError, byte_size, cpu_count, in_threads, now, plural, pro
 from ..metrics.calibration import fit_temperature, softmax
 from ..metrics.intervals import wilson
 from ..photos.scan import scan
-from ..photos.pixels import BadPhoto, load
+from ..photos.pixels import load
+from ..photos.reading import BadPhoto
 from ..simulate.survey import survey
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import Any
 from ..contracts import degrees, MANIFEST, has_codes, path_text, read_manifest, text_path
 from ..core import UserError, plural
 from . import corrections
-from .pixels import shown
+from .reading import shown
 
 # %% ../../nbs/lib/photos/30_files.ipynb #walk
 FOLDER = "folder"

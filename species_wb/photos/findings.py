@@ -18,7 +18,7 @@ from ..contracts import IN_WORDS, has_codes, is_simulated
 from ..core import UserError, plural
 from . import corrections
 from .groups import near_pairs, same, sets_of
-from .pixels import shown
+from .reading import shown
 
 # %% ../../nbs/lib/photos/55_findings.ipynb #with-codes
 def _code_of_earlier(row: dict[str, Any]) -> str | None:

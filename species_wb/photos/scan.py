@@ -23,7 +23,9 @@ from ..core import UserError, cache_folder, cpu_count, plural, progress
 from . import corrections
 from .files import has_split_folders, join_table, label_and_split, photos_in_csv, walked
 from .groups import tie
-from .pixels import BadPhoto, decode, header, read_bytes, shown
+from .headers import header
+from .pixels import decode
+from .reading import BadPhoto, read_bytes, shown
 from .splits import split
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #look-at

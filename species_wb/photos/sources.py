@@ -21,7 +21,7 @@ from ..contracts import FORMATS, path_text, text_path
 from ..core import UserError, byte_size
 from .files import walk
 from .items import Item, failed
-from .pixels import MAX_BYTES, BadPhoto, not_read, read_bytes, shown
+from .reading import MAX_BYTES, BadPhoto, not_read, read_bytes, shown
 from .video import FILMS, sampled, without_user
 
 # %% ../../nbs/lib/photos/40_sources.ipynb #unit

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import corrections
 from .groups import NEAR
-from .pixels import shown
+from .reading import shown
 
 # %% ../../nbs/lib/photos/50_splits.ipynb #deal
 def deal(

@@ -26,7 +26,7 @@ from species_wb.engine import toy
 from species_wb.engine.model_file import open_model
 from species_wb.contracts import ONLY_PARQUET, PREDICTIONS
 from species_wb.core import UserError
-from species_wb.photos import pixels
+from species_wb.photos import reading
 from species_wb.photos.pixels import encode_jpeg
 from species_wb.engine.predict import predict_one
 
@@ -375,7 +375,7 @@ def files(*given: tuple[str, bytes]) -> list[dict]:
 def test_photos_are_chosen_on_the_page_and_answered_in_words(browser, served, width):
     with opened(browser, served, width) as (tab, asked):
         assert "stay on this machine" in tab.inner_text("#privacy") and "40 photos" in tab.inner_text("#about") and "5.0 MB" in tab.inner_text("#ways")
-        assert tab.get_attribute("#files", "accept") == pixels.ACCEPT
+        assert tab.get_attribute("#files", "accept") == reading.ACCEPT
         name = "<img src=x onerror=alert(1)> " + "ü" * 150 + ".jpg"
         tab.set_input_files("#files", files(("leaf.jpg", GREEN), ("sky.jpg", BLUE), ("notes.jpg", b"Dear diary"), (name, GREEN[:3000]), ("huge.jpg", b"\xff" * 5_000_001)))
         leaf, sky, notes, cut, huge = answers(tab, 5)

@@ -18,7 +18,8 @@ from species_wb.photos import corrections
 from species_wb.engine.model_file import open_model
 from species_wb.contracts import predictions_table, write_predictions
 from species_wb.core import UserError
-from species_wb.photos.pixels import BadPhoto, encode_jpeg
+from species_wb.photos.pixels import encode_jpeg
+from species_wb.photos.reading import BadPhoto
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 190, 40)}
 

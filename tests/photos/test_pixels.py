@@ -15,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, ImageOps
 
-from species_wb.photos import pixels
+from species_wb.photos import headers
 from species_wb.contracts import STATUSES, ModelSpec
-from species_wb.photos.pixels import BadPhoto, decode, encode_jpeg, header, load, prepare, read_bytes, thumbnail
+from species_wb.photos.headers import header
+from species_wb.photos.pixels import decode, encode_jpeg, load, prepare, thumbnail
+from species_wb.photos.reading import BadPhoto, read_bytes
 
 CORNERS = {"upper left": (255, 0, 0), "upper right": (0, 255, 0), "lower left": (0, 0, 255), "lower right": (250, 250, 0)}
 
@@ -204,10 +206,10 @@ def test_a_photo_of_200_megapixels_is_decoded_in_little_memory():
 
 def test_a_jpeg_with_thousands_of_passes_is_refused():
     data = save(Image.fromarray(noise(64, 64)), "JPEG", progressive=True)
-    assert pixels._passes(data) == (True, 10) or pixels._passes(data)[1] < 20
+    assert headers._passes(data) == (True, 10) or headers._passes(data)[1] < 20
     last = data.rfind(b"\xff\xda")
     assert status(data[:last] + data[last:-2] * 200 + data[-2:]) == "too-large"
-    assert pixels._passes(save(Image.fromarray(noise(64, 64)), "JPEG"))[0] is False
+    assert headers._passes(save(Image.fromarray(noise(64, 64)), "JPEG"))[0] is False
 
 
 def exif(**gps) -> Image.Exif:

@@ -13,7 +13,7 @@ from test_finetune import quick_onnx, some
 
 from species_wb.engine import model_file, toy
 from species_wb.models import registry
-from species_wb.photos import pixels
+from species_wb.photos import reading
 from species_wb.train import checkpoints, finetune, fit, heads, probe
 from species_wb.contracts import data_hash, manifest_table, read_manifest, write_table
 from species_wb.core import UserError, cache_folder, open_run
@@ -160,7 +160,7 @@ def test_choosing_never_sees_the_test_photos(manifest, frozen, monkeypatch):
     _, told, _ = fitted(manifest, "efficientnet_lite0")
     test = {r["path"] for r in manifest.to_pylist() if r["split"] == "test"}
     assert len(test) > 10
-    real = pixels.read_bytes
+    real = reading.read_bytes
     opened = []
     for module in ("species_wb.models.export", "species_wb.train.loading"):
         monkeypatch.setattr(f"{module}.read_bytes", lambda path: opened.append(str(path)) or real(path))
