@@ -20,13 +20,14 @@ from PIL import Image
 
 from ..contracts import MANIFEST, manifest_table, path_text, read_manifest, text_path, write_table
 from ..core import UserError, cache_folder, cpu_count, plural, progress
-from . import corrections
-from .files import has_split_folders, join_table, label_and_split, photos_in_csv, walked
+from . import corrected, corrections
+from .files import has_split_folders, label_and_split, walked
 from .groups import tie
 from .headers import header
 from .pixels import decode
 from .reading import BadPhoto, read_bytes, shown
 from .splits import split
+from .tables import join_table, photos_in_csv
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #look-at
 LOOKED_AT = ("width", "height", "sha256", "phash", "taken_at", "lat", "lon", "status", "reason")
@@ -160,7 +161,7 @@ def scan(
         raise UserError(f"{photos} holds {plural(len(table), 'file')}, but no photo that opens. {table[0].get('reason')}")
     tie(table)
     split(table, seed)
-    corrections.apply(table, corrections.of_workspace(), shown)
+    corrected.apply(table, corrections.of_workspace(), shown)
     for row in table:
         row.pop("given", None), row.pop("why", None)
     manifest = manifest_table(table, root)

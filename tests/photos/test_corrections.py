@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from species_wb.evaluate import evaluation, evaluation_text
-from species_wb.photos import corrections
+from species_wb.photos import corrected, corrections
 from species_wb.contracts import read_manifest, write_table
 from species_wb.core import UserError, hidden
 from species_wb.photos.findings import findings, sentences
@@ -153,7 +153,7 @@ def test_a_misspelt_test_folder_can_be_mended_by_hand(tmp_path):
 def test_what_can_be_scored_with_another_label_is_known_by_its_code_and_not_by_its_words(tmp_path, monkeypatch):
     root = tree(tmp_path / "photos", {"train/Aves": 5, "train/Fungi": 5, "test/Aves": 2, "test/Fungy": 2})
     numbers = itertools.count()
-    monkeypatch.setattr(corrections, "not_scored", lambda name, label: f"{name} is not scored, said in way {next(numbers)}.")
+    monkeypatch.setattr(corrected, "not_scored", lambda name, label: f"{name} is not scored, said in way {next(numbers)}.")
     before = scan(root)
     say(before, "test/Fungy/00.jpg", "relabel", "Fungi")
     after = rows(scan(root))
@@ -392,7 +392,7 @@ def test_a_correction_made_in_the_explorer_changes_the_next_manifest_and_only_th
     after = {row["path"]: row for row in scan(survey).to_pylist()}
     assert list(after) == list(before)
     different = {p: {k for k in after[p] if after[p][k] != before[p].get(k)} for p in after}
-    assert {p: keys for p, keys in different.items() if keys} == {path: {"label", *corrections.ADDED}}
+    assert {p: keys for p, keys in different.items() if keys} == {path: {"label", *corrected.ADDED}}
     assert after[path]["label"] == other and before[path]["label"] == label
     answered(explorer.review, {"id": 2, "ask": "undo"})
     assert {row["path"]: row for row in scan(survey).to_pylist()} == before
