@@ -45,7 +45,7 @@ def _wrong(row: dict[str, str]) -> str:
     if not re.fullmatch("[0-9a-f]{64}", sha256):
         return f"the sha256 {sha256!r} is not 64 hexadecimal digits"
     if action == "relabel" and not _is_label(label):
-        return f"the new label {label!r} is empty, or holds '|', a line break or another character that cannot be printed"
+        return f"the new label {label!r} is empty, or holds '|', a line break or another sign that cannot be printed"
     return ""
 
 # %% ../../nbs/lib/photos/25_corrections.ipynb #plain
