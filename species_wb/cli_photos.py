@@ -107,7 +107,7 @@ def _one(where: Any, models: list[Path], top: int, min_score: float, mirrored: b
 # %% ../nbs/lib/87_cli_photos.ipynb #headline
 def _headline(model: Any, where: Any, out: Path) -> str:
     "Say which model looks at which photos, and where the table will be."
-    from species_wb.photos.pixels import shown
+    from species_wb.photos.reading import shown
 
     files = ", ".join(member.path.name for member in model.members)
     return f"{model.info.spec.name} ({files}) on {shown(where.prefix or where.root)}, into {shown(out)}"

@@ -24,7 +24,8 @@ from .cells import STATIC, close_earlier, script
 from ..core import UserError, cpu_count, plural
 from ..photos.video import is_stream, source_name
 from .live import MIN_SCORE, SECONDS, Live, Record, Replay, Source, keep_photo, open_source
-from ..photos.pixels import ACCEPT, BadPhoto, decode, shown, thumbnail
+from ..photos.reading import ACCEPT, BadPhoto, shown
+from ..photos.pixels import decode, thumbnail
 from ..runs import new_run, run_state
 from ..taxa import COMMON, colour
 from ..workspace import unquoted, workspace

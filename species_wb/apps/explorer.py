@@ -16,7 +16,7 @@ from ..curate import one_photo
 from ..curate import confusions
 from .cells import STATIC, close_earlier, script
 from ..core import UserError, cpu_count, in_threads
-from ..photos.pixels import BadPhoto
+from ..photos.reading import BadPhoto
 
 try:
     import anywidget

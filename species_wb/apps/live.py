@@ -25,7 +25,8 @@ from ..engine.predict import answer_rows, predict_one
 from ..fields import text_path
 from ..photos.files import walk
 from ..photos.items import Row
-from ..photos.pixels import BadPhoto, decode, format_of, read_bytes, shown
+from ..photos.pixels import decode
+from ..photos.reading import BadPhoto, format_of, read_bytes, shown
 from ..photos.video import FILMS, HEAD, Newest, is_stream
 from ..survey.observations import VISIT_GAP, Events, append_observations
 from ..workspace import placed

@@ -21,7 +21,7 @@ from ..engine.model_file import Model
 from ..engine.predict import predict_one
 from ..fields import HEADINGS, STATUSES
 from ..photos.items import name_of
-from ..photos.pixels import ACCEPT
+from ..photos.reading import ACCEPT
 from ..predictions import PREDICTIONS
 
 # %% ../../nbs/lib/apps/33_web_answers.ipynb #body

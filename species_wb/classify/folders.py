@@ -24,7 +24,7 @@ from .outputs import only_sure, written_whole
 from ..contracts import JOINERS
 from ..core import UserError, plural, progress
 from ..fields import NOT_SURE, NO_ANSWER, text_path
-from ..photos.pixels import BadPhoto, shown
+from ..photos.reading import BadPhoto, shown
 from ..photos.sources import Unit, archive_at, items, stamp
 from ..predictions import prediction_labels, rows_of
 

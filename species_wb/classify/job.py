@@ -29,7 +29,7 @@ from ..engine.model_file import Model
 from ..engine.predict import predict_items
 from ..fields import path_text
 from ..photos.items import Item, Row
-from ..photos.pixels import shown
+from ..photos.reading import shown
 from ..photos.sources import JOB, Shard, Sources, items, parts_of, shards, stamp, units
 from ..photos.video import without_user
 from ..predictions import predictions_table, rows_of

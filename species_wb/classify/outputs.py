@@ -29,7 +29,7 @@ from ..engine.predict import answer_rows
 from ..fields import path_text, safe_cell
 from ..metrics.calibration import softmax
 from ..photos.findings import a_few
-from ..photos.pixels import shown
+from ..photos.reading import shown
 from ..photos.video import FILMS
 from ..predictions import FORMATS, ONLY_PARQUET, PREDICTIONS, prediction_labels, root_text, rows_of
 

@@ -31,7 +31,7 @@ from ..core import UserError, plural
 from ..engine import model_file
 from ..fields import NOT_SURE, NO_ANSWER, text_path
 from ..photos import corrections
-from ..photos.pixels import shown
+from ..photos.reading import shown
 from ..runs import run_state
 from ..taxa import colour
 from ..workspace import placed, typed, workspace

@@ -17,7 +17,8 @@ from ..core import UserError
 from .confusions import Predictions, answered_label, as_number, card, corrections_of, has_workspace, true_label, why_not_correctable
 from ..engine import maps
 from ..fields import NOT_SURE, NO_ANSWER
-from ..photos.pixels import BadPhoto, decode, shown, thumbnail
+from ..photos.reading import BadPhoto, shown
+from ..photos.pixels import decode, thumbnail
 from ..photos.sources import Unit, items
 from ..photos.video import FILMS
 from ..taxa import colour

@@ -20,7 +20,8 @@ from ..core import cpu_count, in_threads, progress
 from .model_file import Model, infer, probabilities
 from ..fields import has_codes, text_path
 from ..photos.items import Item, Row, failed, name_of
-from ..photos.pixels import BadPhoto, header_and_pixels, prepare, read_bytes
+from ..photos.reading import BadPhoto, read_bytes
+from ..photos.pixels import header_and_pixels, prepare
 from ..predictions import PREDICTIONS, predictions_table
 
 # %% ../../nbs/lib/engine/25_predict.ipynb #load

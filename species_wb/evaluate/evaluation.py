@@ -23,7 +23,7 @@ from ..engine import model_file
 from ..fields import has_codes
 from ..metrics import intervals, scores
 from ..metrics.calibration import softmax
-from ..photos import corrections, scan
+from ..photos import corrected, scan
 from ..models.names import named_file
 from ..predictions import prediction_labels
 from ..runs import open_run, run_state
@@ -110,12 +110,12 @@ def all_test(
     "Every labelled photo that opens is test, except what the model was trained on and what was excluded by hand."
     labelled = pc.and_(pc.equal(manifest["status"], "ok"), pc.is_valid(manifest["label"]))
     seen = pc.fill_null(pc.is_in(pc.utf8_slice_codeunits(manifest["sha256"], 0, 16), pa.array(trained, pa.string())), False)
-    used, none = pc.and_(labelled, pc.invert(corrections.excluded(manifest))), pa.scalar(None, pa.string())
+    used, none = pc.and_(labelled, pc.invert(corrected.excluded(manifest))), pa.scalar(None, pa.string())
     split = pc.if_else(labelled, pc.if_else(seen, "train", "test"), none)
     columns = {"split": pc.if_else(used, split, none), "reason": pc.if_else(used, none, manifest["reason"])}  # not why it was left out of a training that does not take place
     if has_codes(manifest):
         columns["code"] = pc.if_else(used, none, manifest["code"])
-    if set(corrections.ADDED) <= set(manifest.schema.names):
+    if set(corrected.ADDED) <= set(manifest.schema.names):
         columns["split_before"] = pc.if_else(pc.is_valid(manifest["corrected"]), split, none)
     for name, column in columns.items():
         manifest = manifest.set_column(manifest.schema.get_field_index(name), name, column)

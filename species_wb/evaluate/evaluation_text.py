@@ -22,7 +22,7 @@ from ..engine import backends
 from .evaluation import Evaluation, Scored, left_out_sentences, named, place, simulated
 from ..fields import STATUSES, text_path
 from ..metrics import intervals, scores
-from ..photos import findings, pixels
+from ..photos import findings, pixels, reading
 from ..runs import versions
 
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #percent
@@ -202,8 +202,8 @@ def thumbnail(
 ) -> np.ndarray | None:  # None where the photo no longer opens
     "Read a photo again, for showing."
     try:
-        return pixels.thumbnail(pixels.decode(pixels.read_bytes(os.path.join(root, text_path(path))), 256), side)
-    except pixels.BadPhoto:
+        return pixels.thumbnail(pixels.decode(reading.read_bytes(os.path.join(root, text_path(path))), 256), side)
+    except reading.BadPhoto:
         return None
 
 

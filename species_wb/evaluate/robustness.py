@@ -25,7 +25,7 @@ from ..engine.speed import best_batch
 from .evaluation import Evaluation, Scored, typical
 from ..fields import text_path
 from ..metrics import intervals, scores
-from ..photos import corruptions, pixels
+from ..photos import corruptions, pixels, reading
 from ..predictions import PREDICTIONS
 
 # %% ../../nbs/lib/evaluate/25_robustness.ipynb #check-how
@@ -69,9 +69,9 @@ def _variants(row: dict[str, Any], root: str, model: Model, variants: Sequence[t
     "Read a photo and prepare its variants, S×S×3 for each member of the model; none where it no longer opens."
     specs, key, made = [m.info.spec for m in model.members], row.get("sha256") or "", []
     try:
-        data = pixels.read_bytes(os.path.join(root, text_path(row["path"])))
+        data = reading.read_bytes(os.path.join(root, text_path(row["path"])))
         photos = {size: pixels.decode(data, size) for size in {spec.canonical_size for spec in specs}}
-    except pixels.BadPhoto:
+    except reading.BadPhoto:
         return []
     for name, strength in variants:
         worse = {size: corruptions.corrupt(photo, name, strength, key) if strength else photo for size, photo in photos.items()}

@@ -24,7 +24,8 @@ from ..core import UserError, now, write_aside
 from ..engine.model_file import ModelFile, open_model, run_network
 from ..metrics.calibration import softmax
 from .registry import Network
-from ..photos.pixels import decode, prepare, read_bytes
+from ..photos.pixels import decode, prepare
+from ..photos.reading import read_bytes
 from ..runs import versions
 
 # %% ../../nbs/lib/models/30_export.ipynb #frombytes

@@ -31,7 +31,8 @@ from ..fields import text_path
 from ..metrics.calibration import fit_temperature, softmax
 from ..metrics.intervals import wilson
 from ..photos.scan import scan
-from ..photos.pixels import BadPhoto, load
+from ..photos.reading import BadPhoto
+from ..photos.pixels import load
 from ..runs import versions
 from ..simulate.survey import survey
 

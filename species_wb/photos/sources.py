@@ -21,7 +21,7 @@ from ..core import UserError, byte_size
 from ..fields import path_text, text_path
 from .files import walk
 from .items import Item, failed
-from .pixels import MAX_BYTES, BadPhoto, not_read, read_bytes, shown
+from .reading import MAX_BYTES, BadPhoto, not_read, read_bytes, shown
 from .video import FILMS, sampled, without_user
 from ..predictions import FORMATS
 

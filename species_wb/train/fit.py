@@ -18,7 +18,7 @@ import torch
 from ..contracts import ModelSpec
 from ..core import UserError, duration, nearest, plural, read_json, write_json
 from ..models.registry import WEIGHTS, Network, at_size, build, check_weights, works_at
-from ..photos.pixels import BadPhoto
+from ..photos.reading import BadPhoto
 from ..runs import set_seed
 from .checkpoints import outer
 from .finetune import Recipe, fit_finetune

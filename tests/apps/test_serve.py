@@ -25,7 +25,7 @@ from PIL import Image
 from species_wb.engine import toy
 from species_wb.engine.model_file import open_model
 from species_wb.core import UserError
-from species_wb.photos import pixels
+from species_wb.photos import reading
 from species_wb.photos.pixels import encode_jpeg
 from species_wb.engine.predict import predict_one
 from species_wb.predictions import ONLY_PARQUET, PREDICTIONS
@@ -422,7 +422,7 @@ def test_photos_are_chosen_on_the_page_and_answered_in_words(browser, served, wi
     with opened(browser, served, width) as (tab, asked):
         assert "stay on this machine" in tab.inner_text("#privacy") and "40 photos" in tab.inner_text("#about")
         assert "5.0 MB" in tab.inner_text("#ways")
-        assert tab.get_attribute("#files", "accept") == pixels.ACCEPT
+        assert tab.get_attribute("#files", "accept") == reading.ACCEPT
         name = "<img src=x onerror=alert(1)> " + "ü" * 150 + ".jpg"
         usable, cut = (("leaf.jpg", GREEN), ("sky.jpg", BLUE)), (name, GREEN[:3000])
         given = files(*usable, ("notes.jpg", b"Dear diary"), cut, ("huge.jpg", b"\xff" * 5_000_001))

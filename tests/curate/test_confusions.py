@@ -17,7 +17,8 @@ from species_wb.engine import toy
 from species_wb.photos import corrections
 from species_wb.engine.model_file import open_model
 from species_wb.core import UserError
-from species_wb.photos.pixels import BadPhoto, encode_jpeg
+from species_wb.photos.reading import BadPhoto
+from species_wb.photos.pixels import encode_jpeg
 from species_wb.predictions import predictions_table, write_predictions
 from species_wb.runs import set_state
 

@@ -287,7 +287,7 @@ def test_a_gradient_that_explodes_under_a_finite_loss_never_reaches_the_weights(
     assert all(v.isfinite().all() for v in state["network"].values())
 
 
-@pytest.mark.parametrize(("text", "said"), [("Caught BadPhoto in DataLoader worker process 0.\nOriginal Traceback …\nspecies_wb.photos.pixels.BadPhoto: a.jpg has changed.", "a.jpg has changed. Put it back"), ("CUDA out of memory.", "memory of the machine is full")])
+@pytest.mark.parametrize(("text", "said"), [("Caught BadPhoto in DataLoader worker process 0.\nOriginal Traceback …\nspecies_wb.photos.reading.BadPhoto: a.jpg has changed.", "a.jpg has changed. Put it back"), ("CUDA out of memory.", "memory of the machine is full")])
 def test_what_stops_a_training_from_outside_is_a_sentence(text, said, tmp_path):
     assert said in finetune._explained(RuntimeError(text), torch.device("cpu"), tmp_path) and finetune._explained(RuntimeError("a mistake of ours"), torch.device("cpu"), tmp_path) == ""
 
