@@ -37,7 +37,7 @@ class UserError(Exception):
     "One sentence for the person at the screen: what, why, what to do."
 
     def _render_traceback_(self) -> list[str]:
-        return [f"UserError: {self}"]
+        return [str(self)]
 
 # %% ../nbs/lib/00_core.ipynb #nearest
 def nearest(
@@ -307,6 +307,20 @@ class _Lines:
     def flush(self) -> None:
         pass
 
+# %% ../nbs/lib/00_core.ipynb #full-at-its-end
+def _full_at_its_end(bar: type) -> type:  # a class of tqdm's bars
+    "Make bars end full unless an error ends them."
+
+    class Bar(bar):  # type: ignore[misc]
+        def close(self) -> None:
+            if self.total and self.n < self.total and sys.exc_info()[0] is None:
+                self.total = self.n
+                if hasattr(self, "container"):  # a widget of a live notebook
+                    self.container.children[1].max = self.n
+            super().close()
+
+    return Bar
+
 # %% ../nbs/lib/00_core.ipynb #progress-2
 def progress(
     items: Iterable | None,  # what is gone through, or None to call `.update(n)` by hand
@@ -319,10 +333,11 @@ def progress(
         from tqdm import tqdm
 
         line = "{desc}: {n_fmt} of {total_fmt}{unit}, {rate_noinv_fmt}, {remaining} left"
-        return tqdm(items, desc=what, total=total, unit=unit, file=_Lines(), mininterval=5, maxinterval=30, bar_format=line)
+        options = {"file": _Lines(), "mininterval": 5, "maxinterval": 30, "bar_format": line}
+        return _full_at_its_end(tqdm)(items, desc=what, total=total, unit=unit, **options)
     from tqdm.auto import tqdm as auto
 
-    return auto(items, desc=what, total=total, unit=unit, leave=False, mininterval=0.2)
+    return _full_at_its_end(auto)(items, desc=what, total=total, unit=unit, leave=False, mininterval=0.2)
 
 # %% ../nbs/lib/00_core.ipynb #in-threads
 def in_threads(
