@@ -337,7 +337,9 @@ def progress(
         return _full_at_its_end(tqdm)(items, desc=what, total=total, unit=unit, **options)
     from tqdm.auto import tqdm as auto
 
-    return _full_at_its_end(auto)(items, desc=what, total=total, unit=unit, leave=False, mininterval=0.2)
+    bar = _full_at_its_end(auto)(items, desc=what, total=total, unit=unit, leave=False, mininterval=0.2)
+    bar.leave = hasattr(bar, "container")  # a notebook keeps it; a terminal has no line to spare
+    return bar
 
 # %% ../nbs/lib/00_core.ipynb #in-threads
 def in_threads(

@@ -26,7 +26,7 @@ def test_a_bar_that_ends_early_ends_full():
     bar = core.progress(None, "training", 100)
     bar.update(89)
     bar.close()
-    assert looks(bar) == ("", 1.0)
+    assert looks(bar) == ("success", 1.0)
 
 
 @pytest.mark.usefixtures("bars")
@@ -40,7 +40,7 @@ def test_a_bar_that_an_error_ends_stays_where_it_was():
 @pytest.mark.usefixtures("bars")
 def test_a_bar_that_goes_through_everything_ends_full():
     bar = core.progress(range(7), "counting")
-    assert list(bar) == list(range(7)) and looks(bar) == ("", 1.0)
+    assert list(bar) == list(range(7)) and looks(bar) == ("success", 1.0)
 
 
 def test_lines_say_how_many_there_were_in_the_end(monkeypatch, capsys):
@@ -48,3 +48,11 @@ def test_lines_say_how_many_there_were_in_the_end(monkeypatch, capsys):
     with core.progress(None, "training", 100) as bar:
         bar.update(89)
     assert capsys.readouterr().err.splitlines()[-1].startswith("training: 89 of 89 photos")
+
+
+def test_a_terminal_has_its_line_back(monkeypatch, capsys):
+    monkeypatch.delenv("SPECIES_WB_PROGRESS", raising=False)
+    monkeypatch.setattr(tqdm.auto, "tqdm", tqdm.std.tqdm)
+    with core.progress(None, "training", 100) as bar:
+        bar.update(100)
+    assert capsys.readouterr().err.endswith(" \r")
