@@ -312,6 +312,8 @@ def _full_at_its_end(bar: type) -> type:  # a class of tqdm's bars
     "Make bars end full unless an error ends them."
 
     class Bar(bar):  # type: ignore[misc]
+        total: Any
+
         def close(self) -> None:
             if self.total and self.n < self.total and sys.exc_info()[0] is None:
                 self.total = self.n
