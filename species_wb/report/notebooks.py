@@ -215,9 +215,14 @@ def tell_papermill(
     words: str,  # the headline, and where the report is
 ) -> None:
     "Print to papermill's standard error, where its standard output takes the notebook."
-    if (called := _papermill()) and _output(called) == "-":
-        with os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8") as stream:  # the kernel's own
-            stream.write(f"{words}\n")
+    if not (called := _papermill()) or _output(called) != "-":
+        return
+    try:
+        inherited = sys.stderr.fileno()  # the kernel keeps it here where it has put a pipe in its place
+    except OSError:  # it has not, as on Windows
+        inherited = 2
+    with os.fdopen(os.dup(inherited), "w", encoding="utf-8") as stream:
+        stream.write(f"{words}\n")
 
 # %% ../../nbs/lib/report/20_notebooks.ipynb #notebook-folder
 def _notebook_folder() -> Path:
