@@ -18,7 +18,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 from house import ROOMS, imports, maps, module_of, place, room_of
 
 PLACE = {module_of(n): place(n) for n in LIBRARY}
-NO_TORCH = """core workspace runs fields contracts predictions taxa append_only doctor
+NO_TORCH = """core progress workspace runs fields contracts predictions taxa append_only doctor
     photos.reading photos.exif photos.headers photos.pixels photos.items photos.corruptions photos.corrections
     photos.corrected photos.files photos.tables photos.video photos.sources photos.groups photos.splits
     photos.findings photos.scan
@@ -30,13 +30,14 @@ NO_TORCH = """core workspace runs fields contracts predictions taxa append_only 
     classify.outputs classify.folders classify.job classify.ray classify.watch
     models.ready_made models.int8 models.names
     train.heads
-    evaluate.plots evaluate.evaluation evaluate.evaluation_text evaluate.robustness evaluate.seeds
-    evaluate.ensemble_gain evaluate.compare evaluate.compare_text evaluate.compare_plots
+    evaluate.plots evaluate.evaluation evaluate.evaluation_text evaluate.training_plots evaluate.robustness
+    evaluate.seeds evaluate.ensemble_gain evaluate.evaluation_page evaluate.compare evaluate.compare_text
+    evaluate.compare_plots evaluate.compare_page
     curate.confusions curate.one_photo
     apps.cells apps.no_delay apps.live apps.camera apps.explorer apps.ports apps.web_access apps.web_answers
     apps.serve apps.lab
     cli_models cli_photos cli""".split()
-NO_PANDAS = """core workspace runs fields contracts predictions taxa append_only doctor
+NO_PANDAS = """core progress workspace runs fields contracts predictions taxa append_only doctor
     photos.reading photos.exif photos.headers photos.pixels photos.items photos.corruptions photos.corrections
     photos.corrected photos.files photos.tables photos.video photos.sources photos.groups photos.splits
     photos.findings photos.scan

@@ -22,7 +22,8 @@ import pyarrow as pa
 
 from .outputs import only_sure, written_whole
 from ..contracts import JOINERS
-from ..core import UserError, plural, progress
+from ..core import UserError, plural
+from ..progress import progress
 from ..fields import NOT_SURE, NO_ANSWER, text_path
 from ..photos.reading import BadPhoto, shown
 from ..photos.sources import Unit, archive_at, items, stamp

@@ -23,7 +23,8 @@ from filelock import FileLock, Timeout
 
 from . import folders, outputs
 from ..contracts import ModelInfo, read_table, write_table
-from ..core import UserError, hidden, plural, progress, read_json, write_json
+from ..core import UserError, hidden, plural, read_json, write_json
+from ..progress import progress
 from ..engine.speed import Tuning
 from ..engine.model_file import Model
 from ..engine.predict import predict_items

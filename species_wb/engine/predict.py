@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from ..contracts import MANIFEST, ModelInfo, manifest_root
-from ..core import cpu_count, in_threads, progress
+from ..core import cpu_count, in_threads
+from ..progress import progress
 from .model_file import Model, infer, probabilities
 from ..fields import has_codes, text_path
 from ..photos.items import Item, Row, failed, name_of

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .. import contracts, core
+from .. import contracts, core, progress
 from ..core import UserError, plural
 from ..engine import backends, model_file, predict, speed
 from .evaluation import all_test, place
@@ -386,7 +386,7 @@ def measure_latency(
 ) -> list[str]:  # the names of the models that were measured now
     "Find out how fast each model is on this machine."
     here, measured = {"cpu": backends.cpu_name(), "threads": core.cpu_count()}, []
-    for model in core.progress(comparison.models, "measuring", unit=" models"):
+    for model in progress.progress(comparison.models, "measuring", unit=" models"):
         known = model.metrics.get("latency")
         if not again and isinstance(known, dict) and {k: known.get(k) for k in here} == here and {"p50", "p95", "photos_per_second"} <= set(known):
             model.latency = known

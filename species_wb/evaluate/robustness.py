@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import contracts, core
+from .. import contracts, core, progress
 from ..core import UserError, plural
 from ..engine import predict
 from ..engine.model_file import Model, infer, probabilities
@@ -92,7 +92,7 @@ def _asked(model: Model, rows: Sequence[dict[str, Any]], root: str) -> tuple[lis
     waiting, batch = squares(), best_batch(model)
     answer: list[int] = []
     score: list[float] = []
-    with core.progress(None, "making photos worse", len(rows) * len(VARIANTS), " pictures") as bar:
+    with progress.progress(None, "making photos worse", len(rows) * len(VARIANTS), " pictures") as bar:
         while several := list(islice(waiting, batch)):
             chances = probabilities(model, infer(model, [np.stack(column) for column in zip(*several, strict=True)])[0])
             answer += chances.argmax(1).tolist()

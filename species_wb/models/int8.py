@@ -26,7 +26,8 @@ import pyarrow as pa
 from ..engine.model_file import ModelFile, open_model, run_network
 from ..engine.speed import latency
 from ..contracts import METADATA_KEY, ModelInfo, data_hash, info_to_json, is_simulated, manifest_root
-from ..core import UserError, byte_size, cpu_count, in_threads, now, plural, progress, write_aside
+from ..core import UserError, byte_size, cpu_count, in_threads, now, plural, write_aside
+from ..progress import progress
 from ..fields import text_path
 from ..metrics.calibration import fit_temperature, softmax
 from ..metrics.intervals import wilson

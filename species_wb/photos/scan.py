@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from ..contracts import MANIFEST, manifest_table, read_manifest, write_table
-from ..core import UserError, cpu_count, plural, progress
+from ..core import UserError, cpu_count, plural
+from ..progress import progress
 from ..fields import path_text, text_path
 from . import corrected, corrections
 from .files import has_split_folders, label_and_split, walked

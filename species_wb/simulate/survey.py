@@ -26,7 +26,8 @@ import pyarrow as pa
 from PIL import Image
 
 from ..contracts import check_manifest, manifest_table, read_manifest, write_table
-from ..core import UserError, nearest, progress
+from ..core import UserError, nearest
+from ..progress import progress
 from ..fields import path_text
 from .animals import Pencil, draw_body
 from .scenery import HABITATS, WEATHER, camera, cover, daylight, draw_ground, draw_plants, layer, light, scatter, shade, smear

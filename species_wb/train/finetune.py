@@ -27,7 +27,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from ..contracts import ModelInfo, ModelSpec
-from ..core import UserError, cpu_count, plural, progress, timed, write_aside
+from ..core import UserError, cpu_count, plural, write_aside
+from ..progress import progress, timed
 from ..metrics.calibration import fit_temperature, softmax
 from ..models.export import FromBytes, check_parity, provenance, to_onnx
 from ..models.registry import AUXILIARY_WEIGHT, Network

@@ -20,7 +20,8 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from ..contracts import ModelSpec
-from ..core import byte_size, in_threads, plural, progress, write_aside, write_json
+from ..core import byte_size, in_threads, plural, write_aside, write_json
+from ..progress import progress
 from ..photos.pixels import decode, prepare
 from ..photos.reading import BadPhoto, read_bytes
 

@@ -19,7 +19,8 @@ import torch
 from torch import nn
 
 from ..contracts import ModelInfo, ModelSpec
-from ..core import UserError, cpu_count, progress, timed, write_aside
+from ..core import UserError, cpu_count, write_aside
+from ..progress import progress, timed
 from ..engine.model_file import ModelFile, open_model, run_network
 from ..engine.speed import best_batch
 from ..models.export import check_parity, provenance, to_onnx, with_head
