@@ -63,7 +63,7 @@ class _Layout(NamedTuple):
     wide: float  # the narrowest column
     flat: bool  # whether the columns' labels lie
 
-
+# %% ../../nbs/lib/evaluate/12_confusion_plot.ipynb #layout-2
 def _layout(rows: Sequence[str], columns: Sequence[str], longest: int) -> _Layout:
     "Find room for labels and for numbers of so many letters."
     left, least = max(widest(rows), 1.1 * widest(["true class (photos)"])) + 0.25, max(0.16, (longest * 3.9 + 1.5) / 72)
@@ -96,13 +96,12 @@ def _stretch(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
 def _heat_map(axes: Axes, share: np.ndarray, texts: list[list[str]], size: float, bold: bool) -> None:
     "Draw shares of the rows as colours, with a text in each cell."
     look = {"cmap": "cividis_r", "norm": PowerNorm(0.5, 0, 1), "linewidths": 0.5, "linecolor": "#e8e8e8", "cbar": False}
-    ticks = {"xticklabels": False, "yticklabels": False}
     written = {"annot": texts, "fmt": "", "annot_kws": {"size": size, "va": "center_baseline"}}
-    seaborn.heatmap(share, mask=share == 0, ax=axes, **look, **ticks, **written)
-    mesh, filled = axes.collections[0], np.argwhere(share)
-    for text, (row, column) in zip(axes.texts, filled, strict=True):
-        weight = "bold" if bold and row == column else "normal"
-        text.set(color=_ink(mesh.cmap(mesh.norm(share[row, column]))[:3]), fontweight=weight)
+    seaborn.heatmap(share, mask=share == 0, xticklabels=False, yticklabels=False, ax=axes, **look, **written)
+    mesh = axes.collections[0]
+    for text, (row, column) in zip(axes.texts, np.argwhere(share), strict=True):
+        text.set_color(_ink(mesh.cmap(mesh.norm(share[row, column]))[:3]))
+        text.set_fontweight("bold" if bold and row == column else "normal")
 
 # %% ../../nbs/lib/evaluate/12_confusion_plot.ipynb #confusion-2
 @styled

@@ -172,6 +172,14 @@ def _corruption(axes: Axes, found: Mapping[str, Any], strengths: Sequence[Mappin
     axes.grid(True, axis="y")
     axes.tick_params(labelbottom=True)
 
+# %% ../../nbs/lib/evaluate/10_plots.ipynb #name-lines
+def _name_lines(panels: Sequence[Axes], used: int) -> None:
+    "Name the lines in the last panel, and leave the other unused ones empty."
+    for axes in panels[used:]:
+        axes.set_axis_off()
+    handles, labels = panels[0].get_legend_handles_labels()
+    panels[-1].legend(handles[::-1], labels[::-1], loc="center", labelspacing=0.8)
+
 # %% ../../nbs/lib/evaluate/10_plots.ipynb #robustness
 @styled
 def robustness(
@@ -179,18 +187,15 @@ def robustness(
     meanings: Mapping[str, str],  # corruption → what it is in the field
 ) -> Figure:
     "Draw the share right and the mean score against the strength of each corruption."
-    rows, columns, panels_used = -(-len(found["corruptions"]) // 3), 3, len(found["corruptions"])
+    rows, columns = -(-len(found["corruptions"]) // 3), 3
     figure = Picture(figsize=(WIDTH, 0.6 + 2.1 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axes, (name, strengths) in zip(panels, found["corruptions"].items(), strict=False):
         _corruption(axes, found, strengths)
         axes.set_title(f"{name}: {meanings[name]}", loc="left", size=9.5)
-    for axes in panels[panels_used:]:
-        axes.set_axis_off()
     for axes in panels[::columns]:
         axes.set_ylabel("share")
-    handles, labels = panels[0].get_legend_handles_labels()
-    panels[-1].legend(handles[::-1], labels[::-1], loc="center", labelspacing=0.8)
+    _name_lines(panels, len(found["corruptions"]))
     figure.supxlabel("strength (0: the photo as it is)", size=9.5)
     n, clean, mean = plural(found["n"], "photo"), found["clean_accuracy"]["value"], found["mean_accuracy"]["value"]
     right = f"{clean:.3f} right as they are, {mean:.3f} on average over all panels and strengths"

@@ -46,9 +46,9 @@ BARS = (
 def _stack(axes: Axes, rows: np.ndarray, width: float, counts: np.ndarray, labels: Sequence[str]) -> None:
     "Draw a bar a row, its splits (counts: splits×rows) one after the other, and its total behind it."
     ends = counts.cumsum(axis=0)
-    fixed = {"orient": "y", "native_scale": True, "errorbar": None, "saturation": 1, "edgecolor": "#222222", "linewidth": 0.7}
+    fixed = {"orient": "y", "native_scale": True, "errorbar": None, "edgecolor": "#222222", "linewidth": 0.7}
     for n, end, label, look in zip(counts, ends, labels, BARS, strict=False):
-        seaborn.barplot(x=n, y=rows, left=end - n, width=width, label=label, ax=axes, **fixed, **look)
+        seaborn.barplot(x=n, y=rows, left=end - n, width=width, label=label, saturation=1, ax=axes, **fixed, **look)
     for row, total in zip(rows, ends[-1], strict=True):
         axes.annotate(f"{total:,}", (total, row), (4, 0), textcoords="offset points", va="center", size=9)
 
@@ -100,19 +100,23 @@ def _bins(days: np.ndarray) -> tuple[str, np.ndarray]:  # week, month or year; d
     unit, kind = ("month", "datetime64[M]") if span <= 40 * 366 else ("year", "datetime64[Y]")
     return unit, np.arange(first.astype(kind), last.astype(kind) + 2).astype("datetime64[D]")
 
-# %% ../../nbs/lib/evaluate/14_run_plots.ipynb #histogram-of-days
-def _histogram_of_days(axes: Axes, days: np.ndarray) -> str:
-    "Draw photos against the date and return the unit of the bins."
-    unit, starts = _bins(days)
-    edges = matplotlib.dates.date2num(starts)
-    x = matplotlib.dates.date2num(days)
-    seaborn.histplot(x=x, bins=edges, shrink=0.9, color=BLUE, alpha=1, linewidth=0, ax=axes)
+# %% ../../nbs/lib/evaluate/14_run_plots.ipynb #date-axis
+def _date_axis(axes: Axes, edges: np.ndarray) -> None:  # days, of the bins
+    "Show all bins, and room for eleven, so that a single day is no bar as wide as the figure."
     length = edges[1] - edges[0]
-    spare = max(0.0, 11 * length - (edges[-1] - edges[0])) / 2  # one day is no bar as wide as the figure
+    spare = max(0.0, 11 * length - (edges[-1] - edges[0])) / 2
     axes.set_xlim(edges[0] - spare - length / 2, edges[-1] + spare + length / 2)
     locator = matplotlib.dates.AutoDateLocator(minticks=3, maxticks=8)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(matplotlib.dates.ConciseDateFormatter(locator))
+
+# %% ../../nbs/lib/evaluate/14_run_plots.ipynb #histogram-of-days
+def _histogram_of_days(axes: Axes, days: np.ndarray) -> str:
+    "Draw photos against the date and return the unit of the bins."
+    unit, starts = _bins(days)
+    edges, x = matplotlib.dates.date2num(starts), matplotlib.dates.date2num(days)
+    seaborn.histplot(x=x, bins=edges, shrink=0.9, color=BLUE, alpha=1, linewidth=0, ax=axes)
+    _date_axis(axes, edges)
     axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     return unit
 
@@ -231,6 +235,14 @@ def strength_curve(
     heading(figure, f"{plural(len(loss), 'candidate')}, out of fold{photos}; chosen: {taken}")
     return figure
 
+# %% ../../nbs/lib/evaluate/14_run_plots.ipynb #percentile
+def _percentile(axes: Axes, value: float, text: str, linestyle: str, side: int) -> None:
+    "Mark a time with a line, and name it above, left (-1) or right (1) of it."
+    axes.axvline(value, color="black", linestyle=linestyle, linewidth=1.4)
+    where = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "annotation_clip": False}
+    align = "left" if side > 0 else "right"
+    axes.annotate(f"{text} {value:.3g} ms", (value, 1), (4 * side, 4), ha=align, **where)
+
 # %% ../../nbs/lib/evaluate/14_run_plots.ipynb #latency
 @styled
 def latency(
@@ -246,10 +258,8 @@ def latency(
     until = 1.05 * max(shown.max(), p95)
     bars = {"color": SKY, "alpha": 1, "edgecolor": "white", "linewidth": 0.5}
     seaborn.histplot(x=shown, bins=40, binrange=(0, until), ax=axes, **bars)
-    for value, text, line, side, shift in ((p50, "half within", "-", "right", -4), (p95, "95 % within", "--", "left", 4)):
-        axes.axvline(value, color="black", linestyle=line, linewidth=1.4)
-        where = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "annotation_clip": False}
-        axes.annotate(f"{text} {value:.3g} ms", (value, 1), (shift, 4), ha=side, **where)
+    _percentile(axes, p50, "half within", linestyle="-", side=-1)
+    _percentile(axes, p95, "95 % within", linestyle="--", side=1)
     axes.set(xlabel="time for one photo (ms)", ylabel="photos")
     axes.set_xlim(left=0)
     axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))

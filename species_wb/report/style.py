@@ -29,11 +29,18 @@ DPI = 110
 BLUE, VERMILLION, ORANGE, SKY, GREY = "#0072B2", "#D55E00", "#E69F00", "#56B4E9", "#666666"  # Okabe and Ito 2008
 INTERVALS = f"{CONFIDENCE * 100:.0f} % intervals"
 
-# %% ../../nbs/lib/report/10_style.ipynb #theme
+# %% ../../nbs/lib/report/10_style.ipynb #fonts
 FALLBACK = (
     "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic",
     "PingFang SC", "Hiragino Sans", "Noto Sans Devanagari", "Noto Sans Thai",
 )  # fmt: skip
+
+
+def _fonts() -> list[str]:
+    "Name the fonts in which labels are drawn, the first where it has the letter."
+    return ["DejaVu Sans", *(name for name in FALLBACK if name in get_font_names())]
+
+# %% ../../nbs/lib/report/10_style.ipynb #theme
 STYLE = {
     "font.size": 9.5, "axes.labelsize": 9.5, "xtick.labelsize": 9, "ytick.labelsize": 9, "legend.fontsize": 9.5,
     "figure.titlesize": 10.5, "figure.dpi": DPI, "savefig.dpi": DPI, "text.parse_math": False, "text.color": "black",
@@ -45,8 +52,7 @@ STYLE = {
 
 def theme() -> dict[str, Any]:
     "Return matplotlib's settings for a figure."
-    fonts = ["DejaVu Sans", *(name for name in FALLBACK if name in get_font_names())]
-    return {**seaborn.axes_style("ticks"), **seaborn.plotting_context("paper"), **STYLE, "font.family": fonts}
+    return {**seaborn.axes_style("ticks"), **seaborn.plotting_context("paper"), **STYLE, "font.family": _fonts()}
 
 # %% ../../nbs/lib/report/10_style.ipynb #styled
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
