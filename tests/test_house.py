@@ -21,9 +21,9 @@ PLACE = {module_of(n): place(n) for n in LIBRARY}
 NO_TORCH = """core contracts taxa append_only doctor cli
     photos.pixels photos.items photos.corruptions photos.corrections photos.files photos.video photos.sources photos.groups photos.splits photos.findings photos.scan
     simulate.animals simulate.scenery simulate.survey  metrics.intervals metrics.calibration metrics.scores metrics.paired
-    report.style report.page report.notebooks  survey.observations  engine.toy engine.backends engine.model_file engine.speed engine.predict engine.ensemble engine.maps
+    report.style report.label_places report.page report.notebooks  survey.observations  engine.toy engine.backends engine.model_file engine.speed engine.predict engine.ensemble engine.maps
     classify.outputs classify.folders classify.job classify.ray classify.watch  models.ready_made models.int8 models.names  train.heads
-    evaluate.plots evaluate.evaluation evaluate.evaluation_text evaluate.robustness evaluate.seeds evaluate.ensemble_gain evaluate.compare evaluate.compare_text evaluate.compare_plots
+    evaluate.plots evaluate.confusion_plot evaluate.run_plots evaluate.evaluation evaluate.evaluation_text evaluate.robustness evaluate.robustness_text evaluate.subgroups evaluate.seeds evaluate.ensemble_gain evaluate.compare evaluate.compare_text evaluate.compare_plots
     curate.confusions curate.one_photo  apps.cells apps.no_delay apps.live apps.camera apps.explorer apps.serve apps.lab""".split()
 NO_PANDAS = """core contracts taxa append_only doctor cli
     photos.pixels photos.items photos.corruptions photos.corrections photos.files photos.video photos.sources photos.groups photos.splits photos.findings photos.scan

@@ -44,7 +44,7 @@ BARS = (
 
 
 def _stack(axes: Axes, rows: np.ndarray, width: float, counts: np.ndarray, labels: Sequence[str]) -> None:
-    "Draw a bar a row, its splits (counts: splits×rows) one after the other, and its total behind it."
+    "Draw a bar a row with its total: splits×rows counts. Its width is a share of the least distance between rows."
     ends = counts.cumsum(axis=0)
     fixed = {"orient": "y", "native_scale": True, "errorbar": None, "edgecolor": "#222222", "linewidth": 0.7}
     for n, end, label, look in zip(counts, ends, labels, BARS, strict=False):
@@ -66,7 +66,8 @@ def class_counts(
     figure = Picture(figsize=(WIDTH, 1.35 + edges[-1]), layout="constrained")
     axes = figure.subplots()
     named = [f"{label_lines([split])[0]} ({total:,})" for split, total in zip(splits, totals, strict=True)]
-    _stack(axes, rows, 0.75 * (1 if len(rows) > 1 else edges[-1]), n, named)  # of the least distance between rows
+    high = 0.75 * np.diff(edges).min()
+    _stack(axes, rows, high / (np.diff(rows).min() if len(rows) > 1 else 1), n, named)
     axes.set(ylim=(edges[-1], 0), xlabel="photos")
     row_labels(axes, rows, labels, "class")
     axes.margins(x=0.09)

@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from test_job import network_of_edges
 
 from species_wb.engine import model_file, predict
-from species_wb.evaluate import evaluation, plots, robustness
+from species_wb.evaluate import evaluation, plots, robustness, robustness_text, subgroups
 from species_wb.metrics import scores
 from species_wb.photos import corruptions, pixels, scan
 from species_wb.core import UserError, read_json, write_json
@@ -232,7 +232,7 @@ def test_photos_that_went_away_are_left_out_and_counted(judged, tmp_path, monkey
     monkeypatch.setattr(robustness, "best_batch", lambda b: 32)  # finding it takes a second
     rows = [{**scored.rows[0], "path": "gone.jpg"}, scored.rows[1], {**scored.rows[2], "path": "gone too.jpg"}]
     found = robustness.score_on_worse_photos(about.model, rows, scored.root, "full", resamples=10)
-    assert (found["n"], found["of"]) == (1, 3) and "1 of the 3 test photos" in robustness.sentences(found)[0]
+    assert (found["n"], found["of"]) == (1, 3) and "1 of the 3 test photos" in robustness_text.sentences(found)[0]
     with pytest.raises(UserError, match="None of the 2 test photos opens any more"):
         robustness.score_on_worse_photos(about.model, rows[::2], str(tmp_path), "full")
 
@@ -281,7 +281,7 @@ def test_which_columns_are_asked_and_which_are_not():
         "flash": [k % 7 == 0 for k in range(n)], "class": ["ab"[t] for t in truth], "same as site": [f"S{k % 35}" for k in range(n)], "licence": [f"{k % 31}" for k in range(n)],
         "lens": [float(k % 3) for k in range(n)], "one": ["x"] * n, "rare": ["y"] * 9 + ["z"] * (n - 9), "path": ["/"] * n, "x0_given": ["0"] * n,
     }  # fmt: skip
-    found = robustness.parts(scored_with(columns, truth, [True] * n))
+    found = subgroups.parts(scored_with(columns, truth, [True] * n))
     assert list(found) == ["site", "collector", "flash"]
     assert [(row["value"], row["n"]) for row in found["collector"]] == [("A", 30), ("B", 30), ("others (1)", 4), ("not known", n - 64)]
     assert len(found["site"]) == 35 and sum(row["n"] for row in found["site"]) == n
@@ -290,25 +290,25 @@ def test_which_columns_are_asked_and_which_are_not():
 def test_a_place_called_not_known_is_a_place():
     truth = [k % 2 for k in range(90)]
     sites = ["A"] * 30 + ["not known"] * 30 + [None] * 30
-    found = robustness.parts(scored_with({"site": sites}, truth, [k < 30 or k % 3 > 0 for k in range(60)] + [False] * 30))["site"]
+    found = subgroups.parts(scored_with({"site": sites}, truth, [k < 30 or k % 3 > 0 for k in range(60)] + [False] * 30))["site"]
     assert [(row["value"], row["known"], row["n"]) for row in found] == [("A", True, 30), ("not known", True, 30), ("not known", False, 30)]
-    assert "weakest is not known: accuracy 0.67" in robustness.part_sentence("site", found)  # of the photos without a place all are wrong
+    assert "weakest is not known: accuracy 0.67" in subgroups.part_sentence("site", found)  # of the photos without a place all are wrong
 
 
 def test_what_a_part_is_expected_to_reach_follows_from_its_classes():
     "Class b is always wrong; source X holds mostly b, and is as good as any other, class by class."
     truth = [0] * 10 + [1] * 30 + [0] * 30 + [1] * 10
-    found = robustness.parts(scored_with({"source": ["X"] * 40 + ["Y"] * 40}, truth, [t == 0 for t in truth]))["source"]
+    found = subgroups.parts(scored_with({"source": ["X"] * 40 + ["Y"] * 40}, truth, [t == 0 for t in truth]))["source"]
     assert [(row["accuracy"]["value"], row["expected"]) for row in found] == [(0.25, 0.25), (0.75, 0.75)]
-    assert "is X: accuracy 0.25" in (said := robustness.part_sentence("source", found)) and "not established" in said
+    assert "is X: accuracy 0.25" in (said := subgroups.part_sentence("source", found)) and "not established" in said
 
 
 def test_a_part_counts_its_groups_and_not_its_photos():
     truth, right = [k % 2 for k in range(100)], [k // 10 % 2 == 0 for k in range(100)]
-    alone = robustness.parts(plain := scored_with({"site": ["A"] * 50 + ["B"] * 50}, truth, right))["site"][0]["accuracy"]
+    alone = subgroups.parts(plain := scored_with({"site": ["A"] * 50 + ["B"] * 50}, truth, right))["site"][0]["accuracy"]
     for k, row in enumerate(plain.rows):
         row["group"] = f"burst {k // 10}"
-    together = robustness.parts(plain)["site"][0]["accuracy"]
+    together = subgroups.parts(plain)["site"][0]["accuracy"]
     assert together["value"] == alone["value"] and together["high"] - together["low"] > 2 * (alone["high"] - alone["low"])
 
 
@@ -322,7 +322,7 @@ def test_a_persons_table_becomes_a_question(judged, workspace, survey, tmp_path)
     manifest = scan.scan(survey, survey.parent / "SOURCES.csv")
     assert {"class", "source_repo", "original"} <= set(manifest.schema.names)
     rows = predict.predict_manifest(about.model, evaluation.to_predict(manifest))
-    found = robustness.parts(evaluation.score(about, rows, resamples=10))
+    found = subgroups.parts(evaluation.score(about, rows, resamples=10))
     assert "class" not in found and "original" not in found
     assert {row["value"] for row in found["source_repo"]} == {"github:one", "github:two, and more"}
 
@@ -351,7 +351,7 @@ def test_the_report_shows_it_where_asked_and_keeps_it_after(trained, judged, wor
     subprocess.run([command, "evaluate", str(run), "--robustness", "quick"], check=True, capture_output=True)
     found = read_json(run / "metrics.json")["robustness"]
     assert found["clean_accuracy"] == read_json(run / "metrics.json")["test"]["accuracy"] and found["model"] == judged[0].model.sha256
-    assert found["how"] == "quick" and "If the photos get worse" in report() and robustness.sentences(found)[0][:40] in report()
+    assert found["how"] == "quick" and "If the photos get worse" in report() and robustness_text.sentences(found)[0][:40] in report()
     assert report().count("out of focus") >= 4 and "<script" not in report()
     subprocess.run([command, "evaluate", str(run)], check=True, capture_output=True)
     assert read_json(run / "metrics.json")["robustness"] == found and "If the photos get worse" not in report()
