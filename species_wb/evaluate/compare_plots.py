@@ -15,7 +15,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from matplotlib.transforms import Bbox
 
 from ..core import plural
 from ..report.label_places import boxes_of_marks, boxes_of_steps, place_labels
