@@ -151,8 +151,8 @@ def test_the_same_in_any_order_any_thread_and_any_process():
         "print(hashlib.sha256(worse.tobytes()).hexdigest())"
     )
     options = {"capture_output": True, "text": True, "check": True}
-    ask = lambda seed: subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, **options)  # noqa: E731
-    said = {ask(seed).stdout for seed in "12"}
+    command = [sys.executable, "-c", code]
+    said = {subprocess.run(command, env={"PYTHONHASHSEED": seed}, **options).stdout for seed in "12"}
     assert len(said) == 1
 
 
@@ -169,7 +169,7 @@ def test_what_is_no_corruption_is_refused(name, strength, said):
 
 
 def fitted(path: Path, manifest: pa.Table) -> model_file.ModelFile:
-    "Make a model file that looks at edges and colours, so every corruption changes its scores. It has seen the test photos."
+    "Make a model file that looks at edges and colours, so every corruption changes its scores. It saw the test photos."
     labels = sorted(set(manifest["label"].to_pylist()) - {None})
     filters = np.random.default_rng(0).normal(size=(24, 3, 5, 5)) / 500
     filters[:16] -= filters[:16].mean((1, 2, 3), keepdims=True)  # they see edges
