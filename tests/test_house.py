@@ -24,15 +24,16 @@ NO_TORCH = """core progress workspace runs fields contracts predictions taxa app
     photos.findings photos.scan
     simulate.animals simulate.scenery simulate.survey
     metrics.intervals metrics.calibration metrics.scores metrics.paired
-    report.style report.page report.notebooks
+    report.style report.label_places report.page report.notebooks
     survey.observations
     engine.toy engine.backends engine.model_file engine.speed engine.predict engine.ensemble engine.maps
     classify.outputs classify.folders classify.job classify.ray classify.watch
     models.ready_made models.int8 models.names
     train.heads
-    evaluate.plots evaluate.evaluation evaluate.evaluation_text evaluate.training_plots evaluate.robustness
-    evaluate.seeds evaluate.ensemble_gain evaluate.evaluation_page evaluate.compare evaluate.compare_text
-    evaluate.compare_plots evaluate.compare_page
+    evaluate.plots evaluate.confusion_plot evaluate.run_plots evaluate.evaluation evaluate.evaluation_text
+    evaluate.training_plots evaluate.robustness evaluate.robustness_text evaluate.subgroups evaluate.seeds
+    evaluate.ensemble_gain evaluate.evaluation_page evaluate.compare evaluate.compare_text evaluate.compare_plots
+    evaluate.compare_page
     curate.confusions curate.one_photo
     apps.cells apps.no_delay apps.live apps.camera apps.explorer apps.ports apps.web_access apps.web_answers
     apps.serve apps.lab

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core import plural
-from . import ensemble_gain, evaluation, evaluation_text, plots, seeds, training_plots
+from . import confusion_plot, ensemble_gain, evaluation, evaluation_text, plots
+from . import robustness_text, run_plots, seeds, subgroups, training_plots
 from . import robustness as worse
 from .evaluation import Evaluation, Scored
 from ..metrics import scores
@@ -39,13 +40,13 @@ def photos(page: Page, results: Results) -> None:
     counts = findings(results.judged.manifest)["classes"]
     page.section("The photos", *evaluation_text.data_sentences(results.judged, results.scored))
     caption = "Photos of each class that open, by split."
-    page.figure(plots.class_counts(counts), caption, "Bars: how many photos each class has in each split.")
+    page.figure(run_plots.class_counts(counts), caption, "Bars: how many photos each class has in each split.")
     page.table(*evaluation_text.counts_table(counts), "The same in numbers.")
     if len(statuses := evaluation_text.statuses(results.judged.manifest)) > 1:
         columns = ["status", "files", "the file", "for example"]
         page.table(statuses, columns, "All files that were found, by what became of them.")
     if times := [t for t in results.judged.manifest["taken_at"].to_pylist() if t]:
-        page.figure(plots.calendar(times), "When the photos were taken.", "Bars: photos in each week.")
+        page.figure(run_plots.calendar(times), "When the photos were taken.", "Bars: photos in each week.")
 
 # %% ../../nbs/lib/evaluate/37_evaluation_page.ipynb #training
 def training(page: Page, results: Results) -> None:
@@ -100,9 +101,9 @@ def confusions(page: Page, results: Results) -> None:
     columns = ["is", "was called", "photos", "of the class"]
     page.table(evaluation_text.confused(scored), columns, "The most frequent confusions.")
     caption = "Photos: the true class in rows, the answer in columns. What stands off the diagonal is wrong."
-    page.figure(plots.confusion(counts, scored.labels), caption, "Confusion matrix in photos.")
+    page.figure(confusion_plot.confusion(counts, scored.labels), caption, "Confusion matrix in photos.")
     words = "Confusion matrix in per cent of the true class."
-    page.figure(plots.confusion(counts, scored.labels, shares=True), SHARES, words)
+    page.figure(confusion_plot.confusion(counts, scored.labels, shares=True), SHARES, words)
 
 # %% ../../nbs/lib/evaluate/37_evaluation_page.ipynb #calibration
 EXACT = (
@@ -156,22 +157,22 @@ def worse_photos(page: Page, results: Results) -> None:
     "Show how the answers hold on photos made worse."
     if not (found := results.worse):
         return
-    page.section("If the photos get worse", *worse.sentences(found))
+    page.section("If the photos get worse", *robustness_text.sentences(found))
     page.figure(plots.robustness(found, worse.MEANINGS), WORSE, PANELS)
-    page.table(*worse.table(found), SHARE.format(n=found["n"]))
+    page.table(*robustness_text.table(found), SHARE.format(n=found["n"]))
     strip = worse.strip(results.judged.model, worse.example(results.scored), results.scored.root)
     page.gallery(strip, STRIP)
-    page.table(*worse.strengths_table(), STRENGTHS)
+    page.table(*robustness_text.strengths_table(), STRENGTHS)
 
 # %% ../../nbs/lib/evaluate/37_evaluation_page.ipynb #places
 def places(page: Page, results: Results) -> None:
     "Show the scores by site and by source, where they are known."
     if not results.parts:
         return
-    said = (worse.part_sentence(column, rows) for column, rows in results.parts.items())
-    page.section("By place and source", worse.PARTS, *said)
+    said = (subgroups.part_sentence(column, rows) for column, rows in results.parts.items())
+    page.section("By place and source", subgroups.PARTS, *said)
     for column, rows in results.parts.items():
-        page.table(*worse.part_table(column, rows), f"By {column}, with 95 % intervals.")
+        page.table(*subgroups.part_table(column, rows), f"By {column}, with 95 % intervals.")
 
 # %% ../../nbs/lib/evaluate/37_evaluation_page.ipynb #surest-mistakes
 LOOK = (
@@ -215,7 +216,7 @@ def speed(page: Page, results: Results) -> None:
     "Show the size of the model file and its speed on this machine."
     latency, caption = results.latency, "Time for one photo in the network, without reading and decoding the file."
     page.section("Size and speed", *evaluation_text.speed_sentences(results.judged, latency))
-    figure = plots.latency(latency["milliseconds"], latency["p50"], latency["p95"])
+    figure = run_plots.latency(latency["milliseconds"], latency["p50"], latency["p95"])
     page.figure(figure, caption, "Histogram of the time one photo takes.")
 
 

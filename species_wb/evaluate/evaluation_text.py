@@ -124,7 +124,7 @@ def training_sentences(evaluation: Evaluation) -> list[str]:  # paragraphs
     return [*(s for s in about.get("sentences", []) if s not in about.get("substitutions", [])), taken]
 
 
-def strengths(evaluation: Evaluation) -> list[dict[str, Any]]:  # for `plots.strength_curve`; empty where no probe was fitted
+def strengths(evaluation: Evaluation) -> list[dict[str, Any]]:  # for `run_plots.strength_curve`; empty where no probe was fitted
     "Return the candidates that differ from the chosen one in nothing but their strength: those without mirrored photos."
     chosen = evaluation.training.get("chosen", {})
     return [row for row in evaluation.training.get("candidates", []) if not row.get("flip") and row.get("known") == chosen.get("known")]

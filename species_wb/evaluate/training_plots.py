@@ -19,7 +19,7 @@ from PIL import Image
 
 from ..contracts import manifest_root
 from ..core import cpu_count, in_threads, plural
-from . import evaluation_text, plots
+from . import evaluation_text, run_plots
 from .evaluation import Evaluation
 from ..fields import text_path
 from ..photos.reading import BadPhoto, read_bytes
@@ -115,9 +115,9 @@ def learned(
     "Show how a model learned: curves over the epochs, or over the strengths that were tried."
     found = []
     if judged.history:
-        found.append((plots.learning_curves(judged.history), CURVES, "Curves of loss and accuracy over the epochs."))
+        found.append((run_plots.learning_curves(judged.history), CURVES, "Curves of loss and accuracy over the epochs."))
     if rows := evaluation_text.strengths(judged):
-        figure = plots.strength_curve(rows, rows[0]["n"], judged.training.get("chosen"))
+        figure = run_plots.strength_curve(rows, rows[0]["n"], judged.training.get("chosen"))
         found.append((figure, STRENGTHS, "Curve of log loss and accuracy over the strength of regularisation."))
     return found
 
