@@ -15,7 +15,9 @@ import pyarrow as pa
 from .. import core
 from ..contracts import NOT_SURE, NO_ANSWER
 from ..core import UserError
-from .confusions import Predictions, answered_label, as_number, card, corrections_of, has_workspace, true_label, why_not_correctable
+from .confusions import answered_label, card, corrections_of, true_label
+from .correct import why_not_correctable
+from .predictions import Predictions, as_number, has_workspace
 from ..engine import maps
 from ..photos.pixels import BadPhoto, decode, shown, thumbnail
 from ..photos.sources import Unit, items
