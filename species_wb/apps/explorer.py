@@ -110,7 +110,7 @@ class Explorer(ipywidgets.VBox):
     close_photo: ipywidgets.Button
     pages: ClassPages  # earlier, further
     largest: LargestConfusions  # buttons
-    texts: dict[str, ipywidgets.HTML]  # title, about, count, picked, photo_name, keys_list
+    texts: dict[str, ipywidgets.HTML]  # title, about, count, picked, photo_name, help
     detail: ipywidgets.VBox  # the place of one photo
     gallery: ipywidgets.VBox  # the place of the photos
 
@@ -173,11 +173,11 @@ class Explorer(ipywidgets.VBox):
 def _make_parts(explorer: Explorer) -> None:
     take = explorer._take
     explorer.matrix, explorer.grid, explorer.photo, explorer.status = Matrix(take), Grid(take), Photo(take), Status(take)
-    texts = ("title", "about", "count", "picked", "photo_name", "keys_list")
+    texts = ("title", "about", "count", "picked", "photo_name", "help")
     explorer.texts = {name: ipywidgets.HTML() for name in texts}
     for name in texts:
         explorer.texts[name].add_class(f"swb-{name}".replace("_", "-"))
-    explorer.texts["keys_list"].value = keys_help()
+    explorer.texts["help"].value = keys_help()
 
 
 def _make_controls(explorer: Explorer) -> None:
@@ -206,10 +206,10 @@ def _lay_out(explorer: Explorer) -> list[ipywidgets.Widget]:
     photos = (texts["count"], explorer.filters, explorer.corrections, texts["picked"], explorer.grid)
     explorer.gallery = _place("gallery", *photos)
     places = [_place("wide", explorer.matrix, explorer.pages), _place("right", explorer.detail, explorer.largest)]
-    for hidden in (explorer.detail, explorer.gallery, texts["keys_list"], explorer.pages, explorer.largest):
+    for hidden in (explorer.detail, explorer.gallery, texts["help"], explorer.pages, explorer.largest):
         shown(hidden, False)
     head, body = _place("head", texts["title"], tools), _place("body", *places, explorer.gallery)
-    return [head, texts["keys_list"], texts["about"], body, explorer.status]
+    return [head, texts["help"], texts["about"], body, explorer.status]
 
 # %% ../../nbs/lib/apps/30_explorer.ipynb #join
 def _join(explorer: Explorer) -> Iterator[Any]:
@@ -224,7 +224,7 @@ def _join(explorer: Explorer) -> Iterator[Any]:
     grid.observe(lambda _: _look(explorer), "photo")
     grid.observe(lambda _: _say_chosen(explorer), "chosen")
     explorer.photo.observe(lambda change: grid.set_trait("photo", change.new), "k")
-    explorer.show_keys.observe(lambda change: shown(explorer.texts["keys_list"], change.new), "value")
+    explorer.show_keys.observe(lambda change: shown(explorer.texts["help"], change.new), "value")
     explorer.view.observe(lambda change: _wish(explorer, change.new), "value")
 
 # %% ../../nbs/lib/apps/30_explorer.ipynb #draw
@@ -235,7 +235,7 @@ def opened(explorer: Explorer) -> Predictions:
     return explorer.review
 
 
-def draw(explorer: Explorer) -> None:
+def draw(explorer: Explorer, corrected: bool = False) -> None:
     "Show the matrix, the labels and the photos as they are now."
     review = opened(explorer)
     table = confusions.matrix(review)
@@ -248,11 +248,11 @@ def draw(explorer: Explorer) -> None:
     known = dict.fromkeys([*review.labels, *table["rows"]])
     offer_labels(explorer.corrections.new_label, [name for name in known if name not in table["special"]], table["colours"])
     _turn(explorer)
-    show_photos(explorer)
+    show_photos(explorer, corrected)
 
 # %% ../../nbs/lib/apps/30_explorer.ipynb #show-photos
 def show_photos(explorer: Explorer, corrected: bool = False) -> None:
-    "Show the photos of the open cell that fit the filters."
+    "Show the photos of the open cell that fit the filters; after a correction, go on with the next one."
     cell, grid, table = explorer.matrix.cell, explorer.grid, explorer.matrix.table
     shown(explorer.gallery, cell is not None)
     if explorer.review is None or cell is None:
@@ -323,8 +323,7 @@ def offer_maps(explorer: Explorer, maps: list[str]) -> None:
 def _corrected(explorer: Explorer, said: str) -> str:
     photo = explorer.grid.photo
     explorer.corrections.new_label.field.value = ""
-    draw(explorer)
-    show_photos(explorer, corrected=True)
+    draw(explorer, corrected=True)
     if photo is not None and explorer.grid.photo == photo:
         explorer.photo.version += 1  # more is known of it now
     explorer.status.say(said)

@@ -106,10 +106,10 @@ def test_names_of_files_are_only_ever_text(staged):
     page.locator(".swb-detail h3", has_text="onerror").wait_for()
     assert page.inner_text(".swb-detail h3") == HOSTILE and page.locator("img[src=x]").count() == 0
     page.keyboard.press("r")
-    page.get_by_role("textbox", name="Label").fill("<b>owl</b> 🦉")
+    page.get_by_role("textbox", name="New label").fill("<b>owl</b> 🦉")
     page.keyboard.press("Enter")
     assert status(page, "relabelled") and page.get_by_role("rowheader", name="All 1 photo of <b>owl</b> 🦉").count() == 1
-    assert page.locator(".swb-explorer b b, .swb-matrix b").count() == 0 and corrections.read_corrections()[0]["path"] == HOSTILE
+    assert page.locator(".swb-explorer b b, .swb-matrix b, .widget-html b, .widget-dropdown b").count() == 0 and corrections.read_corrections()[0]["path"] == HOSTILE
 
 
 def test_photos_are_filtered_by_score_class_site_and_correction(staged):
@@ -120,6 +120,7 @@ def test_photos_are_filtered_by_score_class_site_and_correction(staged):
     page.locator(".swb-count", has_text="3 photos").wait_for()
     assert names(page) == ["wrong0.jpg", HOSTILE, "wrong2.jpg"]
     page.get_by_role("spinbutton", name="score from").fill("0")
+    page.get_by_role("spinbutton", name="score from").press("Enter")
     page.get_by_role("combobox", name="site").select_option("hill")
     page.locator(".swb-count", has_text="2 photos").wait_for()
     page.get_by_role("combobox", name="taken for").select_option("any")
@@ -159,8 +160,8 @@ def test_relabelling_moves_a_photo_and_undo_brings_it_back(staged):
     opened(page)
     page.locator(".swb-card").first.click()
     page.locator(".swb-detail h3", has_text="wrong0.jpg").wait_for()
-    page.get_by_role("button", name="Relabel").click()
-    page.get_by_role("dialog").get_by_role("button", name="green").click()
+    page.get_by_role("textbox", name="New label").click()
+    page.get_by_role("toolbar", name="Corrections").get_by_role("button", name="green").click()
     assert status(page, "relabelled") == f"wrong0.jpg is relabelled to green: written to {corrections.file()}; the photo itself stays as it is."
     assert page.locator("td[role=gridcell]").all_inner_texts() == ["60", "4", "·", "11"] and names(page)[0] == HOSTILE
     page.locator(".swb-detail h3", has_text="onerror").wait_for()  # on to the next one
@@ -196,8 +197,9 @@ def test_several_photos_are_corrected_and_undone_at_once(staged):
     opened(page)
     page.locator(".swb-card").nth(0).click()
     page.locator(".swb-card").nth(2).click(modifiers=["Shift"])
-    assert page.inner_text(".swb-picked").startswith("3 photos selected")
+    page.locator(".swb-picked", has_text="3 photos selected").wait_for()
     page.locator(".swb-card").nth(1).click(modifiers=["Control"])
+    page.locator(".swb-picked", has_text="2 photos").wait_for()
     assert page.inner_text(".swb-picked") == "2 photos selected: a correction holds for all of them."
     page.keyboard.press("f")
     assert status(page, "flagged").startswith("2 photos are flagged: written to")
@@ -245,7 +247,8 @@ def test_what_cannot_be_corrected_is_said_and_nothing_written(staged):
     page.locator(".swb-card").first.click()
     page.locator(".swb-detail h3", has_text="wrong0").wait_for()
     page.keyboard.press("r")
-    page.get_by_role("dialog").get_by_role("button", name="red").click()
+    page.get_by_role("textbox", name="New label").wait_for()
+    page.get_by_role("toolbar", name="Corrections").get_by_role("button", name="red").click()
     assert "labelled red already" in status(page, "already") and page.locator(".swb-wrong").count() == 1
     page.keyboard.press("z")
     assert "no correction to undo" in status(page, "undo") and not corrections.file().exists()
@@ -260,7 +263,7 @@ def test_no_more_thumbnails_are_asked_for_than_are_near_the_screen(browser, work
     rows = [{"path": "a.jpg", "sha256": sha256, "status": "ok", "label": "green", "score": 0.5, "truth": "red"} for _ in range(2000)]
     write_predictions(predictions_table(rows, folder, ["red", "green"]), workspace / "many.parquet")
     explorer, asked = Explorer(workspace / "many.parquet"), []
-    explorer.on_msg(lambda _, question, buffers: asked.extend(question["which"]) if question["ask"] == "thumbnails" else None)
+    explorer.grid.on_msg(lambda _, question, buffers: asked.extend(question["which"]) if question["ask"] == "thumbnails" else None)
     with Stage(browser, explorer) as stage:
         cell(stage.page, "2,000 photos of red, taken for green").click()
         stage.page.locator(".swb-card img").nth(5).wait_for()
@@ -315,7 +318,8 @@ def test_a_slow_map_holds_up_nothing_else(staged, monkeypatch):
 
 def test_shares_and_order_change_what_is_shown_and_not_what_it_means(staged):
     page = staged().page
-    page.get_by_role("button", name="Shares in %").click()
+    page.get_by_role("button", name="Shares in %", pressed=False).click()
+    page.get_by_role("button", name="Shares in %", pressed=True).wait_for()
     assert page.locator("td[role=gridcell]").all_inner_texts() == ["92", "8", "·", "100"]
     opened(page)
     assert len(names(page)) == 5
@@ -362,7 +366,7 @@ def test_keys_are_heard_after_a_click_in_the_photos_own_panel(staged):
     page = staged().page
     opened(page)
     page.locator(".swb-card").first.click()
-    page.locator("[data-what]").nth(1).click()
+    page.get_by_role("group", name="Photo, or where the network looked").get_by_role("button").nth(1).click()
     page.keyboard.press("f")
     status(page, "flagged")
     page.get_by_role("button", name="Close this photo").click()
@@ -379,7 +383,7 @@ def test_in_one_column_a_photo_comes_into_view(staged):
 
 def test_a_runs_csv_finds_its_photos_as_its_folder_does(workspace, run):
     from species_wb.contracts import read_table
-    from species_wb.curate.confusions import open_predictions
+    from species_wb.curate.predictions import open_predictions
 
     write_predictions(read_table(run / "predictions.parquet"), run / "predictions.csv")
     assert open_predictions(run / "predictions.csv").root == open_predictions(run).root

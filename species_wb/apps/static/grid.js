@@ -245,7 +245,7 @@ function hear(view, root) {
 function render({ model, el }) {
   el.classList.add("swb-part");
   const { ask, end } = line(model),
-    view = { model, el, ask, drawn: 0, thumbs: thumbnails(ask) };
+    view = { model, el, ask, drawn: 0, thumbs: thumbnails(ask), ends: [] };
   Object.assign(view, {
     list: make("ul", {
       class: "swb-list",
@@ -270,13 +270,13 @@ function render({ model, el }) {
     const another = String(cell) !== String((cell = model.get("cell")));
     another ? begin(view) : drawGallery(view);
   };
-  view.ends = [
+  view.ends.push(
     whenShown(el, (root) => hear(view, root)),
     listen(model, ["cell", "cards", "colours"], draw),
     listen(model, ["chosen", "photo"], () => drawChosen(view)),
     end,
     view.thumbs.end,
-  ];
+  );
   drawGallery(view);
   return () => {
     view.ends.forEach((end) => end());

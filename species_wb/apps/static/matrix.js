@@ -209,7 +209,7 @@ function markCell(view) {
 }
 
 function render({ model, el }) {
-  el.classList.add("swb-part", "swb-wide");
+  el.classList.add("swb-part");
   const view = { model, el, grid: make("div", { class: "swb-grid" }), spot: null };
   const legend = make(
     "p",
