@@ -235,7 +235,7 @@ function hear(view, root) {
     click = (event) => onClick(event, view);
   root.addEventListener("keydown", key, true);
   root.addEventListener("click", click, true);
-  root.querySelector(".swb-relabel")?.setAttribute("tabindex", "-1"); // where a click on a button gives it no focus, its list stays open
+  root.querySelector(".swb-labels")?.setAttribute("tabindex", "-1"); // where a click on a button gives it no focus, its list stays open
   view.ends.push(() => {
     root.removeEventListener("keydown", key, true);
     root.removeEventListener("click", click, true);
