@@ -25,7 +25,7 @@ NO_TORCH = """core contracts taxa append_only doctor cli
     classify.outputs classify.folders classify.job classify.ray classify.watch  models.ready_made models.int8 models.names  train.heads
     evaluate.plots evaluate.evaluation evaluate.evaluation_text evaluate.robustness evaluate.seeds evaluate.ensemble_gain evaluate.compare evaluate.compare_text evaluate.compare_plots
     curate.predictions curate.confusions curate.correct curate.one_photo
-    apps.cells apps.no_delay apps.live apps.camera apps.explorer_views apps.explorer_controls apps.explorer apps.serve apps.lab""".split()
+    apps.cells apps.no_delay apps.live apps.camera apps.explorer_words apps.explorer_views apps.explorer_controls apps.explorer_panel apps.explorer apps.serve apps.lab""".split()
 NO_PANDAS = """core contracts taxa append_only doctor cli
     photos.pixels photos.items photos.corruptions photos.corrections photos.files photos.video photos.sources photos.groups photos.splits photos.findings photos.scan
     engine.toy engine.backends engine.model_file engine.speed engine.predict  classify.outputs classify.folders classify.job  apps.lab""".split()

@@ -159,8 +159,8 @@ def photos_of_cell(
         if site in ("", row["site"]) and taken_for in ("", answered_label(review, k)) and of in ("", true_label(review, k))
         and _fits(review, k, low, high, corrected)
     ]  # fmt: skip
-    scores = {k: score_of(review, k) for k in found}
-    return sorted(found, key=lambda k: (1.0 if scores[k] is None else -scores[k], k))
+    sure = {k: score_of(review, k) for k in found}
+    return sorted(found, key=lambda k: (-(-1.0 if sure[k] is None else sure[k] or 0.0), k))
 
 # %% ../../nbs/lib/curate/10_confusions.ipynb #card
 def card(
@@ -184,8 +184,9 @@ def photos_table(
     rows = []
     for about in (card(review, k) for k in which):
         row = review.rows[about["k"]]
-        values = (about["k"], row["path"], about["truth"], about["answer"], about["score"], row["site"], row["taken_at"], about["action"])
-        rows.append(dict(zip(names, values)))
+        labels = (about["truth"], about["answer"], about["score"])
+        values = (about["k"], row["path"], *labels, row["site"], row["taken_at"], about["action"])
+        rows.append(dict(zip(names, values, strict=True)))
     kinds = {"k": pa.int64(), "score": pa.float64()}
     return pa.Table.from_pylist(rows, pa.schema([(name, kinds.get(name, pa.string())) for name in names]))
 

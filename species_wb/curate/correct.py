@@ -44,7 +44,7 @@ def _objections(review: Predictions, which: Sequence[int], action: str, new_labe
         yield f"{they} labelled {new_label} already: to say that this is right, confirm instead."
     if action == "confirm" and NOT_LABELLED in true:
         yield "There is no label to confirm: relabel instead, and choose what the photo shows."
-    if action == "confirm" and any(label != review.rows[k]["truth"] for label, k in zip(true, which)):
+    if action == "confirm" and any(label != review.rows[k]["truth"] for label, k in zip(true, which, strict=True)):
         yield (
             "What was relabelled here counts as it is: there is nothing to confirm. "
             "To go back to the label before, undo, or relabel again."
@@ -92,8 +92,8 @@ def correct(
 
 # %% ../../nbs/lib/curate/12_correct.ipynb #last-here
 def _still_counts(review: Predictions, sha256: str, row: dict[str, Any]) -> bool:
-    now = review.last.get(sha256)
-    return bool(now) and all(now[name] == row[name] for name in ("action", "new_label", "when"))
+    now = review.last.get(sha256, {})
+    return all(now.get(name) == row[name] for name in ("action", "new_label", "when"))
 
 
 def _last_made(review: Predictions) -> dict[str, dict[str, Any]]:

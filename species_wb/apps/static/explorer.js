@@ -1,4 +1,4 @@
-// What matrix, grid, photo and status line of the confusion explorer share. What is asked and answered: nbs/lib/apps/28_views.ipynb.
+// What matrix, grid, photo and status line of the confusion explorer share. What is asked and answered: nbs/lib/apps/27_explorer_views.ipynb.
 // Names of files and labels come from anywhere: they are only ever set as text.
 
 const SAID_FOR = 10_000; // milliseconds that a sentence stays which is no error

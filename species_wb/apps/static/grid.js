@@ -226,7 +226,8 @@ function onKey(event, view, root) {
 
 function onClick(event, view) {
   // before ipywidgets tells Python of it
-  if (event.target.closest(".swb-meant")) view.model.send({ ask: "meant", which: targets(view) });
+  const label = event.target.closest(".swb-labels button")?.textContent;
+  if (event.target.closest(".swb-meant")) view.model.send({ ask: "meant", which: targets(view), label });
   if (event.target.closest(".swb-close, .swb-meant")) back(view);
 }
 
