@@ -24,27 +24,25 @@ except ImportError:
     raise UserError("The confusion explorer needs one more package: pip install '.[lab]'.") from None
 
 # %% ../../nbs/lib/apps/27_explorer_views.ipynb #thumbnail
-def _thumbnail(review: Predictions, k: int) -> tuple[int, bytes, str]:
+def _thumbnail(review: Predictions, k: int) -> tuple[int, bytes, str]:  # or a sentence why there is none
     try:
         return k, one_photo.small_photo(review, k), ""
     except (BadPhoto, UserError, OSError) as error:
         return k, b"", str(error)
 
-
+# %% ../../nbs/lib/apps/27_explorer_views.ipynb #thumbnails
 def _thumbnails(review: Predictions, which: list[int]) -> tuple[dict[str, Any], list[bytes]]:
     done = list(in_threads(lambda k: _thumbnail(review, k), which, cpu_count()))
     missing = {k: why for k, data, why in done if not data}
     return {"found": [k for k, data, _ in done if data], "missing": missing}, [data for _, data, _ in done if data]
 
 # %% ../../nbs/lib/apps/27_explorer_views.ipynb #answers
-WORDS, PICTURES, MAPS = "words", "pictures", "maps"
-
-
 def _map(review: Predictions, k: int, label: str) -> tuple[dict[str, Any], list[bytes]]:
     picture, said = one_photo.heat_map_photo(review, k, label)
     return {"said": said}, [picture]
 
-
+# %% ../../nbs/lib/apps/27_explorer_views.ipynb #answers-2
+WORDS, PICTURES, MAPS = "words", "pictures", "maps"
 ANSWERS: dict[str, tuple[str, Callable[..., tuple[dict[str, Any], list[bytes]]]]] = {  # question → its thread, and how
     "detail": (WORDS, lambda review, k: ({"detail": one_photo.detail(review, k)}, [])),
     "thumbnails": (PICTURES, _thumbnails),
@@ -77,12 +75,12 @@ def answered(
         return {"id": question.get("id"), "error": sentence(error)}, []
     return {"id": question.get("id"), **words}, buffers
 
-# %% ../../nbs/lib/apps/27_explorer_views.ipynb #part
+# %% ../../nbs/lib/apps/27_explorer_views.ipynb #part-script
 def part_script(name: str) -> str:  # an ES module
     "Return what a part runs in the browser: the words of all panels, what the parts share, its own script."
     return "\n".join((script("explorer.js"), (STATIC / name).read_text(encoding="utf-8")))
 
-
+# %% ../../nbs/lib/apps/27_explorer_views.ipynb #part
 class Part(anywidget.AnyWidget):
     "A part of the explorer that the page draws itself."
 
@@ -146,7 +144,7 @@ class Photo(Part):
     version = Int(0).tag(sync=True)  # grows when more is known of the same photo
     colours = Dict().tag(sync=True)  # of labels
 
-
+# %% ../../nbs/lib/apps/27_explorer_views.ipynb #status
 class Status(Part):
     "The line at the foot that says what was done, and what went wrong."
 

@@ -30,8 +30,10 @@ def heading(
     "Say which photos are shown."
     true, predicted = cell
     taken = f"answer: {predicted}" if predicted in table["special"] else f"taken for {predicted}" if predicted else ""
-    what = f"of {true}, named right" if true and true == predicted else ", ".join(filter(None, (true and f"of {true}", taken)))
-    return f"{plural(n, 'photo')} {what or 'in all'}{', most confident first' if n > 1 else ''}"
+    what = ", ".join(filter(None, (true and f"of {true}", taken))) or "in all"
+    if true and true == predicted:
+        what = f"of {true}, named right"
+    return f"{plural(n, 'photo')} {what}{', most confident first' if n > 1 else ''}"
 
 # %% ../../nbs/lib/apps/26_explorer_words.ipynb #keys
 KEYS = {
@@ -84,7 +86,7 @@ def fitting(
     typed = typed.strip().casefold()
     return sorted((name for name in known if typed in name.casefold()), key=lambda name: name.casefold() != typed)
 
-
+# %% ../../nbs/lib/apps/26_explorer_words.ipynb #label-meant
 def label_meant(known: Sequence[str], typed: str) -> str:
     "Return the label that Enter takes."
     return next(iter(fitting(known, typed)), typed.strip())

@@ -29,7 +29,7 @@ def corrections_of(
     found = (said.get(review.rows[k]["sha256"] or "") for said in (review.last, review.force))
     return [row for at, row in enumerate(found) if row and (at == 0 or row["action"] != "flag")]
 
-# %% ../../nbs/lib/curate/10_confusions.ipynb #words-on
+# %% ../../nbs/lib/curate/10_confusions.ipynb #true-label
 NOT_LABELLED = "not labelled"
 SPECIAL = (NOT_LABELLED, NOT_SURE, NO_ANSWER)  # rows and columns that are no classes
 
@@ -40,7 +40,7 @@ def true_label(review: Predictions, k: int) -> str:
     relabelled = said and said["action"] == "relabel"
     return said["new_label"] if said and relabelled else review.rows[k]["truth"] or NOT_LABELLED
 
-
+# %% ../../nbs/lib/curate/10_confusions.ipynb #words-on
 def answered_label(review: Predictions, k: int) -> str:
     "Return what the model takes a photo for."
     row = review.rows[k]
@@ -133,7 +133,7 @@ def score_of(review: Predictions, k: int) -> float | None:
     row = review.rows[k]
     return row["score"] if row["score"] is not None else row["score_raw"]
 
-# %% ../../nbs/lib/curate/10_confusions.ipynb #photos-of-cell
+# %% ../../nbs/lib/curate/10_confusions.ipynb #fits
 def _fits(review: Predictions, k: int, low: float, high: float, corrected: str) -> bool:
     actions = {said["action"] for said in corrections_of(review, k)}
     if corrected:
@@ -142,7 +142,7 @@ def _fits(review: Predictions, k: int, low: float, high: float, corrected: str) 
         fits = "exclude" not in actions
     return fits and ((low, high) == (0.0, 1.0) or low <= (score_of(review, k) or 0.0) <= high)
 
-
+# %% ../../nbs/lib/curate/10_confusions.ipynb #photos-of-cell
 def photos_of_cell(
     review: Predictions,
     of: str = "",  # the row of the matrix; "": any
@@ -150,15 +150,12 @@ def photos_of_cell(
     low: float = 0.0,  # the least score
     high: float = 1.0,  # the highest
     site: str = "",
-    corrected: str = "",  # an action: only photos with that correction; "any": with one of them; "": all but excluded ones
+    corrected: str = "",  # an action: only photos with that correction; "any": with one; "": all but excluded ones
 ) -> list[int]:  # numbers of rows, most confident first
     "Find photos."
-    found = [
-        k
-        for k, row in enumerate(review.rows)
-        if site in ("", row["site"]) and taken_for in ("", answered_label(review, k)) and of in ("", true_label(review, k))
-        and _fits(review, k, low, high, corrected)
-    ]  # fmt: skip
+    found = [k for k, row in enumerate(review.rows) if site in ("", row["site"])]
+    found = [k for k in found if taken_for in ("", answered_label(review, k)) and of in ("", true_label(review, k))]
+    found = [k for k in found if _fits(review, k, low, high, corrected)]
     sure = {k: score_of(review, k) for k in found}
     return sorted(found, key=lambda k: (-(-1.0 if sure[k] is None else sure[k] or 0.0), k))
 
@@ -190,7 +187,7 @@ def photos_table(
     kinds = {"k": pa.int64(), "score": pa.float64()}
     return pa.Table.from_pylist(rows, pa.schema([(name, kinds.get(name, pa.string())) for name in names]))
 
-
+# %% ../../nbs/lib/curate/10_confusions.ipynb #sites
 def sites(review: Predictions) -> list[str]:
     "Return the sites of the photos, in order."
     return sorted({str(row["site"]) for row in review.rows if row["site"]})

@@ -61,12 +61,12 @@ def _check(review: Predictions, which: Sequence[int], action: str, new_label: st
     for why in (*unknown, *_objections(review, which, action, new_label)):
         raise UserError(why)
 
-# %% ../../nbs/lib/curate/12_correct.ipynb #written
+# %% ../../nbs/lib/curate/12_correct.ipynb #named
 def _named(rows: Sequence[dict[str, Any]]) -> str:
     what = shown(rows[0]["path"]) if len(rows) == 1 else plural(len(rows), "photo")
     return f"{what} {'is' if len(rows) == 1 else 'are'}"
 
-
+# %% ../../nbs/lib/curate/12_correct.ipynb #written
 def _correction(row: dict[str, Any], action: str, new_label: str) -> dict[str, Any]:
     said = {"action": action, "old_label": row["truth"] or "", "new_label": new_label, "when": core.now()}
     return {"sha256": row["sha256"], "path": row["path"], **said}
@@ -95,7 +95,7 @@ def _still_counts(review: Predictions, sha256: str, row: dict[str, Any]) -> bool
     now = review.last.get(sha256, {})
     return all(now.get(name) == row[name] for name in ("action", "new_label", "when"))
 
-
+# %% ../../nbs/lib/curate/12_correct.ipynb #last-made
 def _last_made(review: Predictions) -> dict[str, dict[str, Any]]:
     "Return what was corrected here last and still counts: sha256 → row."
     while review.made:
@@ -113,7 +113,7 @@ def _last(review: Predictions) -> dict[str, dict[str, Any]]:
         ({row["sha256"]: row} for row in reversed(corrections.read_corrections()) if counts(row)), {}
     )
 
-
+# %% ../../nbs/lib/curate/12_correct.ipynb #undo
 def undo(review: Predictions) -> str:  # a sentence
     "Withdraw the correction that was made last. Raises UserError where there is none."
     refresh(review)

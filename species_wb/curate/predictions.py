@@ -104,8 +104,10 @@ def _read_parquet(table: Path) -> tuple[list[dict[str, Any]], dict[bytes, bytes]
 
 def _read_text(table: Path) -> tuple[list[dict[str, Any]], dict[bytes, bytes], set[str]]:
     with table.open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.DictReader(file) if table.suffix.lower() == ".csv" else (json.loads(line) for line in file if line.strip())
-        found = list(lines)
+        if table.suffix.lower() == ".csv":
+            found = list(csv.DictReader(file))
+        else:
+            found = [json.loads(line) for line in file if line.strip()]
     return [_row(row) for row in found], {}, set(found[0]) if found else set()
 
 # %% ../../nbs/lib/curate/05_predictions.ipynb #read-2
@@ -194,7 +196,8 @@ class Predictions:
 
 def column(review: Predictions, name: str) -> pa.Array:
     "Read one wide column, of the rows that are looked at."
-    found, places = pq.read_table(review.table, columns=[name])[name].combine_chunks(), [row["at"] for row in review.rows]
+    found = pq.read_table(review.table, columns=[name])[name].combine_chunks()
+    places = [row["at"] for row in review.rows]
     return found if len(places) == len(found) else found.take(places)
 
 # %% ../../nbs/lib/curate/05_predictions.ipynb #root-of
@@ -218,7 +221,7 @@ def has_workspace() -> bool:
     except UserError:
         return False
 
-
+# %% ../../nbs/lib/curate/05_predictions.ipynb #refresh
 def refresh(review: Predictions) -> None:
     "Read the corrections that are in force."
     rows = corrections.read_corrections() if has_workspace() else []
