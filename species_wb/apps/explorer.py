@@ -145,7 +145,7 @@ def draw(explorer: Explorer, corrected: bool = False) -> None:
     explorer.matrix.table = table
     explorer.grid.colours = explorer.photo.colours = table["colours"]
     list_confusions(explorer.largest, table)
-    shown(explorer.largest, explorer.grid.photo is None)
+    shown(explorer.aside, explorer.grid.photo is None)
     known = [name for name in dict.fromkeys([*review.labels, *table["rows"]]) if name not in table["special"]]
     offer_labels(explorer.corrections.new_label, known, table["colours"])
     _turn(explorer)
@@ -158,7 +158,7 @@ def _look(explorer: Explorer) -> None:
         about = confusions.card(opened(explorer), k)
         explorer.texts["photo_name"].value = words("h3", about["name"], opened(explorer).rows[k]["path"])
     shown(explorer.detail, k is not None)
-    shown(explorer.largest, k is None)
+    shown(explorer.aside, k is None)
     explorer.photo.k = k
 
 

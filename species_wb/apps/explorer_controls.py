@@ -136,7 +136,7 @@ def list_labels(new: NewLabel) -> None:
     for shown, label in zip_longest(new.labels.children, new._listed):
         shown.layout.display = None if label else "none"
         shown.description = "" if not label else NEW + label if label in extra else label
-        shown.layout.border_left = f"8px solid {new.colours.get(label, 'transparent')}"
+        shown.layout.border_left = f"8px solid {new.colours[label]}" if label in new.colours else None
     more = len(fit) - LISTED
     new.further.value = words("p", f"{more:,} more labels: type a part of the name." if more > 0 else "")
 

@@ -66,8 +66,9 @@ def _lay_out(panel: Any) -> list[ipywidgets.Widget]:
     panel.detail = _place("detail", name, classed(panel.view, "swb-tabs"), panel.photo)
     photos = (texts["count"], panel.filters, panel.corrections, texts["picked"], panel.grid)
     panel.gallery = _place("gallery", *photos)
-    places = [_place("wide", panel.matrix, panel.pages), _place("right", panel.detail, panel.largest)]
-    for hidden in (panel.detail, panel.gallery, texts["help"], panel.pages, panel.largest):
+    panel.aside = _place("aside", panel.largest)
+    places = [_place("wide", panel.matrix, panel.pages), _place("right", panel.detail, panel.aside)]
+    for hidden in (panel.detail, panel.gallery, texts["help"], panel.pages, panel.aside):
         shown(hidden, False)
     head, body = _place("head", texts["title"], tools), _place("body", *places, panel.gallery)
     return [head, texts["help"], texts["about"], body, panel.status]
@@ -100,6 +101,7 @@ class Panel(ipywidgets.VBox):
     largest: LargestConfusions  # buttons
     texts: dict[str, ipywidgets.HTML]  # title, about, count, picked, photo_name, help
     detail: ipywidgets.VBox  # the place of one photo
+    aside: ipywidgets.VBox  # the place of the largest confusions, while no photo is looked at
     gallery: ipywidgets.VBox  # the place of the photos
 
     def __init__(
