@@ -27,7 +27,7 @@ from harness import Stage
 
 from species_wb.apps.explorer import Explorer
 from species_wb.photos.pixels import decode, encode_jpeg
-from species_wb.curate.confusions import COLUMNS
+from species_wb.curate.predictions import COLUMNS
 from species_wb.predictions import predictions_table, write_predictions
 
 CLASSES, ROWS, CELL, ROUNDS = 100, 10_000, 500, 3
@@ -86,7 +86,7 @@ def round_of(browser, table: Path) -> dict[str, float]:
             page.locator("td[role=gridcell]").first.wait_for()
             found.setdefault("open 10,000 predictions: to a drawn matrix", time.perf_counter() - start)
             start = time.perf_counter()
-            page.locator(".swb-worst button").first.click()
+            page.locator(".swb-go").first.click()
             page.wait_for_function(READY, polling=20)
             found[f"open the cell of 500, {what}"] = time.perf_counter() - start
             found["pictures"] = page.evaluate(f"{SEEN}.length")

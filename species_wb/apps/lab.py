@@ -167,7 +167,7 @@ def _end(process: subprocess.Popen, patience: float = 15.0) -> None:
 # %% ../../nbs/lib/apps/40_lab.ipynb #parameters
 def _parameters(model: str, source: str, run: str) -> dict[str, str]:
     "Return the notebook's parameters. Raises UserError where something is not there or cannot be opened."
-    from species_wb.curate.confusions import open_predictions
+    from species_wb.curate.predictions import open_predictions
     from species_wb.models.names import READY_MADE, named_model
 
     model = "" if model == READY_MADE else str(placed(model)) if model else ""

@@ -421,7 +421,7 @@ def test_who_cannot_write_is_told_why(workspace, monkeypatch):
 
 def test_a_correction_made_in_the_explorer_changes_the_next_manifest_and_only_that(workspace, survey, trained):
     pytest.importorskip("anywidget")
-    from species_wb.apps.explorer import Explorer, answered
+    from species_wb.apps.explorer import Explorer
 
     stamps = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in survey.rglob("*")}
     before = {row["path"]: row for row in scan(survey).to_pylist()}
@@ -429,15 +429,14 @@ def test_a_correction_made_in_the_explorer_changes_the_next_manifest_and_only_th
     which = next(k for k, row in enumerate(explorer.review.rows) if row["truth"])
     path, label = (explorer.review.rows[which][key] for key in ("path", "truth"))
     other = next(name for name in explorer.review.labels if name != label)
-    word = {"which": [which], "action": "relabel", "new_label": other}
-    said, _ = answered(explorer.review, {"id": 1, "ask": "correct", **word})
-    assert "error" not in said, said
+    explorer.grid.photo = which
+    assert f"relabelled to {other}" in explorer.correct("relabel", other)
     after = {row["path"]: row for row in scan(survey).to_pylist()}
     assert list(after) == list(before)
     different = {p: {k for k in after[p] if after[p][k] != before[p].get(k)} for p in after}
     assert {p: keys for p, keys in different.items() if keys} == {path: {"label", *corrected.ADDED}}
     assert after[path]["label"] == other and before[path]["label"] == label
-    answered(explorer.review, {"id": 2, "ask": "undo"})
+    explorer.corrections.undo.click()
     assert {row["path"]: row for row in scan(survey).to_pylist()} == before
     assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in survey.rglob("*")} == stamps
     explorer.close()
