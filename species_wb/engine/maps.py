@@ -19,7 +19,8 @@ from PIL import Image
 from ..contracts import ModelSpec
 from ..core import UserError, nearest
 from .backends import open_session
-from .model_file import MOST_MEMBERS, Ensemble, Model, ModelFile, infer, run_network
+from .mix_file import MOST_MEMBERS
+from .model_file import Ensemble, Model, ModelFile, infer, run_network
 from ..photos.pixels import prepare
 
 # %% ../../nbs/lib/engine/35_maps.ipynb #map

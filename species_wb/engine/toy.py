@@ -14,6 +14,29 @@ import numpy as np
 
 from ..contracts import METADATA_KEY, ModelInfo, ModelSpec, info_to_json
 
+# %% ../../nbs/lib/engine/10_toy.ipynb #nodes
+def _nodes() -> list[Any]:
+    "Return the steps of the network: bytes to numbers, their mean (the embedding), the logits."
+    from onnx import TensorProto, helper
+
+    return [
+        helper.make_node("Cast", ["pixels"], ["x"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["x", "axes"], ["embedding"], keepdims=0),
+        helper.make_node("MatMul", ["embedding", "weight"], ["logits"]),
+    ]
+
+# %% ../../nbs/lib/engine/10_toy.ipynb #graph
+def _graph(weight: Sequence[Sequence[float]], side: int) -> Any:
+    "Put the steps together with their weights (3×C, in fiftieths): pixels in, logits and embedding out."
+    from onnx import TensorProto, helper, numpy_helper
+
+    values = {"weight": (np.array(weight, np.float64) / 50).astype(np.float32), "axes": np.array([1, 2])}
+    sizes = (("logits", len(weight[0])), ("embedding", 3))
+    taken = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", side, side, 3])
+    given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size]) for name, size in sizes]
+    weights = [numpy_helper.from_array(value, name) for name, value in values.items()]
+    return helper.make_graph(_nodes(), "toy", [taken], given, weights)
+
 # %% ../../nbs/lib/engine/10_toy.ipynb #write
 WEIGHT = ((1, -1), (-1, 1), (0, 0))  # of red, green and blue for each label
 
@@ -30,15 +53,11 @@ def write_toy(
 ) -> Path:  # the same path
     "Write a model file (contract 3) that looks at the mean colour."
     import onnx
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import helper
 
-    values = {"weight": (np.array(weight, np.float64) / 50).astype(np.float32), "axes": np.array([1, 2])}
-    nodes = [helper.make_node("Cast", ["pixels"], ["x"], to=TensorProto.FLOAT), helper.make_node("ReduceMean", ["x", "axes"], ["embedding"], keepdims=0), helper.make_node("MatMul", ["embedding", "weight"], ["logits"])]
-    taken = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", side, side, 3])
-    given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size]) for name, size in (("logits", len(weight[0])), ("embedding", 3))]
-    graph = helper.make_graph(nodes, "toy", [taken], given, [numpy_helper.from_array(value, name) for name, value in values.items()])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    model = helper.make_model(_graph(weight, side), opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     spec = ModelSpec("toy", side if said is None else said, (0.5,) * 3, (0.5,) * 3)
-    helper.set_model_props(model, {METADATA_KEY: info_to_json(ModelInfo(list(labels), list(ids), spec, temperature, **info))})
+    text = info_to_json(ModelInfo(list(labels), list(ids), spec, temperature, **info))
+    helper.set_model_props(model, {METADATA_KEY: text})
     onnx.save(model, path)
     return Path(path)
