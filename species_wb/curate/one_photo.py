@@ -15,7 +15,7 @@ import pyarrow as pa
 from .. import core
 from ..core import UserError
 from .confusions import Predictions, answered_label, as_number, card, corrections_of, has_workspace, true_label, why_not_correctable
-from ..engine import maps
+from ..engine import maps, similar
 from ..fields import NOT_SURE, NO_ANSWER
 from ..photos.reading import BadPhoto, shown
 from ..photos.pixels import decode, thumbnail
@@ -85,7 +85,7 @@ def similar_photos(
         return [], "This table holds no image features, so similar photos cannot be found: open a run folder, whose predictions.parquet has them."
     if k not in numbers:
         return [], "The network has not seen this photo, so nothing can be said of similar ones."
-    return [{**card(review, numbers[at]), "alike": alike} for at, alike in maps.most_similar(embeddings, numbers.index(k), most)], ""
+    return [{**card(review, numbers[at]), "alike": alike} for at, alike in similar.most_similar(embeddings, numbers.index(k), most)], ""
 
 # %% ../../nbs/lib/curate/15_one_photo.ipynb #top
 def _top(found: Any) -> list[dict[str, Any]]:
