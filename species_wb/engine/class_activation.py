@@ -78,7 +78,7 @@ def _blocks(
     shape: tuple[int, int],  # h, w: blocks down and across
 ) -> np.ndarray:  # H×W
     "Return the number of the block that each place belongs to."
-    rows, columns = (np.arange(side) * n // side for side, n in zip(shape, size, strict=True))
+    rows, columns = (np.arange(side) * n // side for side, n in zip(size, shape, strict=True))
     return rows[:, None] * shape[1] + columns
 
 # %% ../../nbs/lib/engine/33_class_activation.ipynb #without

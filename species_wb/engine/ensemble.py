@@ -47,8 +47,10 @@ def _validation(logits: np.ndarray, truth: np.ndarray, temperature: float) -> di
     "Return the scores of a mix on the photos that it was calibrated on."
     own = softmax(logits, temperature)[np.arange(len(truth)), truth]
     return {
-        "how": "labelled photos that no member was trained on", "n": len(truth),
-        "accuracy": float((logits.argmax(1) == truth).mean()), "log_loss": float(-np.log(np.maximum(own, 1e-12)).mean()),
+        "how": "labelled photos that no member was trained on",
+        "n": len(truth),
+        "accuracy": float((logits.argmax(1) == truth).mean()),
+        "log_loss": float(-np.log(np.maximum(own, 1e-12)).mean()),
     }
 
 # %% ../../nbs/lib/engine/30_ensemble.ipynb #calibrated

@@ -55,7 +55,7 @@ class _Part:
     why: str  # why it is no class activation map; empty where it is one
     name: str  # of the network
 
-
+# %% ../../nbs/lib/engine/35_maps.ipynb #part-of
 def _part(member: ModelFile, photo: np.ndarray, k: int) -> _Part:
     "Make a member's map, by class activation if that is possible."
     spec = member.info.spec

@@ -21,7 +21,7 @@ class Member(NamedTuple):
     sha256: str  # of the model file
     weight: float  # its part of the answer
 
-
+# %% ../../nbs/lib/engine/14_mix_file.ipynb #mix
 class Mix(NamedTuple):
     "What a mix file says."
 

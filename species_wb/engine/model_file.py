@@ -142,7 +142,7 @@ def write_ensemble(
     members = [Member(str(m.path), m.sha256, weight) for m, weight in pairs]
     write_mix(path, members, mix.info.temperature, mix.info.validation)
 
-
+# %% ../../nbs/lib/engine/15_model_file.ipynb #read-ensemble
 def _read_ensemble(path: Path, threads: int) -> Ensemble:
     "Open a mix and all of its members. Raises UserError where one is not the file that was mixed."
     said, members = read_mix(path), []
@@ -161,7 +161,7 @@ def file_at(
     path = Path(path).expanduser()
     return path / "model.onnx" if path.is_dir() else path
 
-
+# %% ../../nbs/lib/engine/15_model_file.ipynb #open-model
 def open_model(
     path: str | Path,  # an .onnx file made by species_wb, a *.mix.json, or a run folder
     threads: int | None = None,  # of ONNX Runtime; by default as many as there are processors

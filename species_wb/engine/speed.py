@@ -34,7 +34,7 @@ def random_pixels(
     rng, sides = np.random.default_rng(seed), [m.info.spec.input_size for m in model.members]
     return [rng.integers(0, 256, (n, side, side, 3), np.uint8) for side in sides]
 
-# %% ../../nbs/lib/engine/20_speed.ipynb #best-batch
+# %% ../../nbs/lib/engine/20_speed.ipynb #best-rate
 def _best_rate(model: Model, n: int, seconds: float) -> float:
     "Return how many photos a second the network does at best, n at once."
     pixels = random_pixels(model, n)
@@ -47,7 +47,7 @@ def _best_rate(model: Model, n: int, seconds: float) -> float:
         times.append(time.perf_counter() - start)
     return n / min(times)
 
-
+# %% ../../nbs/lib/engine/20_speed.ipynb #best-batch
 def best_batch(
     model: Model,
     candidates: tuple[int, ...] = (1, 4, 16, 32),  # photos at once
@@ -128,10 +128,7 @@ def photos_per_second(
         done = sum(pool.map(work, range(workers)))
     return done / (time.perf_counter() - start)
 
-# %% ../../nbs/lib/engine/20_speed.ipynb #tries
-BATCHES = (1, 2, 4, 8, 16, 32)
-
-
+# %% ../../nbs/lib/engine/20_speed.ipynb #try
 class _Try(NamedTuple):
     "One way to run a network, measured."
 
@@ -139,6 +136,9 @@ class _Try(NamedTuple):
     threads: int
     workers: int
     batch: int
+
+# %% ../../nbs/lib/engine/20_speed.ipynb #tries
+BATCHES = (1, 2, 4, 8, 16, 32)
 
 
 def _tries(model: Model, workers: int) -> list[_Try]:
