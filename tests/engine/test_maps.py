@@ -26,10 +26,13 @@ BY_SIZE = [  # like our lite networks: the embedding divided by its root mean sq
     *POOL,
     ("Mul", ["embedding", "embedding"], "square", {}), ("ReduceMean", ["square", "last"], "mean", {"keepdims": 1}),
     ("Sqrt", ["mean"], "size", {}), ("Div", ["embedding", "size"], "seen", {}),
-    ("Gemm", ["seen", "weight", "bias"], "first", {}), ("Exp", ["first"], "known", {}), ("Add", ["first", "known"], "logits", {}),
+    ("Gemm", ["seen", "weight", "bias"], "first", {}), ("Exp", ["first"], "known", {}),
+    ("Add", ["first", "known"], "logits", {}),
 ]  # fmt: skip
 FIRST = [*POOL, ("Gemm", ["embedding", "weight", "bias"], "first", {})]
-AROUND = [*FIRST, ("ReduceMean", ["planes", "places"], "colour", {"keepdims": 0}), ("Add", ["first", "colour"], "logits", {})]
+AROUND = [
+    *FIRST, ("ReduceMean", ["planes", "places"], "colour", {"keepdims": 0}), ("Add", ["first", "colour"], "logits", {}),
+]  # fmt: skip
 NOISE = [*FIRST, ("RandomNormal", [], "noise", {"shape": [1, 3]}), ("Add", ["first", "noise"], "logits", {})]
 AMOUNT = [
     *FIRST,
@@ -88,7 +91,7 @@ def first_features(model: model_file.ModelFile, photo: np.ndarray) -> np.ndarray
     return model_file.run_network(model, photo[None], ("features",))[0][0]
 
 
-def toys(path: Path, **more) -> model_file.Model:
+def toy_model(path: Path, **more) -> model_file.Model:
     "Write the toy that tells red from green, and open it with one thread."
     return model_file.open_model(toy.write_toy(path / "toy.onnx", **more), 1)
 
@@ -211,7 +214,7 @@ def test_a_model_file_is_read_again_once_and_not_for_every_photo(tmp_path, photo
 
 @pytest.mark.parametrize("corner", [(0, 0), (0, 1), (1, 0), (1, 1)])
 def test_occlusion_finds_what_speaks_for_a_label(tmp_path, corner):
-    model, photo = toys(tmp_path, side=48), np.full((96, 96, 3), 128, np.uint8)
+    model, photo = toy_model(tmp_path, side=48), np.full((96, 96, 3), 128, np.uint8)
     y, x = (12 + 54 * c for c in corner)
     photo[y : y + 18, x : x + 18] = (255, 0, 0)
     found = heat_map(model, photo, "red")
@@ -229,7 +232,7 @@ def test_errors_of_rounding_are_no_map():
 
 
 def test_a_photo_that_says_nothing_has_an_empty_map(tmp_path):
-    model = toys(tmp_path)
+    model = toy_model(tmp_path)
     grey = np.full((40, 40, 3), 128, np.uint8)
     found = heat_map(model, grey, "red")
     assert not found.heat.any() and (overlay(grey, found) == grey).all()
@@ -309,7 +312,7 @@ def test_members_that_do_not_know_a_label_are_left_out(tmp_path):
 def test_a_label_that_the_model_does_not_know_is_refused_with_the_nearest(tmp_path, photo):
     said = r"toy.onnx does not know the label 'gren', so there is no map of it: did you mean green\?"
     with pytest.raises(UserError, match=said):
-        heat_map(toys(tmp_path), photo, "gren")
+        heat_map(toy_model(tmp_path), photo, "gren")
 
 
 def test_an_overlay_changes_the_photo_only_where_there_is_heat_and_only_where_the_network_looked(photo):
@@ -328,7 +331,7 @@ def test_an_overlay_changes_the_photo_only_where_there_is_heat_and_only_where_th
 @pytest.mark.parametrize("size", [(1, 1), (2, 900), (900, 2), (7, 5)])
 def test_a_map_is_drawn_over_photos_of_any_size(tmp_path, size):
     tiny = np.full((*size, 3), (250, 5, 5), np.uint8)
-    found = heat_map(toys(tmp_path), tiny, "red")
+    found = heat_map(toy_model(tmp_path), tiny, "red")
     assert overlay(tiny, found).shape == tiny.shape and found.heat.max() == 1
     assert overlay(tiny, replace(found, seen=(0.45, 0.45, 0.55, 0.55))).shape == tiny.shape
 
@@ -351,7 +354,8 @@ def four_in_one(photos: Path, spec: ModelSpec, pictures: int):
     for _ in range(pictures):
         names = rng.sample(classes, 4)
         four = [pixels.load(rng.choice(sorted((photos / "test" / name).glob("*.jpg"))), half) for name in names]
-        yield names, np.pad(np.vstack([np.hstack(four[:2]), np.hstack(four[2:])]), ((margin, margin), (margin, margin), (0, 0)), constant_values=128)
+        picture = np.vstack([np.hstack(four[:2]), np.hstack(four[2:])])
+        yield names, np.pad(picture, ((margin, margin), (margin, margin), (0, 0)), constant_values=128)
 
 
 def on_the_right_one(model: model_file.ModelFile, photos: Path, pictures: int) -> tuple[float, set[str]]:
@@ -374,7 +378,9 @@ def test_maps_of_real_photos_point_at_the_photo_of_the_class_asked_for(model, ph
     assert methods == {"class activation"} and share > 0.6  # n = 60; by chance 0.25
 
 
-def test_maps_by_occlusion_of_real_photos_point_at_the_photo_of_the_class_asked_for(model, photos, tmp_path, monkeypatch):
+def test_maps_by_occlusion_of_real_photos_point_at_the_photo_of_the_class_asked_for(
+    model, photos, tmp_path, monkeypatch
+):
     monkeypatch.setattr(occlusion, "GRID", 6)  # a quarter of the places take a quarter of the time
     monkeypatch.setattr(occlusion, "SQUARE", 1.5)  # the square is as large as ever
     shutil.copy(model.path, tmp_path / "model.onnx")
