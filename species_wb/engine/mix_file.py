@@ -17,7 +17,7 @@ from ..core import UserError, read_json, write_json
 class Member(NamedTuple):
     "One member of a mix."
 
-    path: str  # in the file: as seen from the file
+    path: str  # of the model file; in a mix file as seen from there
     sha256: str  # of the model file
     weight: float  # its part of the answer
 
