@@ -26,7 +26,8 @@ NO_TORCH = """core progress workspace runs fields contracts predictions taxa app
     metrics.intervals metrics.calibration metrics.scores metrics.paired
     report.style report.label_places report.page report.notebooks
     survey.observations
-    engine.toy engine.backends engine.model_file engine.speed engine.predict engine.ensemble engine.maps
+    engine.toy engine.backends engine.model_checks engine.mix_file engine.model_file engine.speed engine.predict
+    engine.ensemble engine.occlusion engine.class_activation engine.maps engine.similar
     classify.outputs classify.folders classify.job classify.ray classify.watch
     models.ready_made models.int8 models.names
     train.heads
@@ -42,7 +43,7 @@ NO_PANDAS = """core progress workspace runs fields contracts predictions taxa ap
     photos.reading photos.exif photos.headers photos.pixels photos.items photos.corruptions photos.corrections
     photos.corrected photos.files photos.tables photos.video photos.sources photos.groups photos.splits
     photos.findings photos.scan
-    engine.toy engine.backends engine.model_file engine.speed engine.predict
+    engine.toy engine.backends engine.model_checks engine.mix_file engine.model_file engine.speed engine.predict
     classify.outputs classify.folders classify.job
     apps.ports apps.lab
     cli_models cli_photos cli""".split()
