@@ -96,7 +96,8 @@ def _one(where: Any, models: list[Path], top: int, min_score: float, mirrored: b
     "Answer one photo on the screen."
     from species_wb.engine import model_file
     from species_wb.engine.predict import predict_items
-    from species_wb.photos.sources import items, units
+    from species_wb.photos.units import items
+    from species_wb.photos.sources import units
 
     found = items(next(units(where)), where.root)
     (row,) = predict_items(model_file.open_models(models), found, workers=1, top=top, mirrored=mirrored)

@@ -30,7 +30,7 @@ from ..fields import path_text, safe_cell
 from ..metrics.calibration import softmax
 from ..photos.findings import a_few
 from ..photos.reading import shown
-from ..photos.video import FILMS
+from ..photos.films import FILMS
 from ..predictions import FORMATS, ONLY_PARQUET, PREDICTIONS, prediction_labels, root_text, rows_of
 
 # %% ../../nbs/lib/classify/10_outputs.ipynb #only-sure

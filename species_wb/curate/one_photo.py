@@ -19,8 +19,8 @@ from ..engine import maps
 from ..fields import NOT_SURE, NO_ANSWER
 from ..photos.reading import BadPhoto, shown
 from ..photos.pixels import decode, thumbnail
-from ..photos.sources import Unit, items
-from ..photos.video import FILMS
+from ..photos.units import Unit, items
+from ..photos.films import FILMS
 from ..taxa import colour
 from ..workspace import cache_folder
 
