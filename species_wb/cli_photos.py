@@ -245,7 +245,8 @@ def check(
 ) -> None:  # fmt: skip
     "Say what is in a folder of photos. Raises UserError where the manifest's name does not end in .parquet."
     from species_wb.contracts import write_table
-    from species_wb.photos.findings import findings, sentences
+    from species_wb.photos.findings import findings
+    from species_wb.photos.findings_text import sentences
     from species_wb.photos.scan import scan
 
     if manifest and not manifest.endswith(".parquet"):

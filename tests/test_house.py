@@ -22,7 +22,7 @@ NO_TORCH = """core workspace runs fields contracts predictions taxa append_only 
     photos.reading photos.exif photos.headers photos.pixels photos.items photos.corruptions photos.corrections
     photos.corrected photos.files photos.tables photos.films photos.video photos.addresses photos.streams
     photos.archives photos.units photos.sources photos.groups photos.splits
-    photos.findings photos.inspection photos.scan
+    photos.findings photos.findings_text photos.inspection photos.scan
     simulate.animals simulate.scenery simulate.survey
     metrics.intervals metrics.calibration metrics.scores metrics.paired
     report.style report.page report.notebooks
@@ -41,7 +41,7 @@ NO_PANDAS = """core workspace runs fields contracts predictions taxa append_only
     photos.reading photos.exif photos.headers photos.pixels photos.items photos.corruptions photos.corrections
     photos.corrected photos.files photos.tables photos.films photos.video photos.addresses photos.streams
     photos.archives photos.units photos.sources photos.groups photos.splits
-    photos.findings photos.inspection photos.scan
+    photos.findings photos.findings_text photos.inspection photos.scan
     engine.toy engine.backends engine.model_file engine.speed engine.predict
     classify.outputs classify.folders classify.job
     apps.ports apps.lab

@@ -24,7 +24,7 @@ COLOURS = ((220, 20, 20), (20, 220, 20), (20, 20, 220))
 
 
 def write_film(path, seconds=4.0, fps=10, size=(160, 120), codec="libx264", rotation=None, noise=20, **options):
-    "Write a film with another colour each second, noise (so that every packet has bytes) and a white upper left corner."
+    "Write a film with another colour each second, noise (every packet has bytes) and a white upper left corner."
     rng = np.random.default_rng(0)
     with av.open(str(path), "w", options=options) as out:
         stream = out.add_stream(codec, rate=fps)
@@ -64,7 +64,7 @@ KINDS = {"mp4": "libx264", "mov": "mpeg4", "avi": "mjpeg", "mkv": "libx264",
 
 @pytest.mark.parametrize("ending", KINDS)
 def test_every_common_container_is_known_by_its_first_bytes_and_read(tmp_path, ending):
-    fps, size = (25, (320, 240)) if ending == "mpg" else (10, (160, 120))  # the length of a small MPEG is estimated badly
+    fps, size = (25, (320, 240)) if ending == "mpg" else (10, (160, 120))  # a small MPEG's length is badly estimated
     path = write_film(tmp_path / f"film.{ending}", fps=fps, size=size, codec=KINDS[ending])
     path = path.rename(tmp_path / "film.jpg")  # the name says nothing
     with path.open("rb") as file:
