@@ -142,7 +142,7 @@ def _members(whole: str, path: str, changed: str) -> Iterator[Unit]:
     for name, member_changed in found:
         yield Unit(path, name, member_changed)
 
-
+# %% ../../nbs/lib/photos/40_sources.ipynb #file-or-members
 def _file(root: str, path: str) -> Iterator[Unit]:
     "List a file, or what is in it."
     whole = os.path.join(root, text_path(path))

@@ -86,7 +86,7 @@ def _apart(one: dict[str, Any], other: dict[str, Any]) -> tuple[bool, int]:
     "Tell whether two photos are different files, and in how many bits their hashes differ."
     return one["sha256"] != other["sha256"], (int(one["phash"], 16) ^ int(other["phash"], 16)).bit_count()
 
-
+# %% ../../nbs/lib/photos/50_splits.ipynb #leak
 def _leak(row: dict[str, Any], held: list[dict[str, Any]]) -> str:
     "Say which of the held-out photos of its group is nearest to a photo."
     nearest = min(held, key=lambda other: (*_apart(row, other), other["path"]))
@@ -142,7 +142,7 @@ def _free(row: dict[str, Any]) -> bool:
     unclaimed = row["split"] == "train" or row["given"] is None and not row.get("why")
     return bool(row["status"] == "ok" and row["label"] and unclaimed)
 
-
+# %% ../../nbs/lib/photos/50_splits.ipynb #deal-free-rows
 def _deal_free(rows: list[dict[str, Any]], seed: int) -> None:
     "Deal out the photos whose split may still be chosen."
     free = [row for row in rows if _free(row)]

@@ -68,7 +68,7 @@ def stamp(
 def _itself(frame: Any) -> Any:
     return frame
 
-
+# %% ../../nbs/lib/photos/39_units.ipynb #film-frames
 def _film(row: dict[str, Any], whole: str, every: float, canonical_size: int) -> Iterator[Item]:
     "Yield the sampled frames of a film. Raises BadPhoto, and what decoders raise."
     name = shown(row["path"])
@@ -127,7 +127,7 @@ class Shard:
     name: str
     units: tuple[Unit, ...]
 
-
+# %% ../../nbs/lib/photos/39_units.ipynb #named
 def _named(part: list[Unit]) -> Shard:
     "Return a shard with the name that follows from its units."
     content = "\n".join(f"{u.key}\0{u.status}" for u in part)
