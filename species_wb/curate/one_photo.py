@@ -21,8 +21,8 @@ from ..engine import maps, similar
 from ..fields import NOT_SURE, NO_ANSWER
 from ..photos.reading import BadPhoto, shown
 from ..photos.pixels import decode, thumbnail
-from ..photos.sources import Unit, items
-from ..photos.video import FILMS
+from ..photos.units import Unit, items
+from ..photos.films import FILMS
 from ..taxa import colour
 from ..workspace import cache_folder
 

@@ -28,7 +28,8 @@ from species_wb.train import checkpoints, finetune, fit, probe
 from species_wb.contracts import manifest_table, read_manifest, write_table
 from species_wb.core import UserError
 from species_wb.train.finetune import Recipe, Trainer
-from species_wb.photos.findings import findings, require_trainable, sentences
+from species_wb.photos.findings import findings, require_trainable
+from species_wb.photos.findings_text import sentences
 from species_wb.photos.scan import scan
 from species_wb.train.training_set import photos_to_train_on
 
