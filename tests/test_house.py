@@ -23,7 +23,7 @@ NO_TORCH = """core workspace runs fields contracts predictions taxa append_only 
     photos.corrected photos.files photos.tables photos.video photos.sources photos.groups photos.splits
     photos.findings photos.scan
     simulate.animals simulate.scenery simulate.survey
-    metrics.intervals metrics.calibration metrics.scores metrics.paired
+    metrics.intervals metrics.calibration metrics.scores metrics.reliability metrics.paired
     report.style report.page report.notebooks
     survey.observations
     engine.toy engine.backends engine.model_file engine.speed engine.predict engine.ensemble engine.maps

@@ -16,7 +16,8 @@ from sklearn import metrics as peer
 from species_wb.core import UserError
 from species_wb.metrics.calibration import fit_temperature, softmax
 from species_wb.metrics.intervals import rounded, wilson
-from species_wb.metrics.scores import reliability, risk_coverage, scores, threshold_for
+from species_wb.metrics.reliability import reliability, risk_coverage, threshold_for
+from species_wb.metrics.scores import scores
 
 
 def simulated(n: int, classes: int = 6, seed: int = 0, sharper: float = 1.0):
