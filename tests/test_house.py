@@ -22,7 +22,8 @@ NO_TORCH = """core workspace runs fields contracts predictions taxa append_only 
     photos.reading photos.exif photos.headers photos.pixels photos.items photos.corruptions photos.corrections
     photos.corrected photos.files photos.tables photos.video photos.sources photos.groups photos.splits
     photos.findings photos.scan
-    simulate.animals simulate.scenery simulate.survey
+    simulate.pencil simulate.vertebrates simulate.arthropods simulate.plants simulate.animals simulate.scenery
+    simulate.ecology simulate.visits simulate.scene simulate.survey
     metrics.intervals metrics.calibration metrics.scores metrics.reliability metrics.paired
     report.style report.page report.notebooks
     survey.observations

@@ -12,10 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import species_wb.simulate.scene as drawing
 import species_wb.simulate.survey as simulation
 from species_wb.contracts import manifest_root, read_manifest
 from species_wb.core import UserError
-from species_wb.simulate.survey import ECOLOGY, Parameters, default_photos, plan, scene, survey, truth_parameters
+from species_wb.simulate.ecology import ECOLOGY, Parameters, truth_parameters
+from species_wb.simulate.scene import scene
+from species_wb.simulate.scenery import daylight
+from species_wb.simulate.survey import default_photos, survey
+from species_wb.simulate.visits import plan
 
 SMALL = {"photos": 60, "size": 48}
 
@@ -44,7 +49,7 @@ def test_a_photo_does_not_depend_on_what_was_drawn_before():
     p = Parameters(photos=12, size=40)
     planned = plan(p)
     forwards = [scene(p, photo_of(planned, i))[0].tobytes() for i in range(12)]
-    simulation._ground.cache_clear()
+    drawing._ground.cache_clear()
     backwards = [scene(p, photo_of(planned, i))[0].tobytes() for i in reversed(range(12))]
     assert forwards == backwards[::-1]
 
@@ -102,7 +107,7 @@ def test_the_box_holds_the_animal_and_no_more(extra):
         inside = (columns / 128 >= facts["x0"] - 0.02) & (columns / 128 <= facts["x1"] + shadow) & (rows / 128 >= facts["y0"] - 0.02) & (rows / 128 <= facts["y1"] + shadow)
         assert inside.all(), (i, photo)
         assert 0 <= facts["x0"] < facts["x1"] <= 1 and 0 <= facts["y0"] < facts["y1"] <= 1
-        opacity = simulation._animal(p, photo)[..., 3] > 0.1
+        opacity = drawing._animal(p, photo)[..., 3] > 0.1
         assert opacity.any(1).nonzero()[0][[0, -1]].tolist() == [round(facts["y0"] * 128), round(facts["y1"] * 128) - 1]
         assert opacity.any(0).nonzero()[0][[0, -1]].tolist() == [round(facts["x0"] * 128), round(facts["x1"] * 128) - 1]
 
@@ -114,7 +119,7 @@ def test_switches_touch_exactly_the_share_asked_for(drawn):
     assert 0.25 * 60 - 4 < sum(r["night"] for r in rows) <= 15  # whole bursts
     planned = plan(Parameters(photos=5000, night=0.3))
     hour = planned["second"] % 86400 / 3600
-    assert simulation.daylight(hour[planned["night"]]).max() <= simulation.daylight(hour[~planned["night"]]).min() + 2e-3  # the darkest first
+    assert daylight(hour[planned["night"]]).max() <= daylight(hour[~planned["night"]]).min() + 2e-3  # the darkest first
     plain = plan(Parameters(photos=500))
     assert (plain["label"] == plain["taxon"]).all() and not plain["night"].any() and not plain["blur"].any()
 
@@ -136,7 +141,7 @@ def test_bursts_are_near_duplicates_in_time_and_place():
         assert planned["frame"][mine].tolist() == list(range(len(mine))) and (np.diff(planned["second"][mine]) >= 2).all() and np.ptp(planned["second"][mine]) <= 15
     for i in np.flatnonzero(planned["frame"] == 1)[:12]:
         before, after = (photo_of(planned, int(j)) for j in (i - 1, i))
-        assert (simulation._empty(p, before) == simulation._empty(p, after)).all()
+        assert (drawing._empty(p, before) == drawing._empty(p, after)).all()
         (a, here), (b, there) = scene(p, before), scene(p, after)
         moved = np.abs(np.subtract([here[n] for n in ("x0", "y0", "x1", "y1")], [there[n] for n in ("x0", "y0", "x1", "y1")])).max()
         assert a.tobytes() != b.tobytes() and moved < 0.15 and here["weather"] == there["weather"]
