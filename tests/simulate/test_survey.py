@@ -62,13 +62,16 @@ def test_another_seed_gives_other_photos(tmp_path):
 def test_truth_and_files_match_one_to_one(drawn):
     folder, rows = drawn
     assert sorted(r["path"] for r in rows) == sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.jpg"))
-    assert len(rows) == SMALL["photos"] and {r["status"] for r in rows} == {"ok"} and {r["source"] for r in rows} == {"simulated"}
+    assert len(rows) == SMALL["photos"] and {r["status"] for r in rows} == {"ok"}
+    assert {r["source"] for r in rows} == {"simulated"}
     for row in rows:
         data = (folder / row["path"]).read_bytes()
-        assert hashlib.sha256(data).hexdigest() == row["sha256"] and row["path"].startswith(row["label"] + "/") and row["split"] is None
+        assert hashlib.sha256(data).hexdigest() == row["sha256"] and row["path"].startswith(row["label"] + "/")
+        assert row["split"] is None
         with Image.open(folder / row["path"]) as image:
             assert image.size == (row["width"], row["height"]) == (48, 48) and image.mode == "RGB"
-    assert "simulated" in (folder / "README.txt").read_text() and len((folder / "README.txt").read_text().splitlines()) == 2
+    assert "simulated" in (folder / "README.txt").read_text()
+    assert len((folder / "README.txt").read_text().splitlines()) == 2
 
 
 def test_exif_says_what_the_manifest_says(drawn):
@@ -77,7 +80,8 @@ def test_exif_says_what_the_manifest_says(drawn):
         with Image.open(folder / row["path"]) as image:
             exif = image.getexif()
         taken, place = exif.get_ifd(0x8769), exif.get_ifd(0x8825)
-        assert datetime.strptime(taken[0x9003], "%Y:%m:%d %H:%M:%S").isoformat() == row["taken_at"] and 0x9011 not in taken
+        assert datetime.strptime(taken[0x9003], "%Y:%m:%d %H:%M:%S").isoformat() == row["taken_at"]
+        assert 0x9011 not in taken
         for name, reference, value, positive in (("lat", 1, 2, "N"), ("lon", 3, 4, "E")):
             degrees = sum(float(part) / 60**n for n, part in enumerate(place[value])) * (1 if place[reference] == positive else -1)
             assert degrees == pytest.approx(row[name], abs=5e-8)
@@ -90,7 +94,8 @@ def test_exif_keeps_places_south_and_west_and_never_writes_sixty_seconds(lat):
     exif.load(simulation._exif("2025-03-01T00:00:00", lat, -lat))
     place = exif.get_ifd(0x8825)
     parts = [float(v) for v in place[2]]
-    assert parts[1] < 60 and parts[2] < 60 and sum(v / 60**n for n, v in enumerate(parts)) == pytest.approx(abs(lat), abs=5e-8)
+    assert parts[1] < 60 and parts[2] < 60
+    assert sum(v / 60**n for n, v in enumerate(parts)) == pytest.approx(abs(lat), abs=5e-8)
     assert (place[1], place[3]) == (("N", "E") if lat == 0 else ("N", "W") if lat > 0 else ("S", "E"))
 
 
@@ -138,7 +143,8 @@ def test_bursts_are_near_duplicates_in_time_and_place():
     for event in np.unique(planned["event"]):
         mine = np.flatnonzero(planned["event"] == event)
         assert 1 <= len(mine) <= 4 and len({(planned["site"][i], planned["taxon"][i]) for i in mine}) == 1
-        assert planned["frame"][mine].tolist() == list(range(len(mine))) and (np.diff(planned["second"][mine]) >= 2).all() and np.ptp(planned["second"][mine]) <= 15
+        assert planned["frame"][mine].tolist() == list(range(len(mine)))
+        assert (np.diff(planned["second"][mine]) >= 2).all() and np.ptp(planned["second"][mine]) <= 15
     for i in np.flatnonzero(planned["frame"] == 1)[:12]:
         before, after = (photo_of(planned, int(j)) for j in (i - 1, i))
         assert (drawing._empty(p, before) == drawing._empty(p, after)).all()
@@ -152,7 +158,8 @@ def test_new_sites_are_disjoint(drawn):
     new, old = ({r["site"] for r in rows if r["new_site"] == flag} for flag in (True, False))
     assert new and old and not new & old
     truth = truth_parameters(**SMALL, new_sites=2)
-    assert new <= {n for n, s in truth["sites"].items() if s["new"]} and sum(s["new"] for s in truth["sites"].values()) == 2
+    assert new <= {n for n, s in truth["sites"].items() if s["new"]}
+    assert sum(s["new"] for s in truth["sites"].values()) == 2
 
 
 def test_difficulty_changes_the_pictures_and_not_the_plan():
@@ -195,7 +202,8 @@ def test_the_laws_can_be_found_again():
             assert np.allclose(expected[near], (weights @ latitude / weights.sum(1))[near], atol=1e-3)
             assert abs((seen - expected).mean()) < 0.2
             slopes = [np.polyfit(day, values, 1)[0] for values in (seen, expected)]
-            assert slopes[0] == pytest.approx(slopes[1], abs=0.003) and np.sign(slopes[0]) == np.sign(law["degrees_per_day"])
+            assert slopes[0] == pytest.approx(slopes[1], abs=0.003)
+            assert np.sign(slopes[0]) == np.sign(law["degrees_per_day"])
 
 
 def test_a_finished_survey_is_returned_without_drawing(tmp_path, monkeypatch):
@@ -251,7 +259,8 @@ def test_an_interrupted_survey_leaves_nothing(tmp_path, monkeypatch, error):
 
 def test_default_photos_live_in_the_cache(workspace):
     folder = default_photos(photos=10, size=32)
-    assert folder.is_relative_to(workspace / ".cache" / "simulated") and len(read_manifest(folder / "manifest.parquet")) == 10
+    assert folder.is_relative_to(workspace / ".cache" / "simulated")
+    assert len(read_manifest(folder / "manifest.parquet")) == 10
     assert default_photos(photos=10, size=32, difficulty=Parameters().difficulty) == folder != default_photos(photos=10, size=32, seed=1)
 
 
