@@ -39,8 +39,12 @@ def drawn(tmp_path_factory) -> tuple[Path, list[dict]]:
 
 def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path):
     mine = survey(tmp_path / "a", photos=12, size=40, seed=5)
-    code = "import sys; from species_wb.simulate.survey import survey; print(*survey(sys.argv[1], photos=12, size=40, seed=5)['sha256'].to_pylist())"
-    other = subprocess.run([sys.executable, "-c", code, str(tmp_path / "b")], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONHASHSEED": "7"})
+    code = (
+        "import sys; from species_wb.simulate.survey import survey; "
+        "print(*survey(sys.argv[1], photos=12, size=40, seed=5)['sha256'].to_pylist())"
+    )
+    command, env = [sys.executable, "-c", code, str(tmp_path / "b")], os.environ | {"PYTHONHASHSEED": "7"}
+    other = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     assert other.stdout.split() == mine["sha256"].to_pylist()
     assert mine.drop_columns("path").equals(survey(tmp_path / "b", photos=12, size=40, seed=5).drop_columns("path"))
 
@@ -265,7 +269,12 @@ def test_default_photos_live_in_the_cache(workspace):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"photos": 9}, {"size": 31}, {"size": 2049}, {"difficulty": -0.1}, {"label_noise": 1.01}, {"night": float("nan")}, {"sites": 0}, {"sites": "six"}, {"new_sites": 7}, {"blur": "much"}, {"seed": -1}, {"photos": True}, {"start": "1st of March"}, {"days": 0}, {"difficult": 0.5}]
+    "wrong",
+    [
+        {"photos": 9}, {"size": 31}, {"size": 2049}, {"difficulty": -0.1}, {"label_noise": 1.01},
+        {"night": float("nan")}, {"sites": 0}, {"sites": "six"}, {"new_sites": 7}, {"blur": "much"},
+        {"seed": -1}, {"photos": True}, {"start": "1st of March"}, {"days": 0}, {"difficult": 0.5},
+    ],
 )
 def test_parameters_that_cannot_be_are_one_sentence(tmp_path, wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
@@ -274,7 +283,8 @@ def test_parameters_that_cannot_be_are_one_sentence(tmp_path, wrong):
 
 
 def test_extremes_are_drawn(tmp_path):
-    for name, extreme in {"tiny": {"size": 32, "difficulty": 1.0}, "all": {"size": 32, "night": 1.0, "blur": 1.0, "label_noise": 1.0, "sites": 1, "days": 1}}.items():
+    every = {"size": 32, "night": 1.0, "blur": 1.0, "label_noise": 1.0, "sites": 1, "days": 1}
+    for name, extreme in {"tiny": {"size": 32, "difficulty": 1.0}, "all": every}.items():
         rows = survey(tmp_path / name, photos=10, **extreme).to_pylist()
         assert len(rows) == 10 and all(r["x0"] < r["x1"] and r["y0"] < r["y1"] for r in rows)
     assert all(r["night"] and r["blur"] > 0 and r["label"] != r["truth"] and r["taken_at"].startswith("2025-03-01") for r in rows)
