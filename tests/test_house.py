@@ -23,8 +23,9 @@ NO_TORCH = """core progress workspace runs fields contracts predictions taxa app
     photos.corrected photos.files photos.tables photos.films photos.video photos.addresses photos.streams
     photos.archives photos.units photos.sources photos.groups photos.splits photos.findings photos.findings_text
     photos.inspection photos.scan
-    simulate.animals simulate.scenery simulate.survey
-    metrics.intervals metrics.calibration metrics.scores metrics.paired
+    simulate.pencil simulate.vertebrates simulate.arthropods simulate.plants simulate.animals simulate.scenery
+    simulate.ecology simulate.visits simulate.scene simulate.survey
+    metrics.intervals metrics.calibration metrics.scores metrics.reliability metrics.paired
     report.style report.label_places report.page report.notebooks
     survey.observations
     engine.toy engine.backends engine.model_checks engine.mix_file engine.model_file engine.speed engine.predict

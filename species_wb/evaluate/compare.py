@@ -25,7 +25,7 @@ from .. import contracts, core, progress
 from ..core import UserError, plural
 from ..engine import backends, model_file, predict, speed
 from .evaluation import all_test, place
-from ..metrics import calibration, intervals, paired, scores
+from ..metrics import calibration, intervals, paired, reliability, scores
 from ..photos import scan
 from ..predictions import prediction_labels
 from ..runs import at_work, run_state
@@ -311,7 +311,7 @@ def compare(
     together = intervals.tied(groups)
     for model, name in zip(models, short_names([_telling(m) for m in models]), strict=True):
         p = _chances(model, shas, labels)
-        model.scores, model.reliability = scores.scores(p, truth, labels, together, 1000, seed), scores.reliability(p, truth)
+        model.scores, model.reliability = scores.scores(p, truth, labels, together, 1000, seed), reliability.reliability(p, truth)
         model.name, model.answer, model.score = name, p.argmax(1), p.max(1)
     models.sort(key=lambda m: (-m.scores["weighted_f1"]["value"], -m.scores["accuracy"]["value"], m.size))
     found = paired.paired((_chances(m, shas, labels) for m in models), truth, together, resamples, seed)

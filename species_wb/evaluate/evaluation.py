@@ -21,7 +21,7 @@ from .. import contracts, core
 from ..core import UserError, plural
 from ..engine import model_file
 from ..fields import has_codes
-from ..metrics import intervals, scores
+from ..metrics import intervals, reliability, scores
 from ..metrics.calibration import softmax
 from ..photos import corrected, scan
 from ..models.names import named_file
@@ -209,7 +209,7 @@ def calibration(scored: Scored) -> dict[str, dict[str, Any]]:  # "before", "afte
     found = {}
     for name, p in (("before", softmax(scored.logits)), ("after", scored.probabilities)):
         loss = -np.log(p[np.arange(len(p)), scored.truth].clip(np.finfo(float).eps)).mean()
-        found[name] = {**scores.reliability(p, scored.truth), "log_loss": float(loss)}
+        found[name] = {**reliability.reliability(p, scored.truth), "log_loss": float(loss)}
     return found
 
 # %% ../../nbs/lib/evaluate/15_evaluation.ipynb #record

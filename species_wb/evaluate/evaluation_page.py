@@ -17,7 +17,7 @@ from . import confusion_plot, ensemble_gain, evaluation, evaluation_text, plots
 from . import robustness_text, run_plots, seeds, subgroups, training_plots
 from . import robustness as worse
 from .evaluation import Evaluation, Scored
-from ..metrics import scores
+from ..metrics import reliability
 from ..photos.findings import findings
 from ..report.page import Page
 
@@ -131,7 +131,7 @@ COVERAGE = (
 
 def unanswered(page: Page, results: Results) -> None:
     "Show what is gained where the model may leave photos unanswered."
-    curve = scores.risk_coverage(results.scored.probabilities, results.scored.truth)
+    curve = reliability.risk_coverage(results.scored.probabilities, results.scored.truth)
     sentence, point = evaluation_text.answered(curve)
     page.section("If it may leave photos unanswered", sentence, FLATTERED)
     words = "Curve of the share right over the share answered, with its interval."

@@ -21,7 +21,7 @@ from ..core import plural
 from ..engine import backends
 from .evaluation import Evaluation, Scored, left_out_sentences, named, place, simulated
 from ..fields import STATUSES, text_path
-from ..metrics import intervals, scores
+from ..metrics import intervals, reliability, scores
 from ..photos import findings, findings_text, pixels, reading
 from ..runs import versions
 
@@ -87,7 +87,7 @@ def answered(
     goal = next((g for g in (0.9, 0.95, 0.99) if g > accuracy + 0.02), None)
     if goal is None:
         return f"Answering everything, {percent(accuracy)} of its answers are right: there is little to gain by leaving photos unanswered.", None
-    if not (point := scores.threshold_for(curve, goal)):
+    if not (point := reliability.threshold_for(curve, goal)):
         return f"Even among its surest answers, fewer than {percent(goal)} are right: leaving photos unanswered does not get it there.", None
     return (
         f"If it may leave {percent(1 - point['coverage'])} of the photos unanswered (those with a score below {point['threshold']:.2f}), "

@@ -14,22 +14,36 @@ import numpy as np
 from ..core import UserError
 
 # %% ../../nbs/lib/metrics/15_calibration.ipynb #arrays
-def checked_arrays(numbers: Any, truth: Any) -> tuple[np.ndarray, np.ndarray]:
-    "Return both as arrays, or say what is wrong with them."
-    numbers, truth = np.asarray(numbers), np.asarray(truth)
-    if len(numbers) == len(truth) == 0:
-        raise UserError("There is no labelled photo to score: give a folder with one sub-folder a class, or a manifest with labels.")
+def _check_classes(numbers: np.ndarray, truth: np.ndarray) -> None:
+    "Raise ValueError where the two arrays do not fit together."
     if numbers.ndim != 2 or truth.shape != numbers.shape[:1]:
         raise ValueError(f"expected N×C numbers and N true classes, got shapes {numbers.shape} and {truth.shape}")
     if truth.dtype.kind not in "iu":
         raise ValueError(f"true classes are integers, not {truth.dtype}")
-    if truth.min() < 0 or truth.max() >= numbers.shape[1]:
-        raise ValueError(f"true classes run from {truth.min()} to {truth.max()}, but there are {numbers.shape[1]} classes")
+    low, high, classes = truth.min(), truth.max(), numbers.shape[1]
+    if low < 0 or high >= classes:
+        raise ValueError(f"true classes run from {low} to {high}, but there are {classes} classes")
+
+# %% ../../nbs/lib/metrics/15_calibration.ipynb #checked-arrays
+def checked_arrays(
+    numbers: Any,  # N×C: logits or probabilities
+    truth: Any,  # N true classes
+) -> tuple[np.ndarray, np.ndarray]:  # N×C; N, int64
+    "Return both as arrays. Raises UserError where there is no photo, and ValueError where they do not fit together."
+    numbers, truth = np.asarray(numbers), np.asarray(truth)
+    if len(numbers) == len(truth) == 0:
+        raise UserError(
+            "There is no labelled photo to score: "
+            "give a folder with one sub-folder a class, or a manifest with labels."
+        )
+    _check_classes(numbers, truth)
     return numbers, truth.astype(np.int64)
 
 # %% ../../nbs/lib/metrics/15_calibration.ipynb #blocks
-def blocks(numbers: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    "Yield rows a few at a time, as float64."
+def blocks(
+    numbers: np.ndarray,  # N×C
+) -> Iterator[tuple[slice, np.ndarray]]:  # the rows' places, the rows
+    "Yield some rows at a time, as float64: at most 2 million numbers."
     step = max(1, 2_000_000 // max(1, numbers.shape[1]))
     for start in range(0, len(numbers), step):
         rows = slice(start, start + step)
@@ -37,7 +51,7 @@ def blocks(numbers: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
 
 # %% ../../nbs/lib/metrics/15_calibration.ipynb #shifted
 def _shifted(logits: np.ndarray) -> np.ndarray:
-    "Take each row's largest logit away, so that no exponential overflows. −∞ stands for a class that is ruled out."
+    "Subtract each row's largest logit. Raises ValueError where it is not a finite number."
     top = logits.max(axis=1, keepdims=True)
     if not np.isfinite(top).all():  # NaN and +∞ anywhere, or nothing but −∞
         raise ValueError("logits must be numbers below infinity, at least one of them finite in each row")
@@ -48,21 +62,18 @@ def softmax(
     logits: Any,  # N×C
     temperature: float = 1.0,  # the logits are divided by it
 ) -> np.ndarray:  # N×C float64, each row sums to 1
-    "Turn logits into probabilities."
+    "Turn logits into probabilities. Raises ValueError where the temperature or a logit is no usable number."
     if not 0 < temperature < np.inf:
         raise ValueError(f"a temperature is a positive number, not {temperature}")
     powers = np.exp(_shifted(np.asarray(logits, dtype=np.float64)) / temperature)
     return powers / powers.sum(axis=1, keepdims=True)
 
-# %% ../../nbs/lib/metrics/15_calibration.ipynb #temperatures
-TEMPERATURES = (0.05, 20.0)
-
 # %% ../../nbs/lib/metrics/15_calibration.ipynb #slope
 def _slope(logits: np.ndarray, truth: np.ndarray, inverse: float) -> tuple[float, float]:
-    "Return the log loss's first and second derivative by 1/T, summed over photos."
+    "Return the log loss's first and second derivative by 1/T, summed over photos (Guo et al. 2017)."
     slope = curvature = 0.0
     for rows, block in blocks(logits):
-        z = np.maximum(_shifted(block), -1e4)  # −∞ times a probability of nought is not a number
+        z = np.maximum(_shifted(block), -1e4)  # −∞ times a probability of 0 is not a number
         own = np.take_along_axis(z, truth[rows, None], axis=1)[:, 0]
         p = np.exp(z * inverse)
         p /= p.sum(axis=1, keepdims=True)
@@ -71,24 +82,13 @@ def _slope(logits: np.ndarray, truth: np.ndarray, inverse: float) -> tuple[float
         curvature += float((p * (z - mean[:, None]) ** 2).sum())
     return slope, curvature
 
-# %% ../../nbs/lib/metrics/15_calibration.ipynb #fit-temperature
-def fit_temperature(
-    logits: Any,  # N×C, of photos that the head was not fitted to
-    truth: Any,  # N true classes
-) -> float:  # T, 0.05..20
-    "Find the temperature with the least log loss (Guo et al. 2017)."
-    logits, truth = checked_arrays(logits, truth)
-    possible = np.take_along_axis(logits, truth[:, None], axis=1)[:, 0] != -np.inf  # else the loss is infinite at any T
-    if not possible.any():
-        return 1.0
-    if not possible.all():
-        logits, truth = logits[possible], truth[possible]
+# %% ../../nbs/lib/metrics/15_calibration.ipynb #temperatures
+TEMPERATURES = (0.05, 20.0)
+
+
+def _minimum(logits: np.ndarray, truth: np.ndarray) -> float:
+    "Return 1/T where the slope of the log loss is 0, by Newton's method kept inside a bracket."
     (low, high), inverse, step = (1 / TEMPERATURES[1], 1 / TEMPERATURES[0]), 1.0, np.inf
-    slope, curvature = _slope(logits, truth, low)
-    if curvature == 0:
-        return 1.0
-    if slope >= 0 or _slope(logits, truth, high)[0] <= 0:
-        return TEMPERATURES[1] if slope >= 0 else TEMPERATURES[0]
     while abs(step) > 1e-9 * inverse:
         slope, curvature = _slope(logits, truth, inverse)
         low, high = (low, inverse) if slope > 0 else (inverse, high)
@@ -96,4 +96,23 @@ def fit_temperature(
         halving = low < inverse + newton < high and abs(newton) < abs(step) / 2
         step = newton if halving else (low + high) / 2 - inverse
         inverse += step
-    return 1 / inverse
+    return inverse
+
+# %% ../../nbs/lib/metrics/15_calibration.ipynb #fit-temperature
+def fit_temperature(
+    logits: Any,  # N×C, of photos that the head was not fitted to
+    truth: Any,  # N true classes
+) -> float:  # T, 0.05..20
+    "Find the temperature with the least log loss (Guo et al. 2017). Raises UserError where there is no photo."
+    logits, truth = checked_arrays(logits, truth)
+    possible = np.take_along_axis(logits, truth[:, None], axis=1)[:, 0] != -np.inf
+    if not possible.any():
+        return 1.0
+    if not possible.all():
+        logits, truth = logits[possible], truth[possible]
+    slope, curvature = _slope(logits, truth, 1 / TEMPERATURES[1])
+    if curvature == 0:
+        return 1.0
+    if slope >= 0 or _slope(logits, truth, 1 / TEMPERATURES[0])[0] <= 0:
+        return TEMPERATURES[1] if slope >= 0 else TEMPERATURES[0]
+    return 1 / _minimum(logits, truth)

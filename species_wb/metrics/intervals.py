@@ -14,8 +14,8 @@ import numpy as np
 
 # %% ../../nbs/lib/metrics/10_intervals.ipynb #wilson
 def wilson(
-    k: float,  # photos that are so
-    n: float,  # of so many
+    k: float,  # photos for which it is true
+    n: float,  # all photos
     confidence: float = 0.95,
 ) -> tuple[float, float]:  # low, high
     "Return Wilson's interval for a share (Wilson 1927); 0 to 1 where n is 0."
@@ -28,48 +28,52 @@ def wilson(
     return (0.0 if k == 0 else middle - half), (1.0 if k == n else middle + half)
 
 # %% ../../nbs/lib/metrics/10_intervals.ipynb #group-numbers
-def group_numbers(groups: Sequence[Any] | None, n: int) -> np.ndarray:
-    "Number the groups; a photo without one is its own."
+def group_numbers(
+    groups: Sequence[Any] | None,  # N group ids; None: photos are independent
+    n: int,  # photos
+) -> np.ndarray:  # N numbers from 0 on
+    "Number the groups; a photo without a group id (None or NaN) is a group of its own."
     if groups is None:
         return np.arange(n)
     if len(groups) != n:
         raise ValueError(f"{n} photos, but {len(groups)} groups")
     known: dict[Any, int] = {}
-    return np.array([known.setdefault(("photo", i) if g is None or g != g else ("group", g), len(known)) for i, g in enumerate(groups)])
+    named = [("photo", i) if g is None or g != g else ("group", g) for i, g in enumerate(groups)]
+    return np.array([known.setdefault(name, len(known)) for name in named])
 
 # %% ../../nbs/lib/metrics/10_intervals.ipynb #draws
 def draws(
-    units: int,  # groups, or photos that are independent
+    units: int,  # U groups, or independent photos
     resamples: int,
     seed: int,
 ) -> Iterator[np.ndarray]:  # U: how often each counts; first once each, then as each resample has it
-    "Draw with replacement, the same draws for the same seed."
+    "Draw with replacement; the same seed gives the same draws."
     yield np.ones(units)
     rng = np.random.default_rng(seed)
     for _ in range(resamples):
         yield np.bincount(rng.integers(units, size=units), minlength=units).astype(float)
 
-
+# %% ../../nbs/lib/metrics/10_intervals.ipynb #tied
 def tied(
-    groups: Sequence[Any],  # N group ids; None: a photo of its own
+    groups: Sequence[Any],  # N group ids; None: the photo is a group of its own
 ) -> Sequence[Any] | None:  # the same; None where no two photos belong together
-    "Tell groups that matter from groups of one photo each."
+    "Return the groups where some group has two photos or more, and None where none has."
     return None if len(set(groups) - {None}) + groups.count(None) == len(groups) else groups
 
-# %% ../../nbs/lib/metrics/10_intervals.ipynb #confidence
+# %% ../../nbs/lib/metrics/10_intervals.ipynb #interval
 CONFIDENCE = 0.95
 
-# %% ../../nbs/lib/metrics/10_intervals.ipynb #interval
+
 def percentile_interval(
     values: np.ndarray,  # row 0: as they are; then the resamples; NaN where not defined
     units: int | None = None,  # for a share: the independent observations it rests on
 ) -> dict[str, float]:
-    "Return a score with its interval."
+    "Return a score with its interval: value, low, high (percentile method, Efron 1979)."
     value, drawn = float(np.nan_to_num(values[0])), values[1:][~np.isnan(values[1:])]
     if units is not None and (not len(drawn) or np.ptp(drawn) < 1e-12):
         low, high = wilson(value * units, units, CONFIDENCE)
-        return {"value": value, "low": low, "high": high}
-    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    else:
+        low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return {"value": value, "low": float(low), "high": float(high)}
 
 # %% ../../nbs/lib/metrics/10_intervals.ipynb #rounded
@@ -80,14 +84,15 @@ def rounded(
     numbers = [score[end] for end in ("value", "low", "high")]
     for digits in (2, 3, 4, 5):
         texts = value, low, high = [f"{number:.{digits}f}" for number in numbers]
-        if low != high and all(float(text) not in (0, 1) or float(text) == number for text, number in zip(texts, numbers, strict=True)):
+        pairs = zip(map(float, texts), numbers, strict=True)
+        if low != high and all(said not in (0, 1) or said == number for said, number in pairs):
             break
     return value, low, high
 
-
+# %% ../../nbs/lib/metrics/10_intervals.ipynb #with-interval
 def with_interval(
     score: dict[str, float],  # value, low, high
 ) -> str:
-    "Say a score and its interval: 0.87 (0.82 to 0.91)."
+    "Write a score and its interval: 0.87 (0.82 to 0.91)."
     value, low, high = rounded(score)
     return f"{value} ({low} to {high})"

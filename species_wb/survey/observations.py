@@ -26,21 +26,24 @@ from ..predictions import OBSERVATIONS
 def photo_text(
     row: dict[str, Any],  # contract 4
 ) -> str:
-    "Name the photo of a row in one text: a path, with the member of an archive and the second of a film (a W3C media fragment)."
+    "Name the photo of a row in one text: path, member of an archive, second of a film (W3C media fragment)."
     member = f"/{row['member']}" if row.get("member") else ""
     second = f"#t={row['seconds']:g}" if row.get("seconds") is not None else ""
     return f"{row.get('path')}{member}{second}"
 
 # %% ../../nbs/lib/survey/10_observations.ipynb #time-of
-def time_of(row: dict[str, Any], at: str | None) -> tuple[str, float | None, str | None]:
-    "Which clock a row's time is by, its seconds on that clock, and its text."
+def time_of(
+    row: dict[str, Any],  # contract 4
+    at: str | None,  # ISO 8601: its time, where the row has none
+) -> tuple[str, float | None, str | None]:  # the clock: world, camera, film … or none; seconds on it; the time's text
+    "Tell which clock a row's time is by, its seconds on that clock, and its text."
     text = row.get("taken_at") or at
     try:
         when = datetime.fromisoformat(text or "")
     except ValueError:
-        if row.get("seconds") is not None:
-            return f"film {photo_text({**row, 'seconds': None})}", float(row["seconds"]), None
-        return "none", None, None
+        if row.get("seconds") is None:
+            return "none", None, None
+        return f"film {photo_text({**row, 'seconds': None})}", float(row["seconds"]), None
     if when.tzinfo:
         return "world", when.timestamp(), text
     return "camera", when.replace(tzinfo=UTC).timestamp(), text
@@ -61,35 +64,44 @@ class _Event:
     boxes: int = 0
     touched: float = 0.0  # by the monotonic clock
 
-    def take(self, other: "_Event") -> "_Event":
-        "Take in another event of the same site and label."
-        if other.first < self.first:
-            self.first, self.start = other.first, other.start
-        if other.last > self.last:
-            self.last, self.end = other.last, other.end
-        if (other.best.get("score") or 0) > (self.best.get("score") or 0):
-            self.best = other.best
-        self.boxes = self.boxes + other.boxes if other.photo == self.photo else other.boxes
-        self.photo, self.count = other.photo, max(self.count, other.count, self.boxes)
-        self.place, self.touched = self.place or other.place, time.monotonic()
-        return self
-
 # %% ../../nbs/lib/survey/10_observations.ipynb #event-of
 def _event_of(row: dict[str, Any], moment: float | None, text: str | None) -> _Event:
-    "The event that one row makes."
-    lat, lon = row.get("lat"), row.get("lon")
+    "Return the event that one row makes."
+    lat, lon, at = row.get("lat"), row.get("lon"), moment or 0.0
     slim = {key: row.get(key) for key in ("path", "member", "seconds", "score", "model")}
-    place = None if lat is None or lon is None else (lat, lon)
-    return _Event(moment or 0.0, moment or 0.0, text, text, slim, place, photo=photo_text(row), boxes=int(row.get("x0") is not None), touched=time.monotonic())
+    place, boxes = None if lat is None or lon is None else (lat, lon), int(row.get("x0") is not None)
+    return _Event(at, at, text, text, slim, place, photo=photo_text(row), boxes=boxes, touched=time.monotonic())
 
+# %% ../../nbs/lib/survey/10_observations.ipynb #merged
+def _merge(event: _Event, other: _Event) -> _Event:
+    "Take another event of the same site and label into an event, and return that."
+    if other.first < event.first:
+        event.first, event.start = other.first, other.start
+    if other.last > event.last:
+        event.last, event.end = other.last, other.end
+    if (other.best.get("score") or 0) > (event.best.get("score") or 0):
+        event.best = other.best
+    event.boxes = event.boxes + other.boxes if other.photo == event.photo else other.boxes
+    event.photo, event.count = other.photo, max(event.count, other.count, event.boxes)
+    event.place, event.touched = event.place or other.place, time.monotonic()
+    return event
 
+# %% ../../nbs/lib/survey/10_observations.ipynb #observation
 def _observation(site: str | None, label: str, event: _Event, source: str | None, method: str) -> dict[str, Any]:
-    "An event as a row of contract 6."
-    photo = photo_text(event.best)
+    "Return an event as a row of contract 6."
+    photo, best, (lat, lon) = photo_text(event.best), event.best, event.place or (None, None)
     ident = hashlib.sha256("\t".join((site or "", label, event.start or photo)).encode()).hexdigest()[:16]
-    lat, lon = event.place or (None, None)
-    values = (ident, site, lat, lon, event.start, event.end, label, event.count, event.best.get("score"), method, photo, source, event.best.get("model"))
+    when, seen = (event.start, event.end), (label, event.count, best.get("score"))
+    values = (ident, site, lat, lon, *when, *seen, method, photo, source, best.get("model"))
     return dict(zip(OBSERVATIONS.names, values, strict=True))
+
+# %% ../../nbs/lib/survey/10_observations.ipynb #join
+def _join(mine: list[tuple[str, _Event]], label: str, new: _Event, gap: float) -> list[tuple[str, _Event]]:
+    "Add an event to the open ones of its site and clock, and join those of its label that it touches."
+    near = [event for name, event in mine if name == label and event.first - gap <= new.first <= event.last + gap]
+    for event in near:  # one, or two that it lies between
+        new = _merge(event, new)
+    return [(name, event) for name, event in mine if not any(event is other for other in near)] + [(label, new)]
 
 # %% ../../nbs/lib/survey/10_observations.ipynb #events
 GAP = 60.0  # seconds without a label at a site after which its next photo is a new event
@@ -102,7 +114,7 @@ class Events:
     def __init__(
         self,
         gap: float = GAP,  # seconds without a label at a site after which its next photo is a new event
-        late: float = 0.0,  # seconds by their own times that rows may come late; math.inf: only `quiet` and `close` close
+        late: float = 0.0,  # seconds by their own times that rows may come late; inf: only `quiet` and `close` close
         source: str | None = None,  # the folder, stream or camera, for the column
         method: str = "machine",  # who decided
     ) -> None:
@@ -125,11 +137,7 @@ class Events:
         if moment is None:
             return [_observation(row.get("site"), label, new, self.source, self.method)]
         key = row.get("site"), clock
-        mine = self._open.setdefault(key, [])
-        near = [event for name, event in mine if name == label and event.first - self.gap <= moment <= event.last + self.gap]
-        for event in near:  # one, or two that it lies between
-            new = event.take(new)
-        mine[:] = [(name, event) for name, event in mine if not any(event is other for other in near)] + [(label, new)]
+        mine = self._open[key] = _join(self._open.get(key, []), label, new, self.gap)
         newest = max(event.last for _, event in mine)
         return self._close([key], lambda event: newest - event.last > self.gap + self.late)
 
@@ -145,11 +153,12 @@ class Events:
         return self._close([*self._open], lambda event: True)
 
     def _close(self, keys: list[tuple[str | None, str]], over: Callable[[_Event], bool]) -> list[dict[str, Any]]:
-        done = [(event.first, _observation(key[0], label, event, self.source, self.method)) for key in keys for label, event in self._open[key] if over(event)]
+        "Take out the events that are over, and return them in the order of their starts."
+        pairs = [(key[0], label, event) for key in keys for label, event in self._open[key] if over(event)]
+        done = [(e.first, _observation(site, label, e, self.source, self.method)) for site, label, e in pairs]
         for key in keys if done else []:
-            if not (left := [pair for pair in self._open.pop(key) if not over(pair[1])]):
-                continue
-            self._open[key] = left
+            if left := [pair for pair in self._open.pop(key) if not over(pair[1])]:
+                self._open[key] = left
         return [observation for _, observation in sorted(done, key=lambda pair: (pair[0], pair[1]["event_id"]))]
 
 # %% ../../nbs/lib/survey/10_observations.ipynb #events-2
@@ -159,42 +168,50 @@ def events(
     source: str | None = None,  # the folder, stream or camera
     method: str = "machine",  # who decided
 ) -> list[dict[str, Any]]:  # contract 6: by start, those without one last
-    "Group rows into events."
+    "Group rows into events. Raises UserError where the gap is below 0."
     grouping = Events(gap, source=source, method=method)
     ordered = sorted(rows, key=lambda row: time_of(row, None)[1] or 0.0)
     done = [observation for row in ordered for observation in grouping.add(row)] + grouping.close()
     return sorted(done, key=lambda o: (o["start"] is None, o["start"] or "", o["site"] or "", o["label"], o["photo"]))
 
+# %% ../../nbs/lib/survey/10_observations.ipynb #read-parquet
+def _read_parquet(path: Path) -> pa.Table:
+    "Read observations from Parquet. Raises UserError where a column is missing."
+    table = read_table(path)
+    if missing := [name for name in OBSERVATIONS.names if name not in table.schema.names]:
+        raise UserError(f"{path} holds no observations: it lacks the columns {', '.join(missing)}.")
+    return table.select(OBSERVATIONS.names).cast(OBSERVATIONS)
+
 # %% ../../nbs/lib/survey/10_observations.ipynb #read-observations
 def read_observations(
     path: str | Path,  # .csv or .parquet
 ) -> pa.Table:  # contract 6
-    "Read observations, and check them."
+    "Read observations, and check them. Raises UserError where the file is missing or holds something else."
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path} is not there: correct its path.")
     if path.suffix == ".parquet":
-        table = read_table(path)
-        if missing := [name for name in OBSERVATIONS.names if name not in table.schema.names]:
-            raise UserError(f"{path} holds no observations: it lacks the columns {', '.join(missing)}.")
-        return table.select(OBSERVATIONS.names).cast(OBSERVATIONS)
+        return _read_parquet(path)
     try:
         rows = [{f.name: (row[f.name] or None) for f in OBSERVATIONS} for row in read_rows(path)]
-        return pa.table({f.name: pa.array([row[f.name] for row in rows], pa.string()).cast(f.type) for f in OBSERVATIONS})
+        columns = {f.name: pa.array([row[f.name] for row in rows], pa.string()).cast(f.type) for f in OBSERVATIONS}
+        return pa.table(columns)
     except (KeyError, ValueError, TypeError, csv.Error) as error:
-        raise UserError(f"{path} holds no observations ({type(error).__name__}: {error}): name another file, or mend that line.") from None
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{path} holds no observations ({reason}): name another file, or mend that line.") from None
 
-
+# %% ../../nbs/lib/survey/10_observations.ipynb #append-observations
 def append_observations(
     observations: list[dict[str, Any]],  # contract 6
     path: str | Path,  # .csv or .parquet; made when missing
 ) -> None:
-    "Append events to a table of observations."
-    if Path(path).suffix not in (".csv", ".parquet"):
-        raise UserError(f"{Path(path).name}: observations are written as .csv or .parquet; end the name so.")
-    if Path(path).suffix == ".csv":
+    "Append events to a table. Raises UserError where its name has another ending or it is another table."
+    path = Path(path)
+    if path.suffix not in (".csv", ".parquet"):
+        raise UserError(f"{path.name}: observations are written as .csv or .parquet; end the name so.")
+    if path.suffix == ".csv":
         with AppendOnlyTable(path, OBSERVATIONS.names) as table:
             table.append(observations)
         return
     new = pa.Table.from_pylist(observations, OBSERVATIONS)
-    write_table(pa.concat_tables([read_observations(path), new]) if Path(path).exists() else new, path)
+    write_table(pa.concat_tables([read_observations(path), new]) if path.exists() else new, path)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from species_wb.evaluate import confusion_plot, plots, run_plots
-from species_wb.metrics import calibration, intervals, scores
+from species_wb.metrics import calibration, intervals, reliability, scores
 from species_wb.report import style
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -62,13 +62,13 @@ def overall(labels: list[str], n: int) -> dict[str, Figure]:
         {"strength": 10.0**k, "log_loss": 0.5 + 0.05 * k**2, "accuracy": 0.9 - 0.01 * abs(k)}
         for k in range(-3, min(n, 7) - 3)
     ]
-    curve = scores.risk_coverage(p, truth)
+    curve = reliability.risk_coverage(p, truth)
     times = np.random.default_rng(0).lognormal(2, 0.3, n)
     start = date(2026, 3, 2)
     taken = [(start + timedelta(3 * d)).isoformat() + "T07:30:00+02:00" for d in range(n)]
     return {
-        "reliability": plots.reliability(scores.reliability(before, truth), scores.reliability(after, truth)),
-        "risk_coverage": plots.risk_coverage(curve, scores.threshold_for(curve, 0.95)),
+        "reliability": plots.reliability(reliability.reliability(before, truth), reliability.reliability(after, truth)),
+        "risk_coverage": plots.risk_coverage(curve, reliability.threshold_for(curve, 0.95)),
         "learning_curves": run_plots.learning_curves(history),
         "strength_curve": run_plots.strength_curve(strengths, n=n),
         "latency": run_plots.latency(times.tolist(), *np.percentile(times, [50, 95])),
@@ -282,14 +282,14 @@ def test_intervals_are_drawn_where_they_are():
     figure = plots.per_class([{"label": "a", "n": 9, "f1": outside, "precision": outside, "recall": outside}])
     value, ends = figure.axes[0].lines
     assert ends.get_xdata().tolist() == [0.25, 0.75] and value.get_xdata().tolist() == [0.2]
-    curve = scores.risk_coverage([[0.9, 0.1]] * 8, [0] * 6 + [1] * 2)
+    curve = reliability.risk_coverage([[0.9, 0.1]] * 8, [0] * 6 + [1] * 2)
     band = plots.risk_coverage(curve).axes[0].collections[0].get_paths()[0].vertices[:, 1]
     assert (band.min(), band.max()) == pytest.approx(intervals.wilson(6, 8))
 
 
 def test_a_hundred_thousand_photos_make_no_heavy_figure():
     logits, truth = simulated(TEN, 100_000)
-    curve = scores.risk_coverage(calibration.softmax(logits), truth)
+    curve = reliability.risk_coverage(calibration.softmax(logits), truth)
     assert len(plots.risk_coverage(curve).axes[0].lines[0].get_xdata()) <= 400
 
 

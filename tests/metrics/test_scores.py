@@ -16,7 +16,8 @@ from sklearn import metrics as peer
 from species_wb.core import UserError
 from species_wb.metrics.calibration import fit_temperature, softmax
 from species_wb.metrics.intervals import rounded, wilson
-from species_wb.metrics.scores import reliability, risk_coverage, scores, threshold_for
+from species_wb.metrics.reliability import reliability, risk_coverage, threshold_for
+from species_wb.metrics.scores import scores
 
 
 def simulated(n: int, classes: int = 6, seed: int = 0, sharper: float = 1.0):
@@ -174,7 +175,8 @@ def test_a_photo_without_a_group_is_its_own():
 def test_what_the_photos_cannot_tell_has_a_wide_interval():
     perfect = scores(np.eye(3)[[0] * 5 + [1] * 20], np.array([0] * 5 + [1] * 20), ["five", "twenty", "none"])
     five, twenty, none = perfect["classes"]
-    assert five["recall"] == {"value": 1, "low": wilson(5, 5)[0], "high": 1} and twenty["f1"]["low"] == wilson(20, 20)[0]
+    assert five["recall"] == {"value": 1, "low": wilson(5, 5)[0], "high": 1}
+    assert twenty["f1"]["low"] == wilson(20, 20)[0]
     assert none["f1"] == none["recall"] == {"value": 0, "low": 0, "high": 1}
     assert perfect["accuracy"]["low"] == perfect["macro_f1"]["low"] == wilson(25, 25)[0]
     one_burst = scores(np.eye(3)[[0] * 25], np.zeros(25, int), names(3), groups=["burst"] * 25)
@@ -210,7 +212,8 @@ def test_reliability_bins_hold_every_photo_once():
     found = reliability(p, truth, bins=4)
     assert [b["n"] for b in found["bins"]] == [0, 2, 2, 1]  # closed above: 0.5 stands in (0.25, 0.5]
     low = found["bins"][1]
-    assert (low["score"], low["accuracy"]) == pytest.approx((0.45, 0.5)) and (low["accuracy_low"], low["accuracy_high"]) == wilson(1, 2)
+    assert (low["score"], low["accuracy"]) == pytest.approx((0.45, 0.5))
+    assert (low["accuracy_low"], low["accuracy_high"]) == wilson(1, 2)
     assert found["bins"][0]["accuracy"] is None and json.loads(json.dumps(found)) == found
 
 
@@ -230,7 +233,8 @@ def test_the_risk_coverage_curve_is_what_answering_at_each_threshold_gives(seed,
     assert (point is None) == (not good)
     if point:
         answered = score >= min(good)
-        assert point["threshold"] == min(good) and point["n"] == answered.sum() and point["accuracy"] == pytest.approx(right[answered].mean())
+        assert point["threshold"] == min(good) and point["n"] == answered.sum()
+        assert point["accuracy"] == pytest.approx(right[answered].mean())
         assert (point["low"], point["high"]) == pytest.approx(wilson(right[answered].sum(), answered.sum()))
 
 

@@ -12,10 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import species_wb.simulate.scene as drawing
 import species_wb.simulate.survey as simulation
 from species_wb.contracts import manifest_root, read_manifest
 from species_wb.core import UserError
-from species_wb.simulate.survey import ECOLOGY, Parameters, default_photos, plan, scene, survey, truth_parameters
+from species_wb.simulate.ecology import ECOLOGY, Parameters, truth_parameters
+from species_wb.simulate.scene import scene
+from species_wb.simulate.scenery import daylight
+from species_wb.simulate.survey import default_photos, survey
+from species_wb.simulate.visits import plan
 
 SMALL = {"photos": 60, "size": 48}
 
@@ -34,8 +39,12 @@ def drawn(tmp_path_factory) -> tuple[Path, list[dict]]:
 
 def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path):
     mine = survey(tmp_path / "a", photos=12, size=40, seed=5)
-    code = "import sys; from species_wb.simulate.survey import survey; print(*survey(sys.argv[1], photos=12, size=40, seed=5)['sha256'].to_pylist())"
-    other = subprocess.run([sys.executable, "-c", code, str(tmp_path / "b")], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONHASHSEED": "7"})
+    code = (
+        "import sys; from species_wb.simulate.survey import survey; "
+        "print(*survey(sys.argv[1], photos=12, size=40, seed=5)['sha256'].to_pylist())"
+    )
+    command, env = [sys.executable, "-c", code, str(tmp_path / "b")], os.environ | {"PYTHONHASHSEED": "7"}
+    other = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     assert other.stdout.split() == mine["sha256"].to_pylist()
     assert mine.drop_columns("path").equals(survey(tmp_path / "b", photos=12, size=40, seed=5).drop_columns("path"))
 
@@ -44,7 +53,7 @@ def test_a_photo_does_not_depend_on_what_was_drawn_before():
     p = Parameters(photos=12, size=40)
     planned = plan(p)
     forwards = [scene(p, photo_of(planned, i))[0].tobytes() for i in range(12)]
-    simulation._ground.cache_clear()
+    drawing._ground.cache_clear()
     backwards = [scene(p, photo_of(planned, i))[0].tobytes() for i in reversed(range(12))]
     assert forwards == backwards[::-1]
 
@@ -57,13 +66,16 @@ def test_another_seed_gives_other_photos(tmp_path):
 def test_truth_and_files_match_one_to_one(drawn):
     folder, rows = drawn
     assert sorted(r["path"] for r in rows) == sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.jpg"))
-    assert len(rows) == SMALL["photos"] and {r["status"] for r in rows} == {"ok"} and {r["source"] for r in rows} == {"simulated"}
+    assert len(rows) == SMALL["photos"] and {r["status"] for r in rows} == {"ok"}
+    assert {r["source"] for r in rows} == {"simulated"}
     for row in rows:
         data = (folder / row["path"]).read_bytes()
-        assert hashlib.sha256(data).hexdigest() == row["sha256"] and row["path"].startswith(row["label"] + "/") and row["split"] is None
+        assert hashlib.sha256(data).hexdigest() == row["sha256"] and row["path"].startswith(row["label"] + "/")
+        assert row["split"] is None
         with Image.open(folder / row["path"]) as image:
             assert image.size == (row["width"], row["height"]) == (48, 48) and image.mode == "RGB"
-    assert "simulated" in (folder / "README.txt").read_text() and len((folder / "README.txt").read_text().splitlines()) == 2
+    assert "simulated" in (folder / "README.txt").read_text()
+    assert len((folder / "README.txt").read_text().splitlines()) == 2
 
 
 def test_exif_says_what_the_manifest_says(drawn):
@@ -72,7 +84,8 @@ def test_exif_says_what_the_manifest_says(drawn):
         with Image.open(folder / row["path"]) as image:
             exif = image.getexif()
         taken, place = exif.get_ifd(0x8769), exif.get_ifd(0x8825)
-        assert datetime.strptime(taken[0x9003], "%Y:%m:%d %H:%M:%S").isoformat() == row["taken_at"] and 0x9011 not in taken
+        assert datetime.strptime(taken[0x9003], "%Y:%m:%d %H:%M:%S").isoformat() == row["taken_at"]
+        assert 0x9011 not in taken
         for name, reference, value, positive in (("lat", 1, 2, "N"), ("lon", 3, 4, "E")):
             degrees = sum(float(part) / 60**n for n, part in enumerate(place[value])) * (1 if place[reference] == positive else -1)
             assert degrees == pytest.approx(row[name], abs=5e-8)
@@ -85,7 +98,8 @@ def test_exif_keeps_places_south_and_west_and_never_writes_sixty_seconds(lat):
     exif.load(simulation._exif("2025-03-01T00:00:00", lat, -lat))
     place = exif.get_ifd(0x8825)
     parts = [float(v) for v in place[2]]
-    assert parts[1] < 60 and parts[2] < 60 and sum(v / 60**n for n, v in enumerate(parts)) == pytest.approx(abs(lat), abs=5e-8)
+    assert parts[1] < 60 and parts[2] < 60
+    assert sum(v / 60**n for n, v in enumerate(parts)) == pytest.approx(abs(lat), abs=5e-8)
     assert (place[1], place[3]) == (("N", "E") if lat == 0 else ("N", "W") if lat > 0 else ("S", "E"))
 
 
@@ -102,7 +116,7 @@ def test_the_box_holds_the_animal_and_no_more(extra):
         inside = (columns / 128 >= facts["x0"] - 0.02) & (columns / 128 <= facts["x1"] + shadow) & (rows / 128 >= facts["y0"] - 0.02) & (rows / 128 <= facts["y1"] + shadow)
         assert inside.all(), (i, photo)
         assert 0 <= facts["x0"] < facts["x1"] <= 1 and 0 <= facts["y0"] < facts["y1"] <= 1
-        opacity = simulation._animal(p, photo)[..., 3] > 0.1
+        opacity = drawing._animal(p, photo)[..., 3] > 0.1
         assert opacity.any(1).nonzero()[0][[0, -1]].tolist() == [round(facts["y0"] * 128), round(facts["y1"] * 128) - 1]
         assert opacity.any(0).nonzero()[0][[0, -1]].tolist() == [round(facts["x0"] * 128), round(facts["x1"] * 128) - 1]
 
@@ -114,7 +128,7 @@ def test_switches_touch_exactly_the_share_asked_for(drawn):
     assert 0.25 * 60 - 4 < sum(r["night"] for r in rows) <= 15  # whole bursts
     planned = plan(Parameters(photos=5000, night=0.3))
     hour = planned["second"] % 86400 / 3600
-    assert simulation.daylight(hour[planned["night"]]).max() <= simulation.daylight(hour[~planned["night"]]).min() + 2e-3  # the darkest first
+    assert daylight(hour[planned["night"]]).max() <= daylight(hour[~planned["night"]]).min() + 2e-3  # the darkest first
     plain = plan(Parameters(photos=500))
     assert (plain["label"] == plain["taxon"]).all() and not plain["night"].any() and not plain["blur"].any()
 
@@ -133,10 +147,11 @@ def test_bursts_are_near_duplicates_in_time_and_place():
     for event in np.unique(planned["event"]):
         mine = np.flatnonzero(planned["event"] == event)
         assert 1 <= len(mine) <= 4 and len({(planned["site"][i], planned["taxon"][i]) for i in mine}) == 1
-        assert planned["frame"][mine].tolist() == list(range(len(mine))) and (np.diff(planned["second"][mine]) >= 2).all() and np.ptp(planned["second"][mine]) <= 15
+        assert planned["frame"][mine].tolist() == list(range(len(mine)))
+        assert (np.diff(planned["second"][mine]) >= 2).all() and np.ptp(planned["second"][mine]) <= 15
     for i in np.flatnonzero(planned["frame"] == 1)[:12]:
         before, after = (photo_of(planned, int(j)) for j in (i - 1, i))
-        assert (simulation._empty(p, before) == simulation._empty(p, after)).all()
+        assert (drawing._empty(p, before) == drawing._empty(p, after)).all()
         (a, here), (b, there) = scene(p, before), scene(p, after)
         moved = np.abs(np.subtract([here[n] for n in ("x0", "y0", "x1", "y1")], [there[n] for n in ("x0", "y0", "x1", "y1")])).max()
         assert a.tobytes() != b.tobytes() and moved < 0.15 and here["weather"] == there["weather"]
@@ -147,7 +162,8 @@ def test_new_sites_are_disjoint(drawn):
     new, old = ({r["site"] for r in rows if r["new_site"] == flag} for flag in (True, False))
     assert new and old and not new & old
     truth = truth_parameters(**SMALL, new_sites=2)
-    assert new <= {n for n, s in truth["sites"].items() if s["new"]} and sum(s["new"] for s in truth["sites"].values()) == 2
+    assert new <= {n for n, s in truth["sites"].items() if s["new"]}
+    assert sum(s["new"] for s in truth["sites"].values()) == 2
 
 
 def test_difficulty_changes_the_pictures_and_not_the_plan():
@@ -190,7 +206,8 @@ def test_the_laws_can_be_found_again():
             assert np.allclose(expected[near], (weights @ latitude / weights.sum(1))[near], atol=1e-3)
             assert abs((seen - expected).mean()) < 0.2
             slopes = [np.polyfit(day, values, 1)[0] for values in (seen, expected)]
-            assert slopes[0] == pytest.approx(slopes[1], abs=0.003) and np.sign(slopes[0]) == np.sign(law["degrees_per_day"])
+            assert slopes[0] == pytest.approx(slopes[1], abs=0.003)
+            assert np.sign(slopes[0]) == np.sign(law["degrees_per_day"])
 
 
 def test_a_finished_survey_is_returned_without_drawing(tmp_path, monkeypatch):
@@ -246,12 +263,18 @@ def test_an_interrupted_survey_leaves_nothing(tmp_path, monkeypatch, error):
 
 def test_default_photos_live_in_the_cache(workspace):
     folder = default_photos(photos=10, size=32)
-    assert folder.is_relative_to(workspace / ".cache" / "simulated") and len(read_manifest(folder / "manifest.parquet")) == 10
+    assert folder.is_relative_to(workspace / ".cache" / "simulated")
+    assert len(read_manifest(folder / "manifest.parquet")) == 10
     assert default_photos(photos=10, size=32, difficulty=Parameters().difficulty) == folder != default_photos(photos=10, size=32, seed=1)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"photos": 9}, {"size": 31}, {"size": 2049}, {"difficulty": -0.1}, {"label_noise": 1.01}, {"night": float("nan")}, {"sites": 0}, {"sites": "six"}, {"new_sites": 7}, {"blur": "much"}, {"seed": -1}, {"photos": True}, {"start": "1st of March"}, {"days": 0}, {"difficult": 0.5}]
+    "wrong",
+    [
+        {"photos": 9}, {"size": 31}, {"size": 2049}, {"difficulty": -0.1}, {"label_noise": 1.01},
+        {"night": float("nan")}, {"sites": 0}, {"sites": "six"}, {"new_sites": 7}, {"blur": "much"},
+        {"seed": -1}, {"photos": True}, {"start": "1st of March"}, {"days": 0}, {"difficult": 0.5},
+    ],
 )
 def test_parameters_that_cannot_be_are_one_sentence(tmp_path, wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
@@ -260,7 +283,8 @@ def test_parameters_that_cannot_be_are_one_sentence(tmp_path, wrong):
 
 
 def test_extremes_are_drawn(tmp_path):
-    for name, extreme in {"tiny": {"size": 32, "difficulty": 1.0}, "all": {"size": 32, "night": 1.0, "blur": 1.0, "label_noise": 1.0, "sites": 1, "days": 1}}.items():
+    every = {"size": 32, "night": 1.0, "blur": 1.0, "label_noise": 1.0, "sites": 1, "days": 1}
+    for name, extreme in {"tiny": {"size": 32, "difficulty": 1.0}, "all": every}.items():
         rows = survey(tmp_path / name, photos=10, **extreme).to_pylist()
         assert len(rows) == 10 and all(r["x0"] < r["x1"] and r["y0"] < r["y1"] for r in rows)
     assert all(r["night"] and r["blur"] > 0 and r["label"] != r["truth"] and r["taken_at"].startswith("2025-03-01") for r in rows)

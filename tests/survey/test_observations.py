@@ -13,7 +13,8 @@ from species_wb.survey.observations import Events, append_observations, events, 
 
 
 def shot(clock: str, label="Aves", **more):
-    return {"path": f"{clock}-{label}.jpg", "taken_at": f"2026-05-04T{clock}", "label": label, "score": 0.5, "site": "pond", "status": "ok", "model": "abc", **more}
+    row = {"path": f"{clock}-{label}.jpg", "taken_at": f"2026-05-04T{clock}", "label": label, "score": 0.5}
+    return row | {"site": "pond", "status": "ok", "model": "abc"} | more
 
 
 def spans(found):
@@ -29,25 +30,38 @@ def test_a_pause_longer_than_the_gap_begins_a_new_event():
 
 
 def test_site_and_label_keep_events_apart():
-    rows = [shot("12:00:00"), shot("12:00:01", site="hill"), shot("12:00:02", "Mammalia"), shot("12:00:03"), shot("12:00:04", site=None)]
-    assert sorted((o["site"] or "", o["label"], o["start"][-2:], o["end"][-2:]) for o in events(rows)) == [("", "Aves", "04", "04"), ("hill", "Aves", "01", "01"), ("pond", "Aves", "00", "03"), ("pond", "Mammalia", "02", "02")]
+    rows = [shot("12:00:00"), shot("12:00:01", site="hill"), shot("12:00:02", "Mammalia"), shot("12:00:03")]
+    rows.append(shot("12:00:04", site=None))
+    assert sorted((o["site"] or "", o["label"], o["start"][-2:], o["end"][-2:]) for o in events(rows)) == [
+        ("", "Aves", "04", "04"), ("hill", "Aves", "01", "01"),
+        ("pond", "Aves", "00", "03"), ("pond", "Mammalia", "02", "02"),
+    ]
 
 
 def test_a_row_has_all_columns_of_the_contract():
-    rows = [shot("12:00:00", lat=1.5, lon=None), shot("12:00:10", score=0.9, lat=47.1, lon=9.5), shot("12:00:20", score=0.7, lat=47.2, lon=9.6)]
+    rows = [shot("12:00:00", lat=1.5, lon=None), shot("12:00:10", score=0.9, lat=47.1, lon=9.5)]
+    rows.append(shot("12:00:20", score=0.7, lat=47.2, lon=9.6))
     (found,) = events(rows, source="pond", method="machine")
     assert list(found) == OBSERVATIONS.names and len(found["event_id"]) == 16
-    assert {k: v for k, v in found.items() if k != "event_id"} == {"site": "pond", "lat": 47.1, "lon": 9.5, "start": "2026-05-04T12:00:00", "end": "2026-05-04T12:00:20", "label": "Aves", "count": 1, "score": 0.9, "method": "machine", "photo": "12:00:10-Aves.jpg", "source": "pond", "model": "abc"}
+    assert {k: v for k, v in found.items() if k != "event_id"} == {
+        "site": "pond", "lat": 47.1, "lon": 9.5, "start": "2026-05-04T12:00:00", "end": "2026-05-04T12:00:20",
+        "label": "Aves", "count": 1, "score": 0.9, "method": "machine", "photo": "12:00:10-Aves.jpg",
+        "source": "pond", "model": "abc",
+    }
     assert pa.Table.from_pylist([found], OBSERVATIONS).num_rows == 1
 
 
 def test_what_failed_or_was_not_known_makes_no_event():
-    assert events([shot("12:00:00", status="cut-short", label=None), shot("12:00:00", abstained=True), shot("12:00:00", label=None)]) == []
+    failed = shot("12:00:00", status="cut-short", label=None)
+    assert events([failed, shot("12:00:00", abstained=True), shot("12:00:00", label=None)]) == []
 
 
 def test_the_order_of_rows_does_not_matter_when_all_are_there():
     rng = random.Random(3)
-    rows = [shot(f"12:{m:02d}:{s:02d}", rng.choice(["Aves", "Fungi"]), site=rng.choice(["a", "b", None]), score=rng.random()) for m in range(60) for s in range(0, 60, 13)]
+    rows = [
+        shot(f"12:{m:02d}:{s:02d}", rng.choice(["Aves", "Fungi"]), site=rng.choice(["a", "b", None]), score=rng.random())
+        for m in range(60) for s in range(0, 60, 13)
+    ]
     expected = events(rows, 30)
     assert len(expected) > 20
     for _ in range(5):
@@ -57,7 +71,8 @@ def test_the_order_of_rows_does_not_matter_when_all_are_there():
 
 def test_grouping_as_they_come_gives_the_same_events_as_all_at_once():
     rng = random.Random(4)
-    rows = [shot(f"12:{m:02d}:{s:02d}", rng.choice(["Aves", "Fungi"]), score=rng.random()) for m in range(60) for s in range(0, 60, 17)]
+    times = [f"12:{m:02d}:{s:02d}" for m in range(60) for s in range(0, 60, 17)]
+    rows = [shot(clock, rng.choice(["Aves", "Fungi"]), score=rng.random()) for clock in times]
     grouping = Events(20)
     found = [o for row in rows for o in grouping.add(row)]
     assert len(found) > 10  # closed while they came
@@ -98,17 +113,21 @@ def test_an_event_closes_when_it_has_been_quiet(monkeypatch):
 def test_offsets_are_compared_and_clocks_without_one_kept_apart():
     same = [shot("12:00:00+02:00"), shot("10:00:30+00:00"), shot("10:01:00Z")]
     (found,) = events(same)
-    assert (found["start"], found["end"]) == ("2026-05-04T12:00:00+02:00", "2026-05-04T10:01:00Z")  # as the photos have it
+    # as the photos have it
+    assert (found["start"], found["end"]) == ("2026-05-04T12:00:00+02:00", "2026-05-04T10:01:00Z")
     assert len(events([shot("12:00:00"), shot("12:00:30+02:00"), shot("12:00:50")])) == 2  # nobody knows which clock
 
 
 def test_rows_without_a_time():
-    lone = [{"path": f"{k}.jpg", "label": "Aves", "score": 0.5, "taken_at": t} for k, t in enumerate((None, None, "yesterday", ""))]
+    texts = (None, None, "yesterday", "")
+    lone = [{"path": f"{k}.jpg", "label": "Aves", "score": 0.5, "taken_at": t} for k, t in enumerate(texts)]
     found = events(lone)
     assert len(found) == len({o["event_id"] for o in found}) == 4 and {o["start"] for o in found} == {None}
-    (given,) = [o for row in lone[:1] for o in (lambda g: g.add(row, at="2026-05-04T12:00:00+02:00") + g.close())(Events())]
+    grouping = Events()
+    (given,) = grouping.add(lone[0], at="2026-05-04T12:00:00+02:00") + grouping.close()
     assert given["start"] == "2026-05-04T12:00:00+02:00"
-    frames = [{"path": p, "seconds": s, "label": "Aves", "score": s / 100} for p in ("a.mp4", "b.mp4") for s in (0.0, 30.0, 91.0)]
+    places = [(p, s) for p in ("a.mp4", "b.mp4") for s in (0.0, 30.0, 91.0)]
+    frames = [{"path": p, "seconds": s, "label": "Aves", "score": s / 100} for p, s in places]
     assert sorted(o["photo"] for o in events(frames)) == ["a.mp4#t=30", "a.mp4#t=91", "b.mp4#t=30", "b.mp4#t=91"]
     many = [{"path": f"{k}.jpg", "label": "Aves", "score": 0.5} for k in range(20_000)]
     assert len(events(many)) == 20_000  # and it does not take the square of their number
@@ -117,19 +136,23 @@ def test_rows_without_a_time():
 def test_the_id_is_that_of_the_content():
     one = events([shot("12:00:00"), shot("12:00:30")])[0]["event_id"]
     assert one == events([shot("12:00:00", score=0.9)])[0]["event_id"]
-    assert len({one, *(events([row])[0]["event_id"] for row in (shot("12:00:01"), shot("12:00:00", "Fungi"), shot("12:00:00", site="hill")))}) == 4
+    others = (shot("12:00:01"), shot("12:00:00", "Fungi"), shot("12:00:00", site="hill"))
+    assert len({one, *(events([row])[0]["event_id"] for row in others)}) == 4
 
 
 def test_count_is_the_most_boxes_in_one_photo():
     box = {"x0": 0.1, "y0": 0.1, "x1": 0.2, "y1": 0.2}
-    rows = [shot("12:00:00", **box), shot("12:00:10", **box), shot("12:00:10", **box), shot("12:00:10", "Fungi", path="12:00:10-Aves.jpg", **box), shot("12:00:20", **box)]
+    rows = [shot(f"12:00:{second}", **box) for second in ("00", "10", "10")]
+    rows += [shot("12:00:10", "Fungi", path="12:00:10-Aves.jpg", **box), shot("12:00:20", **box)]
     assert sorted((o["label"], o["count"]) for o in events(rows)) == [("Aves", 2), ("Fungi", 1)]
-    assert events([shot("12:00:00", path="a"), shot("12:00:01", path="a")])[0]["count"] == 1  # the same path, as in a stream
+    stream = [shot("12:00:00", path="a"), shot("12:00:01", path="a")]  # the same path
+    assert events(stream)[0]["count"] == 1
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_observations_come_back_as_they_were_written(tmp_path, ending):
-    found = events([shot("12:00:00", lat=47.1234567, lon=-109.1234567, path='a "b", c\n.jpg'), shot("13:00:00", "Fungi", site=None)])
+    first = shot("12:00:00", lat=47.1234567, lon=-109.1234567, path='a "b", c\n.jpg')
+    found = events([first, shot("13:00:00", "Fungi", site=None)])
     path = tmp_path / "folder" / f"o.{ending}"
     for one in found:
         append_observations([one], path)
@@ -175,4 +198,5 @@ def test_tables_of_others_are_not_appended_to(tmp_path):
 
 
 def test_a_photo_is_named_with_its_archive_and_second():
-    assert [photo_text(r) for r in ({"path": "a.jpg"}, {"path": "a.zip", "member": "b.jpg"}, {"path": "a.mp4", "seconds": 1.25})] == ["a.jpg", "a.zip/b.jpg", "a.mp4#t=1.25"]
+    rows = {"path": "a.jpg"}, {"path": "a.zip", "member": "b.jpg"}, {"path": "a.mp4", "seconds": 1.25}
+    assert [photo_text(row) for row in rows] == ["a.jpg", "a.zip/b.jpg", "a.mp4#t=1.25"]
