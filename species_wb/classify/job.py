@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from . import folders, outputs
+from . import answers, folders, outputs
+from .submission import submission
 from ..contracts import ModelInfo, read_table, write_table
 from ..core import UserError, hidden, plural, progress, read_json, write_json
 from ..engine.speed import Tuning
@@ -246,7 +247,7 @@ class Done:
 
     job: Job
     info: ModelInfo
-    summary: dict[str, Any]  # as `outputs.summary` returns it
+    summary: dict[str, Any]  # as `answers.summary` returns it
     sentences: list[str]  # what a person should know
 
 
@@ -265,8 +266,8 @@ def run_job(
     with begun(job, fresh):
         classify(job, engine)
         finish(job, model.info, top, min_score)
-        found = outputs.summary(tables(job), model.info, min_score)
-        said = [*job.notes, *outputs.summary_sentences(found)]
+        found = answers.summary(tables(job), model.info, min_score)
+        said = [*job.notes, *answers.summary_sentences(found)]
         if copy_to:
             said += folders.sort_into(tables(job), copy_to, job.where.root, min_score, searched(job.where), found["rows"]).sentences()
     return Done(job, model.info, found, said)
@@ -282,7 +283,7 @@ def submit(
     "Classify a folder and write a submission."
     with begun(job, fresh):
         classify(job, engine)
-        said = outputs.submission((row for table in tables(job) for row in rows_of(table)), model.info, sample or None, job.out)
+        said = submission((row for table in tables(job) for row in rows_of(table)), model.info, sample or None, job.out)
     return [*job.notes, *said]
 
 
