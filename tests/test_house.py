@@ -27,8 +27,8 @@ NO_TORCH = """core workspace runs fields contracts predictions taxa append_only 
     report.style report.page report.notebooks
     survey.observations
     engine.toy engine.backends engine.model_file engine.speed engine.predict engine.ensemble engine.maps
-    classify.answers classify.megadetector classify.outputs classify.submission classify.folders classify.job classify.ray
-    classify.arrivals classify.watch_tables classify.watch
+    classify.answers classify.megadetector classify.outputs classify.submission classify.folders classify.resume
+    classify.job classify.ray classify.arrivals classify.watch_tables classify.watch
     models.ready_made models.int8 models.names
     train.heads
     evaluate.plots evaluate.evaluation evaluate.evaluation_text evaluate.robustness evaluate.seeds
@@ -42,7 +42,8 @@ NO_PANDAS = """core workspace runs fields contracts predictions taxa append_only
     photos.corrected photos.files photos.tables photos.video photos.sources photos.groups photos.splits
     photos.findings photos.scan
     engine.toy engine.backends engine.model_file engine.speed engine.predict
-    classify.answers classify.megadetector classify.outputs classify.submission classify.folders classify.job
+    classify.answers classify.megadetector classify.outputs classify.submission classify.folders classify.resume
+    classify.job
     apps.ports apps.lab
     cli_models cli_photos cli""".split()
 

@@ -19,7 +19,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from .job import Engine, Task, items_of, table_of
+from .job import Engine, items_of, table_of
+from .resume import Task
 from ..core import UserError
 from ..engine import model_file
 from ..engine.predict import predict_items
