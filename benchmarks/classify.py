@@ -27,6 +27,7 @@ from PIL import Image
 
 from species_wb import core
 from species_wb.classify import job
+from species_wb.classify.resume import Job, Task
 from species_wb.engine import backends, model_file, speed
 from species_wb.models import registry
 from species_wb.photos import pixels, sources
@@ -64,7 +65,7 @@ def ours(model: Path, files: list[Path]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         loaded, how = speed.tuned([model])
         where = sources.sources([str(files[0].parent)])
-        todo = job.Job(Path(folder) / "out.csv", where, job.Task(where.root), loaded.sha256)
+        todo = Job(Path(folder) / "out.csv", where, Task(where.root), loaded.sha256)
         done = job.run_job(todo, loaded, job.here(loaded, how))
         assert done.summary["answered"] == len(files)
 

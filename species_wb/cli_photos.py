@@ -119,15 +119,16 @@ def _job(
     models: list[Path],
     out: str,  # the table as typed
     engine: tuple[str, str],  # its name and address
-    how: dict[str, Any],  # of `job.Task`
+    how: dict[str, Any],  # of `resume.Task`
     words: dict[str, Any],  # of `job.run_job`
 ) -> None:
     "Classify many photos into a table."
     from species_wb.classify import job
+    from species_wb.classify.resume import Job, Task
 
     path = Path(typed(out)) if out else _default_out(where)
     loaded, run = _engine(*engine, models, where)
-    todo = job.Job(path, where, job.Task(where.root, **how), loaded.sha256)
+    todo = Job(path, where, Task(where.root, **how), loaded.sha256)
     print(_headline(loaded, where, path), flush=True)
     with stoppable():
         done = job.run_job(todo, loaded, run, **words)
@@ -186,13 +187,14 @@ def submit(
 ) -> None:  # fmt: skip
     "Write a Kaggle submission. Raises UserError where the file's name does not end in .csv."
     from species_wb.classify import job
+    from species_wb.classify.resume import Job, Task
     from species_wb.photos.sources import sources
 
     if not out.endswith(".csv"):
         raise UserError(f"{out}: a submission is a CSV file; end its name in .csv.")
     where = sources([photos])
     loaded, run = _engine("here", "", model_paths([model]), where)
-    todo = job.Job(Path(typed(out)), where, job.Task(where.root), loaded.sha256, "submission")
+    todo = Job(Path(typed(out)), where, Task(where.root), loaded.sha256, "submission")
     with stoppable():
         print(*job.submit(todo, loaded, run, typed(sample), fresh), sep="\n")
 

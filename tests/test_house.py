@@ -30,7 +30,8 @@ NO_TORCH = """core progress workspace runs fields contracts predictions taxa app
     survey.observations
     engine.toy engine.backends engine.model_checks engine.mix_file engine.model_file engine.speed engine.predict
     engine.ensemble engine.occlusion engine.class_activation engine.maps engine.similar
-    classify.outputs classify.folders classify.job classify.ray classify.watch
+    classify.answers classify.megadetector classify.outputs classify.submission classify.folders classify.resume
+    classify.job classify.ray classify.arrivals classify.watch_tables classify.watch
     models.ready_made models.int8 models.names
     train.heads
     evaluate.plots evaluate.confusion_plot evaluate.run_plots evaluate.evaluation evaluate.evaluation_text
@@ -47,7 +48,8 @@ NO_PANDAS = """core progress workspace runs fields contracts predictions taxa ap
     photos.archives photos.units photos.sources photos.groups photos.splits photos.findings photos.findings_text
     photos.inspection photos.scan
     engine.toy engine.backends engine.model_checks engine.mix_file engine.model_file engine.speed engine.predict
-    classify.outputs classify.folders classify.job
+    classify.answers classify.megadetector classify.outputs classify.submission classify.folders classify.resume
+    classify.job
     apps.ports apps.lab
     cli_models cli_photos cli""".split()
 

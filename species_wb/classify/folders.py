@@ -20,7 +20,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from .outputs import only_sure, written_whole
+from .answers import only_sure
+from .outputs import written_whole
 from ..contracts import JOINERS
 from ..core import UserError, plural
 from ..progress import progress
@@ -30,8 +31,19 @@ from ..photos.units import Unit, items, stamp
 from ..photos.archives import archive_at
 from ..predictions import prediction_labels, rows_of
 
+# %% ../../nbs/lib/classify/15_folders.ipynb #plain
+_CONTROLS = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode's categories of what is not seen
+
+
+def _plain(text: str) -> str:
+    "Replace what a name cannot hold: separators, wildcards, controls, and a full stop or blank at its end."
+    text = unicodedata.normalize("NFC", text)
+    bad = lambda c: c in '<>:"/\\|?*' or (unicodedata.category(c) in _CONTROLS and c not in JOINERS)  # noqa: E731
+    return "".join("_" if bad(c) else c for c in text).strip().rstrip(". ")
+
 # %% ../../nbs/lib/classify/15_folders.ipynb #safe-name
-_DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$", *(f"{port}{n}" for port in ("com", "lpt") for n in "0123456789¹²³")}
+_DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$",
+            *(f"{port}{n}" for port in ("com", "lpt") for n in "0123456789¹²³")}  # fmt: skip
 
 
 def safe_name(
@@ -39,10 +51,7 @@ def safe_name(
     most: int = 150,  # bytes in UTF-8: with a suffix and our `.partial` it stays below the 255 that file systems take
 ) -> str:  # not empty; one part of a path on Linux, macOS, Windows and memory sticks
     "Make a name that a folder or file can have anywhere."
-    text = "".join(
-        "_" if c in '<>:"/\\|?*' or (unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") and c not in JOINERS) else c
-        for c in unicodedata.normalize("NFC", text)
-    ).strip().rstrip(". ")  # fmt: skip
+    text = _plain(text)
     if text[:1] in (".", "-", "~", "") or text.partition(".")[0].rstrip().casefold() in _DEVICES:
         text = f"_{text}"
     stem, ext = os.path.splitext(text)
@@ -65,30 +74,36 @@ def folder_names(
     return names
 
 # %% ../../nbs/lib/classify/15_folders.ipynb #check-folder
-def check_folder(folder: Path, searched: Iterable[str | Path]) -> None:
-    "Refuse a folder of which the next run would classify its own copies."
+def check_folder(
+    folder: Path,  # for the copies
+    searched: Iterable[str | Path],  # the folders that the next run searches
+) -> None:
+    "Raise UserError where the folder is a file, or the next run would classify the copies in it."
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file, and the copies need a folder: give another name.")
     for where in (Path(s).resolve() for s in searched):
         if folder.resolve().is_relative_to(where):
             beside = where.with_name("sorted") if where.name else Path("sorted")
-            raise UserError(f"{folder} lies inside {where}, so the next run would classify the copies too: name a folder beside it, such as {beside}.")
+            raise UserError(f"{folder} lies inside {where}, so the next run would classify the copies too: "
+                            f"name a folder beside it, such as {beside}.")
 
-
+# %% ../../nbs/lib/classify/15_folders.ipynb #subfolder
 def _subfolder(folder: Path, name: str) -> Path:
-    "Make the folder of a label; one that is a link leading elsewhere is refused."
+    "Make the folder of a label. Raises UserError where it cannot be made or is a link that leads elsewhere."
     place = folder / name
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"The folder {place} cannot be made ({error.strerror}): free some space, change the permissions, or move away what bears its name; then run the same command again.") from error
+        raise UserError(f"The folder {place} cannot be made ({error.strerror}): free some space, change the "
+                        "permissions, or move away what has its name; then run the same command again.") from error
     if not place.resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"{place} is a link that leads out of {folder}, and copies are written only there: remove the link, or name another folder.")
+        raise UserError(f"{place} is a link that leads out of {folder}, and copies are written only there: "
+                        "remove the link, or name another folder.")
     return place
 
 # %% ../../nbs/lib/classify/15_folders.ipynb #sha256
 def _sha256(path: Path) -> str:
-    "Of a file's content; empty where it is no plain file, or may not be read."
+    "Return the sha256 of a file's content; an empty text where it is no plain file or may not be read."
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
             return ""
@@ -97,9 +112,9 @@ def _sha256(path: Path) -> str:
     except OSError:
         return ""
 
-
+# %% ../../nbs/lib/classify/15_folders.ipynb #place
 def _place(folder: Path, name: str, sha256: str) -> tuple[Path, bool]:
-    "Where a copy belongs, and whether it lies there already."
+    "Return where a copy belongs, and whether it is there. Raises UserError where other files have all its names."
     stem, ext = os.path.splitext(safe_name(name))
     target = folder / f"{stem}{ext}"
     for end in ("", f"-{sha256[:8]}", f"-{sha256}"):
@@ -108,14 +123,16 @@ def _place(folder: Path, name: str, sha256: str) -> tuple[Path, bool]:
             return target, False
         if _sha256(target) == sha256:
             return target, True
-    raise UserError(f"{target} bears the name of a copy and is another file: move it away, and run the same command again.")
+    raise UserError(f"{target} has the name of a copy and is another file: "
+                    "move it away, and run the same command again.")
 
 # %% ../../nbs/lib/classify/15_folders.ipynb #fetch
 def _fetch(row: dict[str, Any], root: str) -> bytes:
-    "A photo's bytes; raises `BadPhoto` where there is nothing to copy."
+    "Return a photo's bytes. Raises `BadPhoto` where there is nothing to copy."
     name, source = shown(row["path"]), Path(root, text_path(row["path"]))
     if row["status"] != "ok" and "://" not in root and not source.resolve().is_relative_to(Path(root).resolve()):
-        raise BadPhoto("not-a-file", f"{name} is a link that leads out of {shown(root)} and is no photo: it stays where it is.")
+        why = f"{name} is a link that leads out of {shown(root)} and is no photo: it stays where it is."
+        raise BadPhoto("not-a-file", why)
     _, get = next(items(Unit(row["path"], row["member"]), root))
     data = get()
     assert isinstance(data, bytes)  # films, which yield arrays, are not copied
@@ -123,9 +140,9 @@ def _fetch(row: dict[str, Any], root: str) -> bytes:
         raise BadPhoto("missing", f"{name} has changed since it was classified: classify it again.")
     return data
 
-
+# %% ../../nbs/lib/classify/15_folders.ipynb #when
 def _when(row: dict[str, Any], root: str) -> float:
-    "When a photo was last changed, in seconds since 1970."
+    "Return when a photo was last changed, in seconds since 1970."
     source = os.path.join(root, text_path(row["path"]))
     try:
         if row["member"] is None:
@@ -141,28 +158,34 @@ class Sorted:
     "What became of the photos that were to be copied."
 
     folder: Path
-    folders: Counter = field(default_factory=Counter)  # name → files that lie there now
+    folders: Counter = field(default_factory=Counter)  # name → files that are there now
     copied: int = 0
-    present: int = 0  # lay there already, from an earlier run or as the same photo twice
+    present: int = 0  # were there already, from an earlier run or as the same photo twice
     frames: int = 0  # rows of films, which are not copied
     left: list[str] = field(default_factory=list)  # sentences: what could not be copied, and why; the first hundred
     left_count: int = 0
 
     def sentences(self) -> list[str]:
         "Say what was copied, and what was not."
-        say = [f"{plural(self.copied, 'file')} copied into {self.folder}, which holds {plural(len(self.folders), 'folder')} of them; the originals are where they were."]
-        if self.present:
-            say.append(f"{plural(self.present, 'file')} lay there already.")
-        if self.frames:
-            say.append(f"{plural(self.frames, 'row')} of films: films are not copied.")
-        if self.left_count:
-            say.append(f"{plural(self.left_count, 'file')} could not be copied: {' '.join(self.left[:3])}" + (f" And {self.left_count - 3:,} more." if self.left_count > 3 else ""))
-        return say
+        return list(_sentences(self))
+
+
+def _sentences(done: Sorted) -> Iterable[str]:
+    yield (f"{plural(done.copied, 'file')} copied into {done.folder}, which holds "
+           f"{plural(len(done.folders), 'folder')} of them; the originals are where they were.")
+    if done.present:
+        yield f"{plural(done.present, 'file')} lay there already."
+    if done.frames:
+        yield f"{plural(done.frames, 'row')} of films: films are not copied."
+    if done.left_count:
+        more = f" And {done.left_count - 3:,} more." if done.left_count > 3 else ""
+        yield f"{plural(done.left_count, 'file')} could not be copied: {' '.join(done.left[:3])}{more}"
 
 # %% ../../nbs/lib/classify/15_folders.ipynb #copy
 def _copy(row: dict[str, Any], name: str, done: Sorted, root: str) -> None:
     "Copy one photo into the folder called `name`."
-    place, base = _subfolder(done.folder, name), posixpath.basename((row["member"] or row["path"]).replace("\\", "/"))
+    place = _subfolder(done.folder, name)
+    base = posixpath.basename((row["member"] or row["path"]).replace("\\", "/"))
     target, there = _place(place, base, row["sha256"]) if row["sha256"] else (place, False)
     if not there:
         data = _fetch(row, root)
@@ -175,14 +198,17 @@ def _copy(row: dict[str, Any], name: str, done: Sorted, root: str) -> None:
     done.copied, done.present = done.copied + (not there), done.present + there
     done.folders[name] += 1
 
-
+# %% ../../nbs/lib/classify/15_folders.ipynb #sort-one
 def _sort_one(row: dict[str, Any], names: dict[str, str], done: Sorted, root: str) -> None:
     "Copy one photo, or count why not."
     if row["seconds"] is not None or Unit(row["path"], row["member"]).film:
         done.frames += 1
         return
     try:
-        _copy(row, NO_ANSWER if row["status"] != "ok" else NOT_SURE if row["label"] is None else names[row["label"]], done, root)
+        name = NO_ANSWER
+        if row["status"] == "ok":
+            name = NOT_SURE if row["label"] is None else names[row["label"]]
+        _copy(row, name, done, root)
     except BadPhoto as error:
         done.left_count += 1
         done.left += [error.reason] if len(done.left) < 100 else []
@@ -193,17 +219,18 @@ def sort_into(
     folder: str | Path,  # gets a folder a label
     root: str | Path,  # the folder the paths are relative to
     min_score: float = 0.0,  # as for `outputs.write_rows`
-    searched: Iterable[str | Path] | None = None,  # folders that the next run searches too, by default the root; () where single files were named
+    searched: Iterable[str | Path] | None = None,  # what the next run searches; None: the root; (): single files
     total: int | None = None,  # rows, for the bar
 ) -> Sorted:
-    "Copy each photo into a folder named after its label."
+    "Copy each photo into a folder named after its label. Raises UserError where the copies may not go there."
     done = Sorted(Path(folder))
     names: dict[str, str] = {}
+    columns = ["path", "member", "seconds", "sha256", "status", "label"]
     check_folder(done.folder, [root] if searched is None else searched)
     with progress(None, "copying", total) as bar:
         for table in tables:
             names = names or folder_names(prediction_labels(table))
-            for row in rows_of(only_sure(table, min_score).select(["path", "member", "seconds", "sha256", "status", "label"])):
+            for row in rows_of(only_sure(table, min_score).select(columns)):
                 _sort_one(row, names, done, str(root))
                 bar.update(1)
     return done

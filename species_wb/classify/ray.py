@@ -19,7 +19,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from .job import Engine, Task, items_of, table_of
+from .job import Engine, items_of, table_of
+from .resume import Task
 from ..core import UserError
 from ..engine import model_file
 from ..engine.predict import predict_items
@@ -30,25 +31,52 @@ def packed(
     model: model_file.Model,
 ) -> dict[str, Any]:  # plain types and bytes
     "Pack a model for the way."
+    members, names = [m.path.read_bytes() for m in model.members], [m.path.name for m in model.members]
     weights = model.weights if isinstance(model, model_file.Ensemble) else ()
-    return {"members": [m.path.read_bytes() for m in model.members], "names": [m.path.name for m in model.members], "weights": weights, "temperature": model.info.temperature, "sha256": model.sha256}
+    return {"members": members, "names": names, "weights": weights,
+            "temperature": model.info.temperature, "sha256": model.sha256}  # fmt: skip
 
-
-def unpacked(
-    parcel: dict[str, Any],
-    threads: int = 1,
-) -> model_file.Model:
-    "Open a model that came by way of Ray."
+# %% ../../nbs/lib/classify/25_ray.ipynb #opened
+def _opened(parcel: dict[str, Any], threads: int) -> list[model_file.ModelFile]:
+    "Open the model files of a parcel, each under its old name."
+    members: list[model_file.ModelFile] = []
     with tempfile.TemporaryDirectory() as folder:
-        members: list[model_file.ModelFile] = []
         for k, data in enumerate(parcel["members"]):
             path = Path(folder) / f"{k}.onnx"
             path.write_bytes(data)
-            members += [replace(member, path=Path(parcel["names"][k])) for member in model_file.open_model(path, threads).members]
-    model = model_file.ensemble_of(members, parcel["weights"], parcel["temperature"]) if parcel["weights"] else members[0]
+            opened = model_file.open_model(path, threads).members
+            members += [replace(member, path=Path(parcel["names"][k])) for member in opened]
+    return members
+
+# %% ../../nbs/lib/classify/25_ray.ipynb #unpacked
+def unpacked(
+    parcel: dict[str, Any],  # from `packed`
+    threads: int = 1,
+) -> model_file.Model:
+    "Open a model that came by way of Ray. Raises UserError where it is not the model that was sent."
+    members, weights = _opened(parcel, threads), parcel["weights"]
+    model = model_file.ensemble_of(members, weights, parcel["temperature"]) if weights else members[0]
     if model.sha256 != parcel["sha256"]:
         raise UserError("The model changed on its way to a worker: give the same command again.")
     return model
+
+# %% ../../nbs/lib/classify/25_ray.ipynb #row-of
+def _row_of(shard: Shard) -> dict[str, str]:
+    "Write a shard as one row of Ray's data."
+    return {"name": shard.name, "units": json.dumps([asdict(unit) for unit in shard.units])}
+
+
+def _shard_of(batch: dict[str, Any]) -> Shard:
+    "Read the shard of a batch of one row."
+    return Shard(str(batch["name"][0]), tuple(Unit(**unit) for unit in json.loads(batch["units"][0])))
+
+# %% ../../nbs/lib/classify/25_ray.ipynb #to-bytes
+def _to_bytes(table: pa.Table) -> bytes:
+    "Write a table as an Arrow stream."
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
 
 # %% ../../nbs/lib/classify/25_ray.ipynb #worker
 class Worker:
@@ -59,57 +87,76 @@ class Worker:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         "Answer the photos of one shard."
-        shard = Shard(str(batch["name"][0]), tuple(Unit(**unit) for unit in json.loads(batch["units"][0])))
-        rows = predict_items(self.model, items_of(shard, self.task, self.model), workers=1, mirrored=self.task.mirrored)
-        sink = pa.BufferOutputStream()
+        shard, mirrored = _shard_of(batch), self.task.mirrored
+        rows = predict_items(self.model, items_of(shard, self.task, self.model), workers=1, mirrored=mirrored)
         try:
             table = table_of(rows, self.task, self.model.info)
-        except UserError as error:  # Ray would wrap it beyond recognition
+        except UserError as error:
             return {"name": [shard.name], "table": [b""], "said": [str(error)]}
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-        return {"name": [shard.name], "table": [sink.getvalue().to_pybytes()], "said": [""]}
+        return {"name": [shard.name], "table": [_to_bytes(table)], "said": [""]}
 
-# %% ../../nbs/lib/classify/25_ray.ipynb #start
-def _start(address: str) -> tuple[Any, bool]:
-    "Reach a Ray cluster, or start one on this machine; return Ray, and whether it was begun here."
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+# %% ../../nbs/lib/classify/25_ray.ipynb #ray-itself
+def _ray() -> Any:
+    "Import Ray. Raises UserError where it is not installed."
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
         import ray.data
     except ImportError as error:
-        raise UserError(f"A cluster needs Ray, and {error.name} is not installed: pip install '.[cluster]'.") from None
+        why = f"{error.name} is not installed: pip install '.[cluster]'"
+        raise UserError(f"A cluster needs Ray, and {why}.") from None
+    return ray
+
+# %% ../../nbs/lib/classify/25_ray.ipynb #reached
+def _reached(address: str) -> None:
+    "Raise OSError where nobody answers at the address of a machine."
+    if host := re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address):
+        socket.create_connection((host[1], int(host[2])), 5).close()
+
+# %% ../../nbs/lib/classify/25_ray.ipynb #start
+def _start(address: str) -> tuple[Any, bool]:
+    "Reach a Ray cluster, or start one; return Ray, and whether it was begun here. Raises UserError where none answers."
+    ray = _ray()
     ours = not ray.is_initialized()
     if ours:
+        dashboard = False if not address else None
         try:
-            if host := re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address):  # Ray itself would try for minutes
-                socket.create_connection((host[1], int(host[2])), 5).close()
-            ray.init(address=address or "local", include_dashboard=False if not address else None, log_to_driver=False, logging_level=logging.ERROR)
+            _reached(address)
+            ray.init(address=address or "local", include_dashboard=dashboard, log_to_driver=False,
+                     logging_level=logging.ERROR)  # fmt: skip
         except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"No Ray cluster answers at {address or 'this machine'} ({(str(error).splitlines() or [''])[0]}): start one with `ray start --head`, or leave --address out.") from None
+            where, why = address or "this machine", (str(error).splitlines() or [""])[0]
+            raise UserError(f"No Ray cluster answers at {where} ({why}): "
+                            "start one with `ray start --head`, or leave --address out.") from None
     return ray, ours
+
+# %% ../../nbs/lib/classify/25_ray.ipynb #spread
+def _spread(ray: Any, rows: list[dict[str, str]], parcel: dict[str, Any], task: Task) -> Iterator[dict[str, Any]]:
+    "Spread shards over the cluster and yield what its workers give back."
+    cores = max(int(ray.cluster_resources().get("CPU", 1)), 1)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    data = ray.data.from_items(rows, override_num_blocks=len(rows))
+    pool = ray.data.ActorPoolStrategy(size=min(cores, len(rows)))
+    done = data.map_batches(Worker, fn_constructor_args=(parcel, task), batch_size=1, compute=pool, num_cpus=1)
+    yield from done.iter_rows()
 
 # %% ../../nbs/lib/classify/25_ray.ipynb #on-ray
 def on_ray(
     models: Sequence[str | Path],  # of the model, or of the models to mix
     address: str = "",  # of a cluster; "": one is started on this machine
 ) -> Engine:
-    "Return the engine of a Ray cluster."
+    "Return the engine of a Ray cluster. It raises UserError where no cluster answers or a worker fails."
 
     def engine(todo: Iterable[Shard], task: Task) -> Iterator[tuple[str, pa.Table]]:
-        rows = [{"name": s.name, "units": json.dumps([asdict(unit) for unit in s.units])} for s in todo]
+        rows = [_row_of(shard) for shard in todo]
         if not rows:
             return
         ray, ours = _start(address)
-        cores = max(int(ray.cluster_resources().get("CPU", 1)), 1)
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = context.print_on_execution_start = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
         parcel = packed(model_file.open_models(models, 1))
-        data = ray.data.from_items(rows, override_num_blocks=len(rows))
-        done = data.map_batches(Worker, fn_constructor_args=(parcel, task), batch_size=1, compute=ray.data.ActorPoolStrategy(size=min(cores, len(rows))), num_cpus=1)
         try:
-            for row in done.iter_rows():
+            for row in _spread(ray, rows, parcel, task):
                 if row["said"]:
                     raise UserError(row["said"])
                 with pa.ipc.open_stream(row["table"]) as reader:

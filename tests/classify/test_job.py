@@ -29,6 +29,7 @@ from test_scan import odd_files
 
 from species_wb import cli
 from species_wb.classify import job
+from species_wb.classify.resume import Job, Task, begun
 from species_wb.engine import model_file, predict, toy
 from species_wb.fields import path_text, text_path
 from species_wb.photos import sources
@@ -260,9 +261,9 @@ def test_twenty_thousand_files_and_five_kills(tmp_path):
     same_after_kills(tmp_path, 20_000, 5)
 
 
-def job_of(folder: Path, out: Path, model) -> job.Job:
+def job_of(folder: Path, out: Path, model) -> Job:
     where = sources.sources([str(folder)])
-    return job.Job(out, where, job.Task(where.root), model.sha256)
+    return Job(out, where, Task(where.root), model.sha256)
 
 
 def test_an_archive_to_which_a_photo_was_added_again(tmp_path, model):
@@ -379,7 +380,7 @@ def test_a_shard_that_a_power_cut_damaged_is_done_again(tmp_path, model):
 
 def test_two_at_once_are_refused(tmp_path, model):
     folder, loaded = card(tmp_path / "card", 5), model_file.open_model(model, 1)
-    with job.begun(job_of(folder, tmp_path / "a.csv", loaded)):
+    with begun(job_of(folder, tmp_path / "a.csv", loaded)):
         assert "written by another process" in one_sentence(typed_alone("classify", folder, "--model", model, "--out", tmp_path / "a.csv"))
         assert "written by another process" in one_sentence(typed_alone("classify", folder, "--model", model, "--out", tmp_path / "a.csv", "--fresh"))
     assert typed("classify", folder, "--model", model, "--out", tmp_path / "a.csv").returncode == 0
@@ -599,8 +600,9 @@ def test_memory_is_flat(tmp_path, model):
     code = """
 import resource, sys
 from species_wb.engine import model_file; from species_wb.classify import job; from species_wb.photos import sources
+from species_wb.classify.resume import Job, Task
 model = model_file.open_model(sys.argv[1], 1); where = sources.sources([sys.argv[2]])
-job.run_job(job.Job(__import__('pathlib').Path(sys.argv[3]), where, job.Task(where.root), model.sha256), model, job.here(model))
+job.run_job(Job(__import__('pathlib').Path(sys.argv[3]), where, Task(where.root), model.sha256), model, job.here(model))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
     data, used = coloured("red"), []
@@ -625,7 +627,7 @@ def test_an_address_of_fsspec_is_read(tmp_path, model):
         system.pipe(f"/card/{name}", b"" if name == "empty.jpg" else coloured("green"))
     where = sources.sources(["memory://card"])
     loaded = model_file.open_model(model, 1)
-    done = job.run_job(job.Job(tmp_path / "a.parquet", where, job.Task(where.root), loaded.sha256), loaded, job.here(loaded))
+    done = job.run_job(Job(tmp_path / "a.parquet", where, Task(where.root), loaded.sha256), loaded, job.here(loaded))
     table = read_table(tmp_path / "a.parquet")
     assert dict(zip(table["path"].to_pylist(), table["status"].to_pylist(), strict=True)) == {"2.jpg": "ok", "empty.jpg": "empty", "a/1.jpg": "ok"}
     assert table.schema.metadata[b"root"] == b"memory://card" and done.summary["answered"] == 2

@@ -27,7 +27,9 @@ from species_wb.fields import path_text
 from species_wb.photos.films import FILMS
 from species_wb.metrics.calibration import softmax
 from species_wb.predictions import FORMATS, predictions_table
-from species_wb.classify.outputs import only_sure, submission, summary, summary_sentences, write_rows
+from species_wb.classify.answers import only_sure, summary, summary_sentences
+from species_wb.classify.outputs import write_rows
+from species_wb.classify.submission import submission
 from species_wb.engine.predict import answer_rows
 from species_wb.classify.folders import folder_names, safe_name, sort_into
 
@@ -252,7 +254,8 @@ from pathlib import Path
 import numpy as np, pyarrow as pa
 sys.path[:0] = sys.argv[3:]
 from test_outputs import INFO, sure, failed, predictions_table
-from species_wb.classify.outputs import write_rows, summary
+from species_wb.classify.answers import summary
+from species_wb.classify.outputs import write_rows
 path, count = Path(sys.argv[1]), int(sys.argv[2])
 rows = [sure(f"{k}.jpg") if k % 9 else failed(f"{k}.jpg") for k in range(500)]
 one = predictions_table(rows, path.parent, INFO.labels)

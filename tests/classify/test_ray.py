@@ -10,6 +10,7 @@ import pytest
 from test_job import card, coloured, rows
 
 from species_wb.classify import job
+from species_wb.classify.resume import Job, Task
 from species_wb.engine import model_file, toy
 from species_wb.photos import sources
 from species_wb.core import UserError
@@ -39,7 +40,7 @@ def both_ways(tmp_path: Path, photos: int, during=None) -> tuple[list[dict], lis
     model, where = model_file.open_model(path, 1), sources.sources([str(folder)])
     found = []
     for name, engine in (("here", job.here(model)), ("ray", on_ray([path]))):
-        todo = job.Job(tmp_path / f"{name}.jsonl", where, job.Task(where.root), model.sha256)
+        todo = Job(tmp_path / f"{name}.jsonl", where, Task(where.root), model.sha256)
         if name == "ray" and during:
             during()
         job.run_job(todo, model, engine)
@@ -104,7 +105,7 @@ def test_a_cluster_that_is_not_there_is_a_sentence(tmp_path):
     folder = card(tmp_path / "card", 2)
     path = toy.write_toy(tmp_path / "toy.onnx")
     where = sources.sources([str(folder)])
-    todo = job.Job(tmp_path / "a.csv", where, job.Task(where.root), model_file.open_model(path).sha256)
+    todo = Job(tmp_path / "a.csv", where, Task(where.root), model_file.open_model(path).sha256)
     with pytest.raises(UserError, match="No Ray cluster answers at 127.0.0.1:1 "):
         job.run_job(todo, model_file.open_model(path), on_ray([path], "127.0.0.1:1"))
 
@@ -124,7 +125,7 @@ def what_is_wrong(tmp_path: Path) -> UserError:
 
     path = toy.write_toy(tmp_path / "nan.onnx", weight=((float("nan"), 0), (0, 0), (0, 0)))
     where = sources.sources([str(card(tmp_path / "card", 2))])
-    todo = job.Job(tmp_path / "a.csv", where, job.Task(where.root), model_file.open_model(path).sha256)
+    todo = Job(tmp_path / "a.csv", where, Task(where.root), model_file.open_model(path).sha256)
     with pytest.raises(UserError) as said:
         job.run_job(todo, model_file.open_model(path), on_ray([path]))
     return said.value

@@ -48,7 +48,7 @@ def model(model_file):
 @pytest.fixture(autouse=True)
 def brisk(monkeypatch):
     "Files come to rest sooner than outside of tests: nothing here is written for longer than a moment, but where a test says so."
-    monkeypatch.setattr("species_wb.classify.watch.SETTLE", 0.2)
+    monkeypatch.setattr("species_wb.classify.arrivals.SETTLE", 0.2)
 
 
 class Watching:
@@ -103,7 +103,7 @@ def pond(tmp_path) -> Path:
 
 
 def test_what_lies_there_and_what_comes_gets_one_row_each(model, pond, tmp_path, monkeypatch):
-    monkeypatch.setattr("species_wb.classify.watch.PATIENCE", 1.5)
+    monkeypatch.setattr("species_wb.classify.arrivals.PATIENCE", 1.5)
     (pond / "old").mkdir()
     (pond / "old" / "a.jpg").write_bytes(RED)
     (pond / "note.txt").write_text("a text")
@@ -142,7 +142,7 @@ def test_a_photo_that_is_being_written_is_waited_for(model, pond):
 
 
 def test_a_file_that_is_never_finished_ends_as_cut_short(model, pond, monkeypatch):
-    monkeypatch.setattr("species_wb.classify.watch.PATIENCE", 2.0)
+    monkeypatch.setattr("species_wb.classify.arrivals.PATIENCE", 2.0)
     with Watching(model, pond, pond / "rows.csv") as w:
         began = time.monotonic()
         (pond / "half.jpg").write_bytes(GREEN[: len(GREEN) // 2])
@@ -273,7 +273,7 @@ def test_ctrl_c_writes_the_open_events_and_ends_in_good_order(model_file, pond, 
 
 def test_without_watchdog_the_folder_is_still_watched(model, pond, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "watchdog.observers", None)
-    monkeypatch.setattr("species_wb.classify.watch.LOOK_ALONE", 0.75)
+    monkeypatch.setattr("species_wb.classify.arrivals.LOOK_ALONE", 0.75)
     with Watching(model, pond, tmp_path / "rows.csv") as w:
         w.told("New files are looked for")
         time.sleep(0.3)  # the first look is over
@@ -283,7 +283,7 @@ def test_without_watchdog_the_folder_is_still_watched(model, pond, tmp_path, mon
 
 
 def test_odd_names_and_a_folder_that_goes_and_comes_back(model, pond, tmp_path, monkeypatch):
-    monkeypatch.setattr("species_wb.classify.watch.LOOK", 0.5)
+    monkeypatch.setattr("species_wb.classify.arrivals.LOOK", 0.5)
     odd = [os.fsdecode(b"B\xe4r.jpg"), 'a "b", c\n.jpg', "ü.jpg"]
     for name in odd:
         (pond / name).write_bytes(RED)
@@ -316,7 +316,7 @@ class TestFilms:
     def test_a_film_is_sampled_once_it_has_come_to_rest(self, model, pond, tmp_path, monkeypatch):
         from test_video import write_film
 
-        monkeypatch.setattr("species_wb.classify.watch.PATIENCE", 2.5)
+        monkeypatch.setattr("species_wb.classify.arrivals.PATIENCE", 2.5)
         whole = write_film(tmp_path / "film.mp4", movflags="faststart").read_bytes()
         with Watching(model, pond, tmp_path / "rows.csv", observations=tmp_path / "o.csv", gap=1) as w:
             (pond / "film.mp4").write_bytes(whole[: len(whole) // 2])
@@ -334,7 +334,7 @@ class TestFilms:
     def test_an_interrupted_film_goes_on_behind_its_last_frame(self, model, pond, tmp_path, monkeypatch):
         from test_video import write_film
 
-        monkeypatch.setattr("species_wb.classify.watch.PATIENCE", 0.5)
+        monkeypatch.setattr("species_wb.classify.arrivals.PATIENCE", 0.5)
         write_film(pond / "film.mp4", seconds=6)
         out = tmp_path / "rows.csv"
         with Watching(model, pond, out) as w:
