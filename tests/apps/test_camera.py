@@ -18,7 +18,7 @@ from lab_server import LabServer  # noqa: E402
 
 from species_wb.engine import toy
 from species_wb.photos import pixels  # noqa: E402
-from species_wb.apps import camera  # noqa: E402
+from species_wb.apps import player  # noqa: E402
 from species_wb.apps.camera import CameraPanel  # noqa: E402
 from species_wb.survey.observations import read_observations  # noqa: E402
 
@@ -93,7 +93,7 @@ def sentence(stage) -> str:
 
 
 def answers(stage) -> int:
-    return int(stage.page.locator(".swb-camera").get_attribute("data-answers"))
+    return int(stage.page.locator(".swb-view").get_attribute("data-answers"))
 
 
 def test_the_label_changes_with_the_picture_and_back_and_stop_ends_the_camera(stage):
@@ -161,12 +161,13 @@ def test_another_camera_is_chosen_while_one_runs(chromium, model, workspace):
         stage.reload()
         start(stage)
         stage.page.locator(".swb-answer:visible").wait_for()
-        cameras = stage.page.locator("select >> nth=0").evaluate("s => [...s.options].map(o => o.value).filter(v => v.startsWith('camera:'))")
-        stage.page.get_by_label("Look at").select_option(value=cameras[1])
+        cameras = [value for value, _ in stage.widget.view.cameras]
+        stage.page.get_by_label("Look at").select_option(index=1)
         stage.page.wait_for_function("() => window.tracks.length === 2")
         stage.page.locator(".swb-answer:visible").wait_for()
         used = stage.page.evaluate("() => window.tracks.map(t => [t.getSettings().deviceId, t.readyState])")
         assert len(cameras) == 2 and used[0][1] == "ended" and used[1] == [cameras[1].removeprefix("camera:"), "live"]
+        assert stage.widget.source.value == cameras[1]
     browser.close()
 
 
@@ -175,7 +176,7 @@ def test_a_slow_model_is_never_more_than_one_frame_behind(stage, monkeypatch):
     look = live.look
 
     def slow(*given, **named):
-        most.append(stage.widget._jobs.qsize())
+        most.append(stage.widget.view.jobs.qsize())
         time.sleep(0.3)
         return {**look(*given, **named), "seconds": 0.3}
 
@@ -215,7 +216,7 @@ def test_another_model_answers_while_the_camera_runs_on(stage, tmp_path):
     toy.write_toy(tmp_path / "andere <b>.onnx", labels=("rot <i>", "grün"))
     start(stage)
     label(stage, "red")
-    stage.page.locator(".swb-more summary").click()
+    stage.page.get_by_role("button", name="Settings").click()
     stage.page.get_by_label("Another model file").fill(f"'{tmp_path / 'andere <b>.onnx'}'")
     stage.page.get_by_role("button", name="Use").click()
     label(stage, "rot <i>")
@@ -225,10 +226,10 @@ def test_another_model_answers_while_the_camera_runs_on(stage, tmp_path):
     stage.page.get_by_role("button", name="Use").click()
     stage.page.locator(".swb-bad").wait_for()
     label(stage, "grün")  # and the other one goes on
-    stage.widget.models = [*stage.widget.models, {"path": "/gone/model.onnx", "name": "gone"}]
-    stage.page.get_by_label("with").select_option(label="gone")
+    stage.widget.model.options = [*stage.widget.model.options, ("gone", "/gone/model.onnx")]
+    stage.page.get_by_label("with", exact=True).select_option("gone")
     stage.page.locator(".swb-bad", has_text="/gone/model.onnx").wait_for()
-    assert stage.page.locator("select >> nth=1").evaluate("s => s.selectedOptions[0].textContent") == "andere <b>.onnx"
+    assert stage.page.get_by_label("with", exact=True).input_value() == "andere <b>.onnx" == stage.widget.model.label
 
 
 def test_a_photo_that_is_dropped_gets_its_answer_and_a_text_gets_its_reason(stage, tmp_path):
@@ -236,7 +237,7 @@ def test_a_photo_that_is_dropped_gets_its_answer_and_a_text_gets_its_reason(stag
     for name, data, said in (("Größe 'x'.jpg", green, "green"), ("notes <img src=x>.jpg", b"no photo at all", "")):
         stage.page.evaluate(
             """([name, data]) => { const files = new DataTransfer(); files.items.add(new File([new Uint8Array(data)], name, { type: "image/jpeg" }));
-            document.querySelector(".swb-camera").dispatchEvent(new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true })); }""",
+            document.querySelector(".swb-view").dispatchEvent(new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true })); }""",
             [name, list(data)],
         )
         if said:
@@ -251,7 +252,7 @@ def test_a_photo_is_asked_again_when_the_model_is_another(stage, tmp_path):
     (tmp_path / "red.jpg").write_bytes(pixels.encode_jpeg(np.full((90, 120, 3), RED, np.uint8)))
     stage.page.locator("input[type=file]").set_input_files(str(tmp_path / "red.jpg"))
     label(stage, "red")
-    stage.page.locator(".swb-more summary").click()
+    stage.page.get_by_role("button", name="Settings").click()
     stage.page.get_by_label("Another model file").fill(str(toy.write_toy(tmp_path / "rot.onnx", labels=("rot", "grün"))))
     stage.page.get_by_label("Another model file").press("Enter")
     label(stage, "rot")
@@ -298,7 +299,7 @@ def test_the_machine_of_the_notebook_can_look_instead(stage, tmp_path, kind):
         for name, colour in (("1.jpg", RED), ("2.jpg", GREEN)):
             (place / name).write_bytes(pixels.encode_jpeg(np.full((300, 400, 3), colour, np.uint8)))
         (place / "0 notes.txt").write_text("nothing to see")
-    stage.page.get_by_label("Look at").select_option(label="Address, folder or film by its path …")
+    stage.page.get_by_label("Look at").select_option("Address, folder or film by its path …")
     stage.page.get_by_label("Address, path").fill(str(place))
     start(stage)
     label(stage, "red")
@@ -309,7 +310,7 @@ def test_the_machine_of_the_notebook_can_look_instead(stage, tmp_path, kind):
 
 
 def play(stage, place) -> None:
-    stage.page.get_by_label("Look at").select_option(label="Address, folder or film by its path …")
+    stage.page.get_by_label("Look at").select_option("Address, folder or film by its path …")
     stage.page.get_by_label("Address, path").fill(str(place))
     start(stage)
 
@@ -342,8 +343,8 @@ def test_the_page_is_told_how_a_source_ended_by_the_source_and_not_by_its_words(
         if content["over"]:
             over.set()
 
-    monkeypatch.setattr(camera, "open_source", opened)
-    camera._Player("a film", SimpleNamespace(side=64), send, "page")
+    monkeypatch.setattr(player, "open_source", opened)
+    player.Player("a film", SimpleNamespace(side=64), send, "page")
     assert over.wait(10) and told == [(words, False, False), (words, failed, True)]
 
 
@@ -355,7 +356,7 @@ def test_what_is_said_while_a_source_opens_goes_with_the_first_picture_whatever_
     play(stage, tmp_path)
     label(stage, "red")
     assert stage.page.evaluate("window.translated") == 1 and stage.page.locator(".swb-said").is_hidden()
-    stage.widget._tell("Opening … of the exhibition.")
+    stage.widget.view.tell("Opening … of the exhibition.")
     label(stage, "green")
     assert sentence(stage) == "Opening … of the exhibition."
 
@@ -374,7 +375,7 @@ def test_a_folder_is_not_recorded_and_freeze_holds_its_picture(stage, tmp_path):
 
 
 def test_a_place_that_is_not_there_is_refused_in_a_sentence(stage):
-    stage.page.get_by_label("Look at").select_option(label="Address, folder or film by its path …")
+    stage.page.get_by_label("Look at").select_option("Address, folder or film by its path …")
     stage.page.get_by_label("Address, path").fill("/no/such <b>place</b>")
     start(stage)
     stage.page.locator(".swb-bad").wait_for()
@@ -383,7 +384,7 @@ def test_a_place_that_is_not_there_is_refused_in_a_sentence(stage):
 
 def test_an_address_of_a_dead_machine_never_shows_its_password(stage):
     pytest.importorskip("av")
-    stage.page.get_by_label("Look at").select_option(label="Address, folder or film by its path …")
+    stage.page.get_by_label("Look at").select_option("Address, folder or film by its path …")
     stage.page.get_by_label("Address, path").fill("'rtsp://ann:secret@127.0.0.1:9/stream'")  # quoted, as it is often pasted
     start(stage)
     stage.page.locator(".swb-said", has_text="cannot be reached").wait_for()
@@ -392,7 +393,7 @@ def test_an_address_of_a_dead_machine_never_shows_its_password(stage):
 
 
 def test_a_record_has_a_line_for_each_visit_and_a_sharp_photo_in_full_size(stage):
-    stage.page.locator(".swb-more summary").click()
+    stage.page.get_by_role("button", name="Settings").click()
     for field, text in (("Site", "window"), ("Latitude", "47,25"), ("Longitude", "8.5")):
         stage.page.get_by_label(field).fill(text)
     start(stage)
@@ -414,16 +415,16 @@ def test_a_record_has_a_line_for_each_visit_and_a_sharp_photo_in_full_size(stage
 
 
 def test_each_visit_has_a_line_and_a_photo_of_its_own(tmp_path, monkeypatch):
-    from species_wb.apps import live
+    from species_wb.apps import visits
 
     clock = [100.0]
-    monkeypatch.setattr(live.time, "monotonic", lambda: clock[0])
-    record, kept = live.Record(tmp_path, "camera", gap=10), []
+    monkeypatch.setattr(visits.time, "monotonic", lambda: clock[0])
+    record, kept = visits.Record(tmp_path, "camera", gap=10), []
     for at, label_ in ((0, "Lynx lynx"), (4, "Lynx lynx"), (5, "山猫/.."), (5, "山猫.//"), (30, "Lynx lynx")):
         clock[0] = 100.0 + at
         kept.append(record.take({"label": label_, "score": 0.9}, np.full((20, 20, 3), 9, np.uint8), f"2026-05-04T13:07:{at:02}+02:00"))
         if kept[-1]:
-            live.keep_photo(kept[-1], pixels.encode_jpeg(np.full((20, 20, 3), 9, np.uint8)))
+            visits.keep_photo(kept[-1], pixels.encode_jpeg(np.full((20, 20, 3), 9, np.uint8)))
     record.close()
     rows = read_observations(record.observations).to_pylist()
     assert [(row["label"], row["start"][17:19], row["end"][17:19]) for row in sorted(rows, key=lambda row: (row["start"], row["label"]))] == [
@@ -482,12 +483,12 @@ def test_no_form_of_a_password_is_shown(stage, address):
     if stage.page.get_by_role("button", name="Record").is_enabled():
         stage.page.get_by_role("button", name="Record").click()
         stage.page.get_by_role("button", name="Stop recording").wait_for()
-        assert "cret" not in stage.widget._player.name
+        assert "cret" not in stage.widget.view.player.name
     stage.page.get_by_role("button", name="Stop", exact=True).or_(stage.page.get_by_role("button", name="Start")).click()
 
 
 def test_a_position_that_cannot_be_is_refused_before_anything_is_recorded(stage, workspace):
-    stage.page.locator(".swb-more summary").click()
+    stage.page.get_by_role("button", name="Settings").click()
     stage.page.get_by_label("Latitude").fill("north")
     start(stage)
     label(stage, "red")
@@ -500,7 +501,7 @@ def test_freeze_holds_the_picture_and_its_answer(stage):
     start(stage)
     label(stage, "red")
     stage.page.get_by_role("button", name="Freeze").click()
-    stage.page.wait_for_function("() => { const now = document.querySelector('.swb-camera').dataset.answers, still = window.before === now; window.before = now; return still; }", polling=400)
+    stage.page.wait_for_function("() => { const now = document.querySelector('.swb-view').dataset.answers, still = window.before === now; window.before = now; return still; }", polling=400)
     held = stage.page.locator(".swb-label").text_content()
     shade = "() => { const v = document.querySelector('video'), c = document.createElement('canvas'); const g = c.getContext('2d'); g.drawImage(v, 0, 0, 9, 9); return g.getImageData(4, 4, 1, 1).data[0] > 128 ? 'red' : 'green'; }"
     assert stage.page.evaluate(shade) == held
@@ -513,10 +514,10 @@ def test_freeze_holds_the_picture_and_its_answer(stage):
 
 
 def test_an_answer_below_the_threshold_is_shown_as_not_sure(stage, tmp_path):
-    stage.widget._on_model("", {"path": str(toy.write_toy(tmp_path / "unsure.onnx", weight=((0.01, 0), (0, 0.01), (0, 0))))})
+    stage.widget.model_path.value = str(toy.write_toy(tmp_path / "unsure.onnx", weight=((0.01, 0), (0, 0.01), (0, 0))))
     start(stage)
     label(stage, "red")
-    stage.page.locator(".swb-more summary").click()
+    stage.page.get_by_role("button", name="Settings").click()
     stage.page.get_by_label("Not sure below").fill("95")
     stage.page.get_by_label("Not sure below").press("Enter")
     label(stage, "not sure")
@@ -543,7 +544,7 @@ def test_words_stand_out_from_their_ground_in_every_theme(playing, model, worksp
         label(stage, "red")
         contrast = """() => { const parts = c => c.match(/[\\d.]+/g).map(Number), light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce((s, v, k) => s + v * [0.2126, 0.7152, 0.0722][k], 0);
           const ground = light(parts(getComputedStyle(document.querySelector('.swb-camera')).backgroundColor));
-          return ['.swb-label', '.swb-name', '.swb-share', '.swb-field span'].map(s => { const ink = light(parts(getComputedStyle(document.querySelector(s)).color)); return (Math.max(ink, ground) + 0.05) / (Math.min(ink, ground) + 0.05); }); }"""
+          return ['.swb-label', '.swb-name', '.swb-share', '.widget-label'].map(s => { const ink = light(parts(getComputedStyle(document.querySelector(s)).color)); return (Math.max(ink, ground) + 0.05) / (Math.min(ink, ground) + 0.05); }); }"""
         assert min(stage.page.evaluate(contrast)) >= 4.5
 
 
@@ -579,7 +580,7 @@ def test_in_jupyterlab_the_label_follows_two_real_photos_and_the_camera_never_ou
         named("Aves")
         threads = page.evaluate(ASK, "import threading; print(sum(t.name == 'looks at frames' for t in threading.enumerate()))")
         assert threads.strip() in ("1", "2"), "a panel of an earlier run goes on"  # the one before may take a second to end
-        page.get_by_label("Look at").select_option(label="Address, folder or film by its path …")
+        page.get_by_label("Look at").select_option("Address, folder or film by its path …")
         page.get_by_label("Address, path").fill(str(photos / "test" / "Plantae"))
         page.get_by_label("Address, path").press("Enter")  # which JupyterLab takes away from forms
         named("Plantae")
