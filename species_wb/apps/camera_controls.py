@@ -175,9 +175,9 @@ class Decision:
         self.live, self.view = live, view
         hint = "The answer is the mean over so many seconds; 0: each frame alone"
         steady = {"value": live.vote.seconds, "min": 0, "max": 60, "step": 0.25, "tooltip": hint}
-        self.seconds = field(BoundedFloatText, "Steady over, s", **steady)
+        self.seconds = field(BoundedFloatText, "Steady over, s", "max-content", **steady)
         unsure = {"value": round(100 * live.min_score, 6), "min": 0, "max": 100, "step": 5}
-        self.threshold = field(BoundedFloatText, "Not sure below, %", **unsure)
+        self.threshold = field(BoundedFloatText, "Not sure below, %", "max-content", **unsure)
         self.whole = toggle("Whole frame", "Let the model look at the whole frame instead of its middle")
         for control in (self.seconds, self.threshold, self.whole):
             control.observe(self._use, "value")

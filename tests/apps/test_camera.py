@@ -548,47 +548,78 @@ def test_words_stand_out_from_their_ground_in_every_theme(playing, model, worksp
         assert min(stage.page.evaluate(contrast)) >= 4.5
 
 
-def test_in_jupyterlab_the_label_follows_two_real_photos_and_the_camera_never_outlives_its_cell(chromium, photos, tmp_path):
+@pytest.fixture(scope="module")
+def opened(chromium, photos, tmp_path_factory):
+    "The live notebook in JupyterLab, and a page of it whose camera sees a bird and a plant in turn, 1.5 seconds each."
+    folder = tmp_path_factory.mktemp("lab")
     pictures = [Image.open(next(iter(sorted((photos / "test" / name).iterdir())))) for name in ("Aves", "Plantae")]
-    browser = chromium(*with_camera(camera_film(tmp_path / "two.mjpeg", pictures, frames=45)))
-    (tmp_path / "workspace").mkdir()
-    with LabServer(tmp_path / "workspace", [ROOT / "nbs" / "live.ipynb"]) as lab:
+    browser = chromium(*with_camera(camera_film(folder / "two.mjpeg", pictures, frames=45)))
+    (folder / "workspace").mkdir()
+    with LabServer(folder / "workspace", [ROOT / "nbs" / "live.ipynb"]) as lab:
         context = browser.new_context(permissions=["camera"], viewport={"width": 1280, "height": 900})
         context.add_init_script(TRACKS)
         page = lab.open(context, "live.ipynb")
         lab.run_all(page)
-        press = lambda: page.locator(".swb-start").click()  # noqa: E731
-        named = lambda name: page.locator(".swb-label", has_text=name).wait_for()  # noqa: E731
-        press()
-        for name in ("Aves", "Plantae", "Aves"):
-            named(name)
-        assert page.evaluate(LIVING) == 1
-        lab.run_all(page)  # the cell is run again
-        page.locator(".swb-hint:visible").wait_for()
-        assert page.evaluate(LIVING) == 0
-        press()
-        named("Plantae")
-        lab.restart_kernel(page)
-        page.locator(".swb-bad", has_text="Python does not answer").wait_for()
-        assert page.evaluate(LIVING) == 0
-        press()  # as the sentence says: no camera may come on that nobody answers
-        page.locator(".swb-bad", has_text="Python does not answer").wait_for()
-        assert page.evaluate(LIVING) == 0
-        for _ in range(2):
-            lab.run_all(page)
-        press()
-        named("Aves")
-        threads = page.evaluate(ASK, "import threading; print(sum(t.name == 'looks at frames' for t in threading.enumerate()))")
-        assert threads.strip() in ("1", "2"), "a panel of an earlier run goes on"  # the one before may take a second to end
-        page.get_by_label("Look at").select_option("Address, folder or film by its path …")
-        page.get_by_label("Address, path").fill(str(photos / "test" / "Plantae"))
-        page.get_by_label("Address, path").press("Enter")  # which JupyterLab takes away from forms
-        named("Plantae")
-        page.get_by_label("Look at").select_option(index=0)  # goes on with the camera
-        named("Aves")
-        lab.close_notebook(page)
-        page.wait_for_function("() => window.tracks.every(t => t.readyState === 'ended')")
+        yield lab, page
         browser.close()
+
+
+def test_a_control_of_the_panel_moves_a_figure_in_a_cell_of_its_own(opened):
+    lab, page = opened
+    panel = page.locator(".swb-camera")
+    panel.get_by_role("button", name="Start").click()
+    panel.locator(".swb-answer:visible").wait_for()
+    own = page.locator(".jp-Cell", has_text="interactive_output").locator(".jp-OutputArea-output").first
+    own.scroll_into_view_if_needed()
+    before, limit = own.locator("img").get_attribute("src"), time.monotonic() + 60
+    own.get_by_label("Not sure below, %").fill("95")
+    own.get_by_label("Not sure below, %").press("Enter")
+    while own.locator("img").get_attribute("src") == before and time.monotonic() < limit:
+        page.wait_for_timeout(100)
+    assert own.locator("img").get_attribute("src") != before
+    panel.get_by_role("button", name="Settings").click()
+    assert panel.get_by_label("Not sure below, %").input_value() == "95"  # one control, shown twice
+    asked = "print(panel.threshold.value, panel.view.min_score, len(scores) > 0, 0 < panel.view.score <= 1)"
+    assert page.evaluate(ASK, asked).split() == ["95.0", "0.95", "True", "True"]
+    panel.get_by_label("Not sure below, %").fill("50")
+    panel.get_by_label("Not sure below, %").press("Enter")
+    panel.get_by_role("button", name="Stop").click()
+
+
+def test_in_jupyterlab_the_label_follows_two_real_photos_and_the_camera_never_outlives_its_cell(opened, photos):
+    lab, page = opened
+    lab.run_all(page)
+    press = lambda: page.locator(".swb-start").click()  # noqa: E731
+    named = lambda name: page.locator(".swb-label", has_text=name).wait_for()  # noqa: E731
+    press()
+    for name in ("Aves", "Plantae", "Aves"):
+        named(name)
+    assert page.evaluate(LIVING) == 1
+    lab.run_all(page)  # the cell is run again
+    page.locator(".swb-hint:visible").wait_for()
+    assert page.evaluate(LIVING) == 0
+    press()
+    named("Plantae")
+    lab.restart_kernel(page)
+    page.locator(".swb-bad", has_text="Python does not answer").wait_for()
+    assert page.evaluate(LIVING) == 0
+    press()  # as the sentence says: no camera may come on that nobody answers
+    page.locator(".swb-bad", has_text="Python does not answer").wait_for()
+    assert page.evaluate(LIVING) == 0
+    for _ in range(2):
+        lab.run_all(page)
+    press()
+    named("Aves")
+    threads = page.evaluate(ASK, "import threading; print(sum(t.name == 'looks at frames' for t in threading.enumerate()))")
+    assert threads.strip() in ("1", "2"), "a panel of an earlier run goes on"  # the one before may take a second to end
+    page.get_by_label("Look at").select_option("Address, folder or film by its path …")
+    page.get_by_label("Address, path").fill(str(photos / "test" / "Plantae"))
+    page.get_by_label("Address, path").press("Enter")  # which JupyterLab takes away from forms
+    named("Plantae")
+    page.get_by_label("Look at").select_option(index=0)  # goes on with the camera
+    named("Aves")
+    lab.close_notebook(page)
+    page.wait_for_function("() => window.tracks.every(t => t.readyState === 'ended')")
 
 
 @pytest.mark.slow

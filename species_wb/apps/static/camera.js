@@ -132,13 +132,13 @@ class Canvas {
 
   // Listening
 
-  on(element, event, act) {
-    element.addEventListener(event, act, { signal: this.gone.signal });
+  on(element, event, act, capture = false) {
+    element.addEventListener(event, act, { capture, signal: this.gone.signal });
   }
 
   listen() {
     this.on(this.file, "change", () => this.takeFiles(this.file.files));
-    this.on(document, "keydown", (event) => this.typed(event));
+    this.on(document, "keydown", (event) => this.typed(event), true); // before the field keeps it from everybody else
     this.on(this.root, "dragover", (event) => (event.preventDefault(), this.root.classList.add("swb-over")));
     this.on(this.root, "dragleave", () => this.root.classList.remove("swb-over"));
     this.on(this.root, "drop", (event) => (event.preventDefault(), this.root.classList.remove("swb-over"), this.takeFiles(event.dataTransfer.files)));
