@@ -24,7 +24,7 @@ NO_TORCH = """core contracts taxa append_only doctor cli
     report.style report.page report.notebooks  survey.observations  engine.toy engine.backends engine.model_file engine.speed engine.predict engine.ensemble engine.maps
     classify.outputs classify.folders classify.job classify.ray classify.watch  models.ready_made models.int8 models.names  train.heads
     evaluate.plots evaluate.evaluation evaluate.evaluation_text evaluate.robustness evaluate.seeds evaluate.ensemble_gain evaluate.compare evaluate.compare_text evaluate.compare_plots
-    curate.confusions curate.one_photo  apps.cells apps.no_delay apps.visits apps.live apps.sources apps.player apps.camera_view apps.camera_controls apps.camera apps.explorer apps.serve apps.lab""".split()
+    curate.confusions curate.one_photo  apps.cells apps.no_delay apps.visits apps.live apps.sources apps.player apps.camera_messages apps.camera_view apps.camera_controls apps.camera apps.explorer apps.serve apps.lab""".split()
 NO_PANDAS = """core contracts taxa append_only doctor cli
     photos.pixels photos.items photos.corruptions photos.corrections photos.files photos.video photos.sources photos.groups photos.splits photos.findings photos.scan
     engine.toy engine.backends engine.model_file engine.speed engine.predict  classify.outputs classify.folders classify.job  apps.lab""".split()

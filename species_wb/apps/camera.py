@@ -13,7 +13,8 @@ from typing import Any
 from ipywidgets import Box, VBox
 
 from .camera_controls import Decision, Models, Recorder, Sources, load, switch, toggle
-from .camera_view import CameraView, about
+from .camera_messages import about
+from .camera_view import CameraView
 from .cells import close_earlier
 from .live import MIN_SCORE, SECONDS, Live
 from ..models.names import READY_MADE

@@ -24,12 +24,12 @@ from ..photos.items import Row
 from ..photos.pixels import BadPhoto, decode
 
 # %% ../../nbs/lib/apps/20_live.ipynb #is-another-scene
-CUT = 25.0  # mean difference of two shrunk pictures, of 255, from which on they are two scenes
-
-
 def shrunk(picture: np.ndarray) -> np.ndarray:
     "Return a picture (uint8, H×W×3) as int16, 16×16×3."
     return np.asarray(Image.fromarray(picture).resize((16, 16), Image.Resampling.BOX), np.int16)
+
+# %% ../../nbs/lib/apps/20_live.ipynb #is-cut
+CUT = 25.0  # mean difference of two shrunk pictures, of 255, from which on they are two scenes
 
 
 def is_cut(before: np.ndarray | None, after: np.ndarray) -> bool:
@@ -95,13 +95,8 @@ def said(
     return {**told, "none": bool(row["abstained"]), "none_score": none}
 
 # %% ../../nbs/lib/apps/20_live.ipynb #recorded
-def recorded(
-    record: Record,
-    row: Row,  # contract 4: the steady answer
-    picture: np.ndarray,  # uint8, H×W×3
-    at: str,  # ISO 8601
-) -> tuple[Path | None, str]:  # where the frame is to be kept, if anywhere; what went wrong, or ""
-    "Write down one sure frame."
+def recorded(record: Record, row: Row, picture: np.ndarray, at: str) -> tuple[Path | None, str]:
+    "Write down one sure frame; return where it is to be kept, if anywhere, and what went wrong, or nothing."
     try:
         return record.take(row, picture, at), ""
     except (UserError, OSError) as error:

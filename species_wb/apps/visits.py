@@ -47,10 +47,9 @@ def photo_name(
     folder: Path,  # of the record
     label: str,
     at: str,  # ISO 8601
-) -> str:  # relative to the folder; no file has this name yet
-    "Name the photo of a visit."
-    safe = "".join(c if c.isalnum() else "-" for c in label)[:40]
-    stem = f"photos/{at[:19].replace(':', '')}-{safe}"
+) -> str:  # relative to the folder
+    "Name the photo of a visit as no file is named yet."
+    stem = f"photos/{at[:19].replace(':', '')}-" + "".join(c if c.isalnum() else "-" for c in label)[:40]
     names = (f"{stem}{f'-{k}' if k > 1 else ''}.jpg" for k in range(1, 10_000))
     return next(name for name in names if not (folder / name).exists())
 
@@ -118,11 +117,8 @@ def keep_photo(
         aside.write_bytes(data)
 
 # %% ../../nbs/lib/apps/17_visits.ipynb #why-not-kept
-def why_not_kept(
-    path: Path,  # where it is to be kept
-    data: bytes,  # JPEG
-) -> str:  # "" where it was kept
-    "Keep the photo of a visit, or say why not."
+def why_not_kept(path: Path, data: bytes) -> str:  # "" where it was kept
+    "Keep the photo of a visit (JPEG), or say why not."
     try:
         keep_photo(path, data)
         return ""
