@@ -272,7 +272,7 @@ class Canvas {
 
   switched() {
     // Start was pressed, or Stop, here or in another page, or by Python; the link to the button has its turn first
-    const pressed = navigator.userActivation?.isActive ?? true; // else the page where it was pressed has its turn first
+    const pressed = window.event?.type === "click"; // here: the page where Start was pressed comes first
     setTimeout(() => this.follow(), pressed || !this.get("running") ? 0 : 500);
   }
 
