@@ -123,8 +123,8 @@ class Models:
         self._choice: object = None  # the model that was asked for last
         self._loading = ""
         self.list = field(Dropdown, "with", options=self._options(), value=view.model["path"])
-        place = {"placeholder": "reports/train/…/model.onnx", "continuous_update": False}
-        self.path = field(Text, "Another model file or run folder", **place)
+        traits: dict[str, Any] = {"placeholder": "reports/train/…/model.onnx", "continuous_update": False}
+        self.path = field(Text, "Another model file or run folder", **traits)
         self.use = Button(description="Use", tooltip="Load this model; the camera runs on", layout={"width": "auto"})
         self.list.observe(lambda change: self._chosen(change["new"]), "value")
         self.path.observe(lambda change: self.load(change["new"]), "value")
@@ -220,7 +220,7 @@ class Recorder:
         hint = "Write what is seen into a table of observations, with a photo of each visit "
         where = "(site and position: under Settings)"
         self.button = switch(view, "recording", "Record", hint + where, "swb-record")
-        typed = {"continuous_update": False}
+        typed: dict[str, Any] = {"continuous_update": False}
         self.site = field(Text, "Site", placeholder="for the record", **typed)
         self.lat = field(Text, "Latitude", "11em", placeholder="47.123", **typed)
         self.lon = field(Text, "Longitude", "11em", placeholder="8.456", **typed)

@@ -78,7 +78,7 @@ SHADE = """() => {
 CONTRASTS = """() => {
   const parts = c => c.match(/[\\d.]+/g).map(Number);
   const linear = v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
-  const light = ([r, g, b]) => [r, g, b].map(v => linear(v / 255)).reduce((s, v, k) => s + v * [0.2126, 0.7152, 0.0722][k], 0);
+  const light = ([r, g, b]) => 0.2126 * linear(r / 255) + 0.7152 * linear(g / 255) + 0.0722 * linear(b / 255);
   const of = (selector, property) => light(parts(getComputedStyle(document.querySelector(selector))[property]));
   const ground = of('.swb-camera', 'backgroundColor');
   return ['.swb-label', '.swb-name', '.swb-share', '.widget-label'].map(selector => {
@@ -609,7 +609,8 @@ def test_every_control_is_a_widget_with_a_name_that_a_screen_reader_says(stage):
     said = stage.page.locator(".swb-camera").aria_snapshot()
     for control in (
         'button "Start"', 'combobox "Look at"', 'combobox "with"',
-        'button "Freeze" [disabled]', 'button "Record" [disabled]', 'button "Mirror"', 'button "Whole frame"', 'button "Figures"', 'spinbutton "Steady over, s"',
+        'button "Freeze" [disabled]', 'button "Record" [disabled]', 'button "Mirror"',
+        'button "Whole frame"', 'button "Figures"', 'spinbutton "Steady over, s"',
         'spinbutton "Not sure below, %"', 'textbox "Site"', 'textbox "Latitude"', 'textbox "Longitude"',
         'textbox "Another model file or run folder"', 'button "Use"',
     ):  # fmt: skip
