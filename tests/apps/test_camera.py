@@ -163,6 +163,15 @@ def test_the_label_changes_with_the_picture_and_back_and_stop_ends_the_camera(st
     assert not stage.page.evaluate(MIRRORED), "words in mirror writing"
 
 
+def test_the_camera_runs_on_for_longer_than_the_page_waits_for_an_answer(stage):
+    start(stage)
+    label(stage, "red")
+    stage.page.wait_for_timeout(9_500)  # it gives up after 8 seconds
+    before = answers(stage)
+    stage.page.wait_for_function(f"() => document.querySelector('.swb-view').dataset.answers > {before}")
+    assert stage.page.evaluate(LIVING) == 1 and stage.page.locator(".swb-bad").count() == 0
+
+
 def test_the_figures_say_how_fast_it_is(stage):
     stage.page.get_by_role("button", name="Figures").click()
     start(stage)

@@ -399,8 +399,11 @@ class Canvas {
     this.askedAt = seconds();
     const yours = new Promise((done) => (this.granted = done));
     this.send("begin");
-    if (!(await yours) && turn === this.turn) this.leave();
-    return turn === this.turn ? turn : null;
+    const mine = await yours;
+    if (turn !== this.turn) return null;
+    this.askedAt = Infinity;
+    if (!mine) this.leave();
+    return mine ? turn : null;
   }
 
   leave() {
