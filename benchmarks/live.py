@@ -27,7 +27,7 @@ from test_camera import camera_film, with_camera  # noqa: E402
 
 # What happens in the page: when each scene began, and when which label was painted. Also each answer's own delay.
 WATCH = """() => {
-  const found = window.found = { scenes: [], labels: [], answers: [] }, root = document.querySelector(".swb-camera");
+  const found = window.found = { scenes: [], labels: [], answers: [] }, root = document.querySelector(".swb-view");
   const video = root.querySelector("video"), canvas = document.createElement("canvas"), draw = canvas.getContext("2d", { willReadFrequently: true });
   Object.assign(canvas, { width: 4, height: 4 });
   let before = null;

@@ -33,9 +33,10 @@ def camera_states(page) -> Iterator[str]:
     page.locator(".swb-answer:visible").wait_for()
     press("Figures")
     page.wait_for_timeout(1500)
-    page.locator("select").first.evaluate("s => { s.selectedOptions[0].textContent = 'Camera'; }")  # the fake one is called by the path of its film
+    camera = "s => { s.selectedOptions[0].textContent = 'Camera'; }"  # the fake one is called by the path of its film
+    page.get_by_label("Look at").evaluate(camera)
     yield "running"
-    page.locator(".swb-more summary").click()
+    press("Settings")
     page.get_by_label("Site").fill("window")
     press("Record")
     page.wait_for_timeout(1000)
@@ -50,7 +51,7 @@ def camera_states(page) -> Iterator[str]:
     page.wait_for_timeout(300)
     yield "frozen"
     press("Stop")
-    page.get_by_label("Look at").select_option(label="Address, folder or film by its path …")
+    page.get_by_label("Look at").select_option("Address, folder or film by its path …")
     page.get_by_label("Address, path").fill("/no/such/film.mp4")
     press("Start")
     page.locator(".swb-bad").wait_for()

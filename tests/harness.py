@@ -1,9 +1,10 @@
-"""A stage for widgets: a real browser shows a tree of them, and its messages go to the real Python objects in this process,
-with no JupyterLab between.
+"""A stage for widgets: a real browser shows a tree of them, and its messages go to the real Python objects in this
+process, with no JupyterLab between.
 
-What the page shows is real: the models and views of ipywidgets and the runtime of anywidget, as both packages bring them for the
-classic notebook, and JupyterLab's own style sheets for its light and its dark look. What JupyterLab and a kernel would do around
-them is here as small as it can be: a web socket carries the comms' messages both ways, and one thread stands for the kernel.
+What the page shows is real: the models and views of ipywidgets and the runtime of anywidget, as both packages bring
+them for the classic notebook, and JupyterLab's own style sheets for its light and its dark look. What JupyterLab and a
+kernel would do around them is here as small as it can be: a web socket carries the comms' messages both ways, and one
+thread stands for the kernel.
 
     stage = Stage(browser, Explorer(run))          # dark, 1920 wide: Stage(browser, widget, theme="dark", width=1920)
     stage.page.get_by_role("gridcell").first.click()
@@ -34,12 +35,15 @@ SHARE = Path(sys.prefix) / "share" / "jupyter"
 THEMES, CLASSIC = SHARE / "lab" / "themes" / "@jupyterlab", SHARE / "nbextensions"
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>stage</title><link rel="icon" href="data:,">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<style>body{margin:0;padding:16px;background:var(--jp-layout-color0,Canvas);color:var(--jp-content-font-color1,CanvasText);
-font-family:var(--jp-content-font-family,system-ui,sans-serif);font-size:var(--jp-content-font-size1,14px);line-height:1.6;color-scheme:light dark}
+<style>body{margin:0;padding:16px;line-height:1.6;color-scheme:light dark;
+background:var(--jp-layout-color0,Canvas);color:var(--jp-content-font-color1,CanvasText);
+font-family:var(--jp-content-font-family,system-ui,sans-serif);font-size:var(--jp-content-font-size1,14px)}
 body[data-jp-theme-light=true]{color-scheme:light}body[data-jp-theme-light=false]{color-scheme:dark}</style>
 <body><div id="stage"></div><link rel="stylesheet" href="/theme.css"><script src="/classic.js"></script>
-<script src="/ipywidgets.js"></script><script src="/anywidget.js"></script><script type="module" src="/stage.js"></script></body></html>"""
-# What the two scripts of the classic notebook look for: `define`, and a notebook without a kernel, so that ipywidgets brings its styles.
+<script src="/ipywidgets.js"></script><script src="/anywidget.js"></script>
+<script type="module" src="/stage.js"></script></body></html>"""
+# What the two scripts of the classic notebook look for: `define`, and a notebook without a kernel, so that ipywidgets
+# brings its styles.
 NOTEBOOK = """
 window.defined = [];
 window.define = (names, make) => defined.push(make ?? names);
@@ -63,18 +67,23 @@ function packed(message, buffers = []) {
   new DataView(whole.buffer).setUint32(0, head.length);
   whole.set(head, 4);
   let at = 4 + head.length;
-  for (const b of buffers) { whole.set(new Uint8Array(b.buffer || b, b.byteOffset || 0, b.byteLength), at); at += b.byteLength; }
+  for (const b of buffers) {
+    whole.set(new Uint8Array(b.buffer || b, b.byteOffset || 0, b.byteLength), at);
+    at += b.byteLength;
+  }
   return whole;
 }
 function unpacked(data) {
-  const size = new DataView(data).getUint32(0), message = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, size)));
+  const size = new DataView(data).getUint32(0);
+  const message = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, size)));
   let at = 4 + size;
   return [message, message.lengths.map(n => { at += n; return new DataView(data.slice(at - n, at)); })];
 }
 
 const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/kernel`);
 socket.binaryType = "arraybuffer";
-const comms = {}, models = {}, waiting = {};  // by the id of comm and model; what a message is to call when it was dealt with
+const comms = {}, models = {};  // by their ids
+const waiting = {};  // what a message is to call when it was dealt with
 let root = "", view = null, sent = 0, begin = null;
 const all = new Promise(done => { begin = done; });  // every widget is known by its id
 
@@ -112,14 +121,16 @@ async function made(id, {state, buffer_paths}, buffers) {
   await all;
   controls.put_buffers(state, buffer_paths, buffers);
   const Model = await kind(state._model_module, state._model_name);
-  return new Model(await Model._deserialize_state(state, manager), {widget_manager: manager, model_id: id, comm: new Comm(id)});
+  const given = await Model._deserialize_state(state, manager);
+  return new Model(given, {widget_manager: manager, model_id: id, comm: new Comm(id)});
 }
 
 async function show() {
   await hide();
   view = await manager.create_view(await manager.get_model(root));
   view.luminoWidget.constructor.attach(view.luminoWidget, document.getElementById("stage"));
-  while (document.getElementById("stage").textContent === "" && !document.querySelector("#stage :is(button, input, canvas, table)"))
+  const stage = document.getElementById("stage");
+  while (stage.textContent === "" && !stage.querySelector("button, input, canvas, table"))
     await new Promise(done => setTimeout(done, 10));  // an anywidget is drawn a little later
   document.body.dataset.shown = "yes";
 }
@@ -132,9 +143,13 @@ Object.assign(window, {stage: {show, hide, manager, models}});
 socket.onmessage = ({data}) => {
   const [message, buffers] = unpacked(data), comm = comms[message.comm];
   if (message.kind === "comm_open") models[message.comm] = made(message.comm, message.data, buffers);
-  if (message.kind === "comm_msg") comm?.heard({content: {data: message.data}, buffers, parent_header: {msg_id: message.parent}});
+  if (message.kind === "comm_msg")
+    comm?.heard({content: {data: message.data}, buffers, parent_header: {msg_id: message.parent}});
   if (message.kind === "comm_close") { comm?.closed({}); delete comms[message.comm]; delete models[message.comm]; }
-  if (message.kind === "idle") { waiting[message.parent]?.iopub?.status?.({content: {execution_state: "idle"}}); delete waiting[message.parent]; }
+  if (message.kind === "idle") {
+    waiting[message.parent]?.iopub?.status?.({content: {execution_state: "idle"}});
+    delete waiting[message.parent];
+  }
   if (message.kind === "begin") { root = message.root; begin(); show(); }
 };
 """
@@ -166,7 +181,8 @@ class Stage:
         host: str = "127.0.0.1",  # another name makes the page insecure; the browser must know where it leads
         **context: Any,  # for `browser.new_context`: permissions=["camera"], color_scheme="dark", …
     ) -> None:
-        self.widget, self.theme, self.dead, self.parent = widget, theme, False, ""  # the message that the kernel deals with
+        self.widget, self.theme, self.dead = widget, theme, False
+        self.parent = ""  # the message that the kernel deals with
         self.kernel = ThreadPoolExecutor(1, "kernel")
         self.sockets: set = set()
         self.wrong: list[str] = []  # errors of the page, and what it asked of other places
@@ -181,7 +197,8 @@ class Stage:
         self.page.set_default_timeout(15_000)
         here = (self.url + "/", f"blob:{self.url}/", f"ws://{host}", "data:")
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        self.page.on("console", lambda said: self.wrong.append(said.text) if said.type in ("error", "warning") else None)
+        bad = ("error", "warning")
+        self.page.on("console", lambda said: self.wrong.append(said.text) if said.type in bad else None)
         self.page.on("request", lambda asked: None if asked.url.startswith(here) else self.wrong.append(asked.url))
         self.goto()
 
@@ -224,7 +241,7 @@ class Stage:
         parts = [bytes(b) for b in buffers or []]
         head = json.dumps({"parent": self.parent, **message, "lengths": list(map(len, parts))}).encode()
         whole = b"".join([len(head).to_bytes(4, "big"), head, *parts])
-        self.loop.add_callback(lambda: [self._write(socket, whole) for socket in ([only] if only else list(self.sockets))])
+        self.loop.add_callback(lambda: [self._write(one, whole) for one in ([only] if only else list(self.sockets))])
 
     @staticmethod
     def _write(socket, whole: bytes) -> None:
@@ -259,7 +276,8 @@ class Stage:
         "Tell a page of the widget, of all that it refers to, and of the links between them."
         for model_id, widget in self._tree().items():
             state, paths, buffers = ipywidgets_widget._remove_buffers(widget.get_state())
-            self.tell({"kind": "comm_open", "comm": model_id, "data": {"state": state, "buffer_paths": paths}}, buffers, socket)
+            data = {"state": state, "buffer_paths": paths}
+            self.tell({"kind": "comm_open", "comm": model_id, "data": data}, buffers, socket)
         self.tell({"kind": "begin", "root": self.widget.model_id}, only=socket)
 
     def _tree(self) -> dict[str, Any]:

@@ -39,7 +39,8 @@ NO_TORCH = """core progress workspace runs fields contracts predictions taxa app
     evaluate.ensemble_gain evaluate.evaluation_page evaluate.compare evaluate.compare_text evaluate.compare_plots
     evaluate.compare_page
     curate.predictions curate.confusions curate.correct curate.one_photo
-    apps.cells apps.no_delay apps.live apps.camera apps.explorer_words apps.explorer_views apps.explorer_controls
+    apps.cells apps.no_delay apps.visits apps.sources apps.live apps.player apps.camera_messages apps.camera_view
+    apps.camera_controls apps.camera apps.explorer_words apps.explorer_views apps.explorer_controls
     apps.explorer_panel apps.explorer apps.ports apps.web_access apps.web_answers apps.serve apps.lab
     cli_models cli_photos cli""".split()
 NO_PANDAS = """core progress workspace runs fields contracts predictions taxa append_only doctor

@@ -29,7 +29,7 @@ def reliability(
         values: tuple[float | None, ...] = (None,) * 4
         if n[b]:
             values = float(score[b] / n[b]), float(right[b] / n[b]), *wilson(right[b], n[b], CONFIDENCE)
-        row = {"low": float(edges[b]), "high": float(edges[b + 1]), "n": int(n[b])}
+        row: dict[str, Any] = {"low": float(edges[b]), "high": float(edges[b + 1]), "n": int(n[b])}
         table.append(row | dict(zip(names, values, strict=True)))
     return {"n": len(number), "ece": float(np.abs(score - right).sum() / len(number)), "bins": table}
 

@@ -14,11 +14,12 @@ from PIL import Image
 
 anywidget = pytest.importorskip("anywidget")
 from harness import Stage  # noqa: E402
+from ipywidgets import FloatSlider, HBox, VBox, link  # noqa: E402
 from lab_server import LabServer  # noqa: E402
 
 from species_wb.engine import toy
 from species_wb.photos import pixels  # noqa: E402
-from species_wb.apps import camera  # noqa: E402
+from species_wb.apps import player  # noqa: E402
 from species_wb.apps.camera import CameraPanel  # noqa: E402
 from species_wb.survey.observations import read_observations  # noqa: E402
 
@@ -29,11 +30,62 @@ window.tracks = [];
 const media = navigator.mediaDevices;
 if (media) {
   const ask = media.getUserMedia.bind(media);
-  media.getUserMedia = async (wanted) => { const stream = await ask(wanted); window.tracks.push(...stream.getTracks()); return stream; };
+  media.getUserMedia = async (wanted) => {
+    const stream = await ask(wanted);
+    window.tracks.push(...stream.getTracks());
+    return stream;
+  };
 }
 """
-ASK = """async (code) => { const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel; let said = "";
-const asked = kernel.requestExecute({ code, store_history: false }); asked.onIOPub = m => { if (m.header.msg_type === "stream") said += m.content.text; }; await asked.done; return said; }"""
+ASK = """async (code) => {
+  const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+  const asked = kernel.requestExecute({ code, store_history: false });
+  let said = "";
+  asked.onIOPub = m => { if (m.header.msg_type === "stream") said += m.content.text; };
+  await asked.done;
+  return said;
+}"""
+MIRRORED = """() => {
+  for (let e = document.querySelector('.swb-hint'); e; e = e.parentElement)
+    if (getComputedStyle(e).transform.startsWith('matrix(-1')) return true;
+  return false;
+}"""
+REFUSE = "name => { navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', name); }; }"
+DROP = """([name, data]) => {
+  const files = new DataTransfer();
+  files.items.add(new File([new Uint8Array(data)], name, { type: "image/jpeg" }));
+  const drop = new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true });
+  document.querySelector(".swb-view").dispatchEvent(drop);
+}"""
+# As a browser does that translates pages.
+TRANSLATE = """() => {
+  const said = document.querySelector(".swb-said");
+  window.translated = 0;
+  new MutationObserver(() => {
+    if (said.textContent === "Opening …") { said.textContent = "Wird geöffnet …"; window.translated += 1; }
+  }).observe(said, { childList: true });
+}"""
+STILL = """() => {
+  const now = document.querySelector('.swb-view').dataset.answers, still = window.before === now;
+  window.before = now;
+  return still;
+}"""
+SHADE = """() => {
+  const video = document.querySelector('video'), g = document.createElement('canvas').getContext('2d');
+  g.drawImage(video, 0, 0, 9, 9);
+  return g.getImageData(4, 4, 1, 1).data[0] > 128 ? 'red' : 'green';
+}"""
+CONTRASTS = """() => {
+  const parts = c => c.match(/[\\d.]+/g).map(Number);
+  const linear = v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => 0.2126 * linear(r / 255) + 0.7152 * linear(g / 255) + 0.0722 * linear(b / 255);
+  const of = (selector, property) => light(parts(getComputedStyle(document.querySelector(selector))[property]));
+  const ground = of('.swb-camera', 'backgroundColor');
+  return ['.swb-label', '.swb-name', '.swb-share', '.widget-label'].map(selector => {
+    const ink = of(selector, 'color');
+    return (Math.max(ink, ground) + 0.05) / (Math.min(ink, ground) + 0.05);
+  });
+}"""
 LIVING = "() => (window.tracks || []).filter(t => t.readyState === 'live').length"
 
 
@@ -52,13 +104,15 @@ def camera_film(path: Path, pictures: list[Image.Image], frames: int = 30, size=
 
 def with_camera(film: Path) -> list[str]:
     "Chromium's flags for a camera that plays a film."
-    return ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={film}", "--host-resolver-rules=MAP lab.example 127.0.0.1"]
+    fake = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={film}"]
+    return [*fake, "--host-resolver-rules=MAP lab.example 127.0.0.1"]
 
 
 @pytest.fixture(scope="module")
 def playing(chromium, tmp_path_factory):
     "A browser whose camera sees red and green in turn, a second each."
-    film = camera_film(tmp_path_factory.mktemp("camera") / "two.mjpeg", [Image.new("RGB", (640, 480), colour) for colour in (RED, GREEN)])
+    pictures = [Image.new("RGB", (640, 480), colour) for colour in (RED, GREEN)]
+    film = camera_film(tmp_path_factory.mktemp("camera") / "two.mjpeg", pictures)
     browser = chromium(*with_camera(film))
     yield browser
     browser.close()
@@ -93,7 +147,7 @@ def sentence(stage) -> str:
 
 
 def answers(stage) -> int:
-    return int(stage.page.locator(".swb-camera").get_attribute("data-answers"))
+    return int(stage.page.locator(".swb-view").get_attribute("data-answers"))
 
 
 def test_the_label_changes_with_the_picture_and_back_and_stop_ends_the_camera(stage):
@@ -106,14 +160,24 @@ def test_the_label_changes_with_the_picture_and_back_and_stop_ends_the_camera(st
     stage.page.get_by_role("button", name="Stop").click()
     assert stage.page.evaluate(LIVING) == 0
     assert stage.page.locator(".swb-hint").is_visible()
-    assert stage.page.evaluate("() => { let e = document.querySelector('.swb-hint'); for (; e; e = e.parentElement) if (getComputedStyle(e).transform.startsWith('matrix(-1')) return false; return true; }"), "words in mirror writing"
+    assert not stage.page.evaluate(MIRRORED), "words in mirror writing"
+
+
+def test_the_camera_runs_on_for_longer_than_the_page_waits_for_an_answer(stage):
+    start(stage)
+    label(stage, "red")
+    stage.page.wait_for_timeout(9_500)  # it gives up after 8 seconds
+    before = answers(stage)
+    stage.page.wait_for_function(f"() => document.querySelector('.swb-view').dataset.answers > {before}")
+    assert stage.page.evaluate(LIVING) == 1 and stage.page.locator(".swb-bad").count() == 0
 
 
 def test_the_figures_say_how_fast_it_is(stage):
     stage.page.get_by_role("button", name="Figures").click()
     start(stage)
     label(stage, "green")
-    stage.page.wait_for_function("() => /\\d+\\.\\d frames a second/.test(document.querySelector('.swb-figures').textContent)")
+    rate = "/\\d+\\.\\d frames a second/.test(document.querySelector('.swb-figures').textContent)"
+    stage.page.wait_for_function(f"() => {rate}")
     assert "passed over" in stage.page.locator(".swb-figures").text_content()
 
 
@@ -138,9 +202,13 @@ def test_an_insecure_page_says_why_there_is_no_camera(playing, model, workspace)
         assert "http from lab.example" in sentence(stage) and "http://localhost" in sentence(stage)
 
 
-@pytest.mark.parametrize(("name", "said"), [("NotReadableError", "in use by another program"), ("OverconstrainedError", "no longer there"), ("AbortError", "could not be started (AbortError)")])
+@pytest.mark.parametrize(("name", "said"), [
+    ("NotReadableError", "in use by another program"),
+    ("OverconstrainedError", "no longer there"),
+    ("AbortError", "could not be started (AbortError)"),
+])  # fmt: skip
 def test_other_refusals_of_the_browser_are_explained(stage, name, said):
-    stage.page.evaluate("name => { navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', name); }; }", name)
+    stage.page.evaluate(REFUSE, name)
     start(stage)
     stage.page.locator(".swb-bad").wait_for()
     assert said in sentence(stage)
@@ -161,12 +229,13 @@ def test_another_camera_is_chosen_while_one_runs(chromium, model, workspace):
         stage.reload()
         start(stage)
         stage.page.locator(".swb-answer:visible").wait_for()
-        cameras = stage.page.locator("select >> nth=0").evaluate("s => [...s.options].map(o => o.value).filter(v => v.startsWith('camera:'))")
-        stage.page.get_by_label("Look at").select_option(value=cameras[1])
+        cameras = [value for value, _ in stage.widget.view.cameras]
+        stage.page.get_by_label("Look at").select_option(index=1)
         stage.page.wait_for_function("() => window.tracks.length === 2")
         stage.page.locator(".swb-answer:visible").wait_for()
         used = stage.page.evaluate("() => window.tracks.map(t => [t.getSettings().deviceId, t.readyState])")
         assert len(cameras) == 2 and used[0][1] == "ended" and used[1] == [cameras[1].removeprefix("camera:"), "live"]
+        assert stage.widget.source.value == cameras[1]
     browser.close()
 
 
@@ -175,7 +244,7 @@ def test_a_slow_model_is_never_more_than_one_frame_behind(stage, monkeypatch):
     look = live.look
 
     def slow(*given, **named):
-        most.append(stage.widget._jobs.qsize())
+        most.append(stage.widget.view.jobs.qsize())
         time.sleep(0.3)
         return {**look(*given, **named), "seconds": 0.3}
 
@@ -215,7 +284,7 @@ def test_another_model_answers_while_the_camera_runs_on(stage, tmp_path):
     toy.write_toy(tmp_path / "andere <b>.onnx", labels=("rot <i>", "grün"))
     start(stage)
     label(stage, "red")
-    stage.page.locator(".swb-more summary").click()
+    stage.page.get_by_role("button", name="Settings").click()
     stage.page.get_by_label("Another model file").fill(f"'{tmp_path / 'andere <b>.onnx'}'")
     stage.page.get_by_role("button", name="Use").click()
     label(stage, "rot <i>")
@@ -225,20 +294,16 @@ def test_another_model_answers_while_the_camera_runs_on(stage, tmp_path):
     stage.page.get_by_role("button", name="Use").click()
     stage.page.locator(".swb-bad").wait_for()
     label(stage, "grün")  # and the other one goes on
-    stage.widget.models = [*stage.widget.models, {"path": "/gone/model.onnx", "name": "gone"}]
-    stage.page.get_by_label("with").select_option(label="gone")
+    stage.widget.model.options = [*stage.widget.model.options, ("gone", "/gone/model.onnx")]
+    stage.page.get_by_label("with", exact=True).select_option("gone")
     stage.page.locator(".swb-bad", has_text="/gone/model.onnx").wait_for()
-    assert stage.page.locator("select >> nth=1").evaluate("s => s.selectedOptions[0].textContent") == "andere <b>.onnx"
+    assert stage.page.get_by_label("with", exact=True).input_value() == "andere <b>.onnx" == stage.widget.model.label
 
 
 def test_a_photo_that_is_dropped_gets_its_answer_and_a_text_gets_its_reason(stage, tmp_path):
     green = pixels.encode_jpeg(np.full((90, 120, 3), GREEN, np.uint8))
     for name, data, said in (("Größe 'x'.jpg", green, "green"), ("notes <img src=x>.jpg", b"no photo at all", "")):
-        stage.page.evaluate(
-            """([name, data]) => { const files = new DataTransfer(); files.items.add(new File([new Uint8Array(data)], name, { type: "image/jpeg" }));
-            document.querySelector(".swb-camera").dispatchEvent(new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true })); }""",
-            [name, list(data)],
-        )
+        stage.page.evaluate(DROP, [name, list(data)])
         if said:
             label(stage, said)
         stage.page.locator(".swb-said", has_text=name).wait_for()
@@ -251,8 +316,9 @@ def test_a_photo_is_asked_again_when_the_model_is_another(stage, tmp_path):
     (tmp_path / "red.jpg").write_bytes(pixels.encode_jpeg(np.full((90, 120, 3), RED, np.uint8)))
     stage.page.locator("input[type=file]").set_input_files(str(tmp_path / "red.jpg"))
     label(stage, "red")
-    stage.page.locator(".swb-more summary").click()
-    stage.page.get_by_label("Another model file").fill(str(toy.write_toy(tmp_path / "rot.onnx", labels=("rot", "grün"))))
+    stage.page.get_by_role("button", name="Settings").click()
+    other = toy.write_toy(tmp_path / "rot.onnx", labels=("rot", "grün"))
+    stage.page.get_by_label("Another model file").fill(str(other))
     stage.page.get_by_label("Another model file").press("Enter")
     label(stage, "rot")
 
@@ -298,7 +364,7 @@ def test_the_machine_of_the_notebook_can_look_instead(stage, tmp_path, kind):
         for name, colour in (("1.jpg", RED), ("2.jpg", GREEN)):
             (place / name).write_bytes(pixels.encode_jpeg(np.full((300, 400, 3), colour, np.uint8)))
         (place / "0 notes.txt").write_text("nothing to see")
-    stage.page.get_by_label("Look at").select_option(label="Address, folder or film by its path …")
+    stage.page.get_by_label("Look at").select_option("Address, folder or film by its path …")
     stage.page.get_by_label("Address, path").fill(str(place))
     start(stage)
     label(stage, "red")
@@ -309,7 +375,7 @@ def test_the_machine_of_the_notebook_can_look_instead(stage, tmp_path, kind):
 
 
 def play(stage, place) -> None:
-    stage.page.get_by_label("Look at").select_option(label="Address, folder or film by its path …")
+    stage.page.get_by_label("Look at").select_option("Address, folder or film by its path …")
     stage.page.get_by_label("Address, path").fill(str(place))
     start(stage)
 
@@ -342,20 +408,19 @@ def test_the_page_is_told_how_a_source_ended_by_the_source_and_not_by_its_words(
         if content["over"]:
             over.set()
 
-    monkeypatch.setattr(camera, "open_source", opened)
-    camera._Player("a film", SimpleNamespace(side=64), send, "page")
+    monkeypatch.setattr(player, "open_source", opened)
+    player.Player("a film", SimpleNamespace(side=64), send, "page")
     assert over.wait(10) and told == [(words, False, False), (words, failed, True)]
 
 
 def test_what_is_said_while_a_source_opens_goes_with_the_first_picture_whatever_its_words(stage, tmp_path):
     for k, colour in enumerate((RED, GREEN)):
         (tmp_path / f"{k}.jpg").write_bytes(pixels.encode_jpeg(np.full((300, 400, 3), colour, np.uint8)))
-    stage.page.evaluate("""() => { const said = document.querySelector(".swb-said"); window.translated = 0;  // as a browser does that translates pages
-      new MutationObserver(() => { if (said.textContent === "Opening …") { said.textContent = "Wird geöffnet …"; window.translated += 1; } }).observe(said, { childList: true }); }""")
+    stage.page.evaluate(TRANSLATE)
     play(stage, tmp_path)
     label(stage, "red")
     assert stage.page.evaluate("window.translated") == 1 and stage.page.locator(".swb-said").is_hidden()
-    stage.widget._tell("Opening … of the exhibition.")
+    stage.widget.view.tell("Opening … of the exhibition.")
     label(stage, "green")
     assert sentence(stage) == "Opening … of the exhibition."
 
@@ -374,7 +439,7 @@ def test_a_folder_is_not_recorded_and_freeze_holds_its_picture(stage, tmp_path):
 
 
 def test_a_place_that_is_not_there_is_refused_in_a_sentence(stage):
-    stage.page.get_by_label("Look at").select_option(label="Address, folder or film by its path …")
+    stage.page.get_by_label("Look at").select_option("Address, folder or film by its path …")
     stage.page.get_by_label("Address, path").fill("/no/such <b>place</b>")
     start(stage)
     stage.page.locator(".swb-bad").wait_for()
@@ -383,8 +448,9 @@ def test_a_place_that_is_not_there_is_refused_in_a_sentence(stage):
 
 def test_an_address_of_a_dead_machine_never_shows_its_password(stage):
     pytest.importorskip("av")
-    stage.page.get_by_label("Look at").select_option(label="Address, folder or film by its path …")
-    stage.page.get_by_label("Address, path").fill("'rtsp://ann:secret@127.0.0.1:9/stream'")  # quoted, as it is often pasted
+    stage.page.get_by_label("Look at").select_option("Address, folder or film by its path …")
+    pasted = "'rtsp://ann:secret@127.0.0.1:9/stream'"  # with its quotes, as often
+    stage.page.get_by_label("Address, path").fill(pasted)
     start(stage)
     stage.page.locator(".swb-said", has_text="cannot be reached").wait_for()
     assert "secret" not in sentence(stage)
@@ -392,7 +458,7 @@ def test_an_address_of_a_dead_machine_never_shows_its_password(stage):
 
 
 def test_a_record_has_a_line_for_each_visit_and_a_sharp_photo_in_full_size(stage):
-    stage.page.locator(".swb-more summary").click()
+    stage.page.get_by_role("button", name="Settings").click()
     for field, text in (("Site", "window"), ("Latitude", "47,25"), ("Longitude", "8.5")):
         stage.page.get_by_label(field).fill(text)
     start(stage)
@@ -408,27 +474,33 @@ def test_a_record_has_a_line_for_each_visit_and_a_sharp_photo_in_full_size(stage
     rows = read_observations(table).to_pylist()
     assert sorted(row["label"] for row in rows) == ["green", "red"]  # visits, not frames
     for row in rows:
-        assert (row["site"], row["lat"], row["lon"], row["source"]) == ("window", 47.25, 8.5, "camera") and row["start"] <= row["end"]
+        assert [row[name] for name in ("site", "lat", "lon", "source")] == ["window", 47.25, 8.5, "camera"]
+        assert row["start"] <= row["end"]
         photo = pixels.decode((table.parent / row["photo"]).read_bytes(), None)
-        assert photo.shape == (480, 640, 3) and abs(photo.mean((0, 1)) - (RED if row["label"] == "red" else GREEN)).max() < 25  # the fake camera keeps colours roughly
+        colour = RED if row["label"] == "red" else GREEN  # the fake camera keeps colours roughly
+        assert photo.shape == (480, 640, 3) and abs(photo.mean((0, 1)) - colour).max() < 25
 
 
 def test_each_visit_has_a_line_and_a_photo_of_its_own(tmp_path, monkeypatch):
-    from species_wb.apps import live
+    from species_wb.apps import visits
 
     clock = [100.0]
-    monkeypatch.setattr(live.time, "monotonic", lambda: clock[0])
-    record, kept = live.Record(tmp_path, "camera", gap=10), []
+    monkeypatch.setattr(visits.time, "monotonic", lambda: clock[0])
+    record, kept = visits.Record(tmp_path, "camera", gap=10), []
+    picture = np.full((20, 20, 3), 9, np.uint8)
     for at, label_ in ((0, "Lynx lynx"), (4, "Lynx lynx"), (5, "山猫/.."), (5, "山猫.//"), (30, "Lynx lynx")):
         clock[0] = 100.0 + at
-        kept.append(record.take({"label": label_, "score": 0.9}, np.full((20, 20, 3), 9, np.uint8), f"2026-05-04T13:07:{at:02}+02:00"))
+        kept.append(record.take({"label": label_, "score": 0.9}, picture, f"2026-05-04T13:07:{at:02}+02:00"))
         if kept[-1]:
-            live.keep_photo(kept[-1], pixels.encode_jpeg(np.full((20, 20, 3), 9, np.uint8)))
+            visits.keep_photo(kept[-1], pixels.encode_jpeg(picture))
     record.close()
     rows = read_observations(record.observations).to_pylist()
-    assert [(row["label"], row["start"][17:19], row["end"][17:19]) for row in sorted(rows, key=lambda row: (row["start"], row["label"]))] == [
-        ("Lynx lynx", "00", "04"), ("山猫.//", "05", "05"), ("山猫/..", "05", "05"), ("Lynx lynx", "30", "30")]  # fmt: skip
-    assert len({row["photo"] for row in rows}) == 4 and {tmp_path / row["photo"] for row in rows} == {path for path in kept if path} == set((tmp_path / "photos").iterdir())
+    rows = sorted(rows, key=lambda row: (row["start"], row["label"]))
+    assert [(row["label"], row["start"][17:19], row["end"][17:19]) for row in rows] == [
+        ("Lynx lynx", "00", "04"), ("山猫.//", "05", "05"), ("山猫/..", "05", "05"), ("Lynx lynx", "30", "30"),
+    ]  # fmt: skip
+    photos = {tmp_path / row["photo"] for row in rows}
+    assert len(photos) == 4 and photos == {path for path in kept if path} == set((tmp_path / "photos").iterdir())
 
 
 def record_two_visits(stage) -> None:
@@ -447,7 +519,8 @@ def test_a_page_that_is_reloaded_while_recording_loses_no_visit(stage):
     label(stage, "red")
     assert stage.widget.live.record is None
     rows = read_observations(stage.widget.folder / "observations.csv").to_pylist()
-    assert {row["label"] for row in rows} == {"red", "green"} and all((stage.widget.folder / row["photo"]).exists() for row in rows)
+    assert {row["label"] for row in rows} == {"red", "green"}
+    assert all((stage.widget.folder / row["photo"]).exists() for row in rows)
 
 
 def test_a_record_that_cannot_be_written_is_kept_until_it_can(stage, tmp_path):
@@ -473,7 +546,11 @@ def test_the_whole_frame_is_looked_at_when_asked_for(stage):
     label(stage, "green")
 
 
-@pytest.mark.parametrize("address", ["rtsp://ann:se/cret@127.0.0.1:9/a", "http://127.0.0.1:9/video?user=ann&pwd=secret", "rstp://ann:secret@127.0.0.1:9/a"])
+@pytest.mark.parametrize("address", [
+    "rtsp://ann:se/cret@127.0.0.1:9/a",
+    "http://127.0.0.1:9/video?user=ann&pwd=secret",
+    "rstp://ann:secret@127.0.0.1:9/a",
+])  # fmt: skip
 def test_no_form_of_a_password_is_shown(stage, address):
     pytest.importorskip("av")
     play(stage, address)
@@ -482,12 +559,13 @@ def test_no_form_of_a_password_is_shown(stage, address):
     if stage.page.get_by_role("button", name="Record").is_enabled():
         stage.page.get_by_role("button", name="Record").click()
         stage.page.get_by_role("button", name="Stop recording").wait_for()
-        assert "cret" not in stage.widget._player.name
-    stage.page.get_by_role("button", name="Stop", exact=True).or_(stage.page.get_by_role("button", name="Start")).click()
+        assert "cret" not in stage.widget.view.player.name
+    stop, begin = (stage.page.get_by_role("button", name=name, exact=True) for name in ("Stop", "Start"))
+    stop.or_(begin).click()
 
 
 def test_a_position_that_cannot_be_is_refused_before_anything_is_recorded(stage, workspace):
-    stage.page.locator(".swb-more summary").click()
+    stage.page.get_by_role("button", name="Settings").click()
     stage.page.get_by_label("Latitude").fill("north")
     start(stage)
     label(stage, "red")
@@ -500,10 +578,9 @@ def test_freeze_holds_the_picture_and_its_answer(stage):
     start(stage)
     label(stage, "red")
     stage.page.get_by_role("button", name="Freeze").click()
-    stage.page.wait_for_function("() => { const now = document.querySelector('.swb-camera').dataset.answers, still = window.before === now; window.before = now; return still; }", polling=400)
+    stage.page.wait_for_function(STILL, polling=400)
     held = stage.page.locator(".swb-label").text_content()
-    shade = "() => { const v = document.querySelector('video'), c = document.createElement('canvas'); const g = c.getContext('2d'); g.drawImage(v, 0, 0, 9, 9); return g.getImageData(4, 4, 1, 1).data[0] > 128 ? 'red' : 'green'; }"
-    assert stage.page.evaluate(shade) == held
+    assert stage.page.evaluate(SHADE) == held
     count = answers(stage)
     stage.page.wait_for_timeout(1500)
     assert stage.page.locator(".swb-label").text_content() == held and answers(stage) == count
@@ -513,10 +590,10 @@ def test_freeze_holds_the_picture_and_its_answer(stage):
 
 
 def test_an_answer_below_the_threshold_is_shown_as_not_sure(stage, tmp_path):
-    stage.widget._on_model("", {"path": str(toy.write_toy(tmp_path / "unsure.onnx", weight=((0.01, 0), (0, 0.01), (0, 0))))})
+    stage.widget.model_path.value = str(toy.write_toy(tmp_path / "unsure.onnx", weight=((0.01, 0), (0, 0.01), (0, 0))))
     start(stage)
     label(stage, "red")
-    stage.page.locator(".swb-more summary").click()
+    stage.page.get_by_role("button", name="Settings").click()
     stage.page.get_by_label("Not sure below").fill("95")
     stage.page.get_by_label("Not sure below").press("Enter")
     label(stage, "not sure")
@@ -536,58 +613,157 @@ def test_everything_is_reached_by_keyboard(stage):
     assert {"Freeze", "Record", "Whole frame", "Settings"} <= set(names)
 
 
+def test_every_control_is_a_widget_with_a_name_that_a_screen_reader_says(stage):
+    stage.page.get_by_role("button", name="Settings").click()
+    said = stage.page.locator(".swb-camera").aria_snapshot()
+    for control in (
+        'button "Start"', 'combobox "Look at"', 'combobox "with"',
+        'button "Freeze" [disabled]', 'button "Record" [disabled]', 'button "Mirror"',
+        'button "Whole frame"', 'button "Figures"', 'spinbutton "Steady over, s"',
+        'spinbutton "Not sure below, %"', 'textbox "Site"', 'textbox "Latitude"', 'textbox "Longitude"',
+        'textbox "Another model file or run folder"', 'button "Use"',
+    ):  # fmt: skip
+        assert control in said, said
+    stage.page.locator("[aria-pressed=true]", has_text="Settings").wait_for()
+
+
+def test_on_a_phone_the_controls_wrap(playing, model, workspace):
+    with Stage(playing, CameraPanel(model), width=390, height=844, permissions=["camera"]) as stage:
+        stage.page.get_by_role("button", name="Settings").click()
+        start(stage)
+        label(stage, "red")
+        assert stage.page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_cell_starts_watches_and_stops_the_camera(stage):
+    words = []
+    stage.widget.view.observe(lambda change: words.append(change["new"]), "label")
+    stage.widget.start.value = True
+    for colour in ("red", "green", "red"):
+        label(stage, colour)
+    stage.widget.start.value = False
+    stage.page.locator(".swb-hint:visible").wait_for()
+    assert stage.page.evaluate(LIVING) == 0 and {"red", "green"} <= set(words) and stage.widget.view.score > 0.5
+    stage.widget.view.observe(lambda change: 1 / 0, "answer")
+    start(stage)
+    stage.page.locator(".swb-bad", has_text="A function that observes this panel failed (ZeroDivisionError").wait_for()
+    label(stage, "red")  # and the camera runs on
+
+
+def test_controls_can_be_laid_out_anew_and_linked(playing, model, workspace):
+    panel, slider = CameraPanel(model), FloatSlider(max=100)
+    link((panel.threshold, "value"), (slider, "value"))
+    with Stage(playing, VBox([HBox([panel.source, panel.start]), panel.view, slider]), permissions=["camera"]) as stage:
+        start(stage)
+        label(stage, "red")
+        slider.value = 100
+        label(stage, "not sure")
+        stage.page.get_by_role("button", name="Stop").click()
+        stage.page.locator(".swb-hint:visible").wait_for()
+        assert stage.wrong == [] and panel.live.min_score == 1
+    panel.close()
+
+
+def test_one_view_has_the_camera_and_any_can_stop_it(stage):
+    start(stage)
+    label(stage, "red")
+    other = stage.context.new_page()
+    other.add_init_script(TRACKS)
+    other.goto(f"{stage.url}/?theme=light")  # which ends it, as a page does that is loaded again
+    stage.page.locator(".swb-hint:visible").wait_for()
+    stage.page.get_by_role("button", name="Start").click()
+    label(stage, "red")
+    other.locator(".swb-hint", has_text="Another view of this panel has the camera").wait_for()
+    assert (stage.page.evaluate(LIVING), other.evaluate(LIVING)) == (1, 0)
+    other.get_by_role("button", name="Stop").click()
+    stage.page.locator(".swb-hint", has_text="Press Start").wait_for()
+    assert stage.page.evaluate(LIVING) == 0
+    other.get_by_role("button", name="Start").click()
+    other.locator(".swb-label", has_text="red").wait_for()
+    assert (stage.page.evaluate(LIVING), other.evaluate(LIVING)) == (0, 1)
+
+
 @pytest.mark.parametrize("theme", ["light", "dark", ""])
 def test_words_stand_out_from_their_ground_in_every_theme(playing, model, workspace, theme):
     with Stage(playing, CameraPanel(model), theme=theme, permissions=["camera"]) as stage:
         start(stage)
         label(stage, "red")
-        contrast = """() => { const parts = c => c.match(/[\\d.]+/g).map(Number), light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce((s, v, k) => s + v * [0.2126, 0.7152, 0.0722][k], 0);
-          const ground = light(parts(getComputedStyle(document.querySelector('.swb-camera')).backgroundColor));
-          return ['.swb-label', '.swb-name', '.swb-share', '.swb-field span'].map(s => { const ink = light(parts(getComputedStyle(document.querySelector(s)).color)); return (Math.max(ink, ground) + 0.05) / (Math.min(ink, ground) + 0.05); }); }"""
-        assert min(stage.page.evaluate(contrast)) >= 4.5
+        assert min(stage.page.evaluate(CONTRASTS)) >= 4.5
 
 
-def test_in_jupyterlab_the_label_follows_two_real_photos_and_the_camera_never_outlives_its_cell(chromium, photos, tmp_path):
+@pytest.fixture(scope="module")
+def opened(chromium, photos, tmp_path_factory):
+    "The live notebook in JupyterLab, and a page of it whose camera sees a bird and a plant in turn, 1.5 seconds each."
+    folder = tmp_path_factory.mktemp("lab")
     pictures = [Image.open(next(iter(sorted((photos / "test" / name).iterdir())))) for name in ("Aves", "Plantae")]
-    browser = chromium(*with_camera(camera_film(tmp_path / "two.mjpeg", pictures, frames=45)))
-    (tmp_path / "workspace").mkdir()
-    with LabServer(tmp_path / "workspace", [ROOT / "nbs" / "live.ipynb"]) as lab:
+    browser = chromium(*with_camera(camera_film(folder / "two.mjpeg", pictures, frames=45)))
+    (folder / "workspace").mkdir()
+    with LabServer(folder / "workspace", [ROOT / "nbs" / "live.ipynb"]) as lab:
         context = browser.new_context(permissions=["camera"], viewport={"width": 1280, "height": 900})
         context.add_init_script(TRACKS)
         page = lab.open(context, "live.ipynb")
         lab.run_all(page)
-        press = lambda: page.locator(".swb-start").click()  # noqa: E731
-        named = lambda name: page.locator(".swb-label", has_text=name).wait_for()  # noqa: E731
-        press()
-        for name in ("Aves", "Plantae", "Aves"):
-            named(name)
-        assert page.evaluate(LIVING) == 1
-        lab.run_all(page)  # the cell is run again
-        page.locator(".swb-hint:visible").wait_for()
-        assert page.evaluate(LIVING) == 0
-        press()
-        named("Plantae")
-        lab.restart_kernel(page)
-        page.locator(".swb-bad", has_text="Python does not answer").wait_for()
-        assert page.evaluate(LIVING) == 0
-        press()  # as the sentence says: no camera may come on that nobody answers
-        page.locator(".swb-bad", has_text="Python does not answer").wait_for()
-        assert page.evaluate(LIVING) == 0
-        for _ in range(2):
-            lab.run_all(page)
-        press()
-        named("Aves")
-        threads = page.evaluate(ASK, "import threading; print(sum(t.name == 'looks at frames' for t in threading.enumerate()))")
-        assert threads.strip() in ("1", "2"), "a panel of an earlier run goes on"  # the one before may take a second to end
-        page.get_by_label("Look at").select_option(label="Address, folder or film by its path …")
-        page.get_by_label("Address, path").fill(str(photos / "test" / "Plantae"))
-        page.get_by_label("Address, path").press("Enter")  # which JupyterLab takes away from forms
-        named("Plantae")
-        page.get_by_label("Look at").select_option(index=0)  # goes on with the camera
-        named("Aves")
-        lab.close_notebook(page)
-        page.wait_for_function("() => window.tracks.every(t => t.readyState === 'ended')")
+        yield lab, page
         browser.close()
+
+
+def test_a_control_of_the_panel_moves_a_figure_in_a_cell_of_its_own(opened):
+    lab, page = opened
+    panel = page.locator(".swb-camera")
+    panel.get_by_role("button", name="Start").click()
+    panel.locator(".swb-answer:visible").wait_for()
+    own = page.locator(".jp-Cell", has_text="interactive_output").locator(".jp-OutputArea-output").first
+    own.scroll_into_view_if_needed()
+    before, limit = own.locator("img").get_attribute("src"), time.monotonic() + 60
+    own.get_by_label("Not sure below, %").fill("95")
+    own.get_by_label("Not sure below, %").press("Enter")
+    while own.locator("img").get_attribute("src") == before and time.monotonic() < limit:
+        page.wait_for_timeout(100)
+    assert own.locator("img").get_attribute("src") != before
+    panel.get_by_role("button", name="Settings").click()
+    assert panel.get_by_label("Not sure below, %").input_value() == "95"  # one control, shown twice
+    asked = "print(panel.threshold.value, panel.view.min_score, len(scores) > 0, 0 < panel.view.score <= 1)"
+    assert page.evaluate(ASK, asked).split() == ["95.0", "0.95", "True", "True"]
+    panel.get_by_label("Not sure below, %").fill("50")
+    panel.get_by_label("Not sure below, %").press("Enter")
+    panel.get_by_role("button", name="Stop").click()
+
+
+def test_in_jupyterlab_the_label_follows_two_real_photos_and_the_camera_never_outlives_its_cell(opened, photos):
+    lab, page = opened
+    lab.run_all(page)
+    press = lambda: page.locator(".swb-start").click()  # noqa: E731
+    named = lambda name: page.locator(".swb-label", has_text=name).wait_for()  # noqa: E731
+    press()
+    for name in ("Aves", "Plantae", "Aves"):
+        named(name)
+    assert page.evaluate(LIVING) == 1
+    lab.run_all(page)  # the cell is run again
+    page.locator(".swb-hint:visible").wait_for()
+    assert page.evaluate(LIVING) == 0
+    press()
+    named("Plantae")
+    lab.restart_kernel(page)
+    page.locator(".swb-bad", has_text="Python does not answer").wait_for()
+    assert page.evaluate(LIVING) == 0
+    press()  # as the sentence says: no camera may come on that nobody answers
+    page.locator(".swb-bad", has_text="Python does not answer").wait_for()
+    assert page.evaluate(LIVING) == 0
+    for _ in range(2):
+        lab.run_all(page)
+    press()
+    named("Aves")
+    looking = "sum(t.name == 'looks at frames' for t in threading.enumerate())"
+    threads = page.evaluate(ASK, f"import threading; print({looking})")
+    assert threads.strip() in ("1", "2"), "a panel of an earlier run goes on"  # the one before may take a second to end
+    page.get_by_label("Look at").select_option("Address, folder or film by its path …")
+    page.get_by_label("Address, path").fill(str(photos / "test" / "Plantae"))
+    page.get_by_label("Address, path").press("Enter")  # which JupyterLab takes away from forms
+    named("Plantae")
+    page.get_by_label("Look at").select_option(index=0)  # goes on with the camera
+    named("Aves")
+    lab.close_notebook(page)
+    page.wait_for_function("() => window.tracks.every(t => t.readyState === 'ended')")
 
 
 @pytest.mark.slow
@@ -601,7 +777,8 @@ def test_ten_minutes_change_neither_the_delay_nor_the_memory(chromium, photos, t
     with LabServer(tmp_path / "workspace", no_delay=True) as lab:
         rows = bench.long_run(lab, browser, "fast.ipynb", minutes=10)
     browser.close()
-    grown = {key: late / early for key in ("median", "late", "kernel", "heap") for early, late in [bench.parts(rows, key)]}
+    spans = {key: bench.parts(rows, key) for key in ("median", "late", "kernel", "heap")}
+    grown = {key: late / early for key, (early, late) in spans.items()}
     print(grown)
     assert len(rows) > 40 and grown["kernel"] < 1.05 and grown["heap"] < 1.15, grown
     assert grown["median"] < 1.3 and bench.parts(rows, "late")[1] < 300, grown

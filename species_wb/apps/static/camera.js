@@ -1,5 +1,6 @@
-// The camera panel: frames of a camera or film go to the kernel as JPEG, one or two at a time, and each comes back as an answer.
-// camera.py is the other side; its notebook (nbs/lib/apps/25_camera.ipynb) lists the messages.
+// The canvas of the camera panel: frames of a camera or film go to the kernel as JPEG, one or two at a time, and each comes back
+// as an answer. camera_view.py is the other side; its notebook (nbs/lib/apps/23_camera_view.ipynb) lists the messages. Buttons and
+// fields are ipywidgets, linked to the traits of this model; camera.py lays them out.
 
 const FAST = 0.08; // seconds in the kernel: a faster model has two frames in flight, a slower one one
 const FIRST_PATIENCE = 30; // seconds for the first answer, then
@@ -9,11 +10,16 @@ const KEPT_QUALITY = 0.92; // of a photo that is kept
 const MOST_BYTES = 9e6; // of one message: a notebook's server breaks the connection at 10 MiB
 const SHRUNK = 2048; // pixels, the longest side of a photo that had to be made smaller
 const NONE = "none of these";
-const HINTS = { file: "Drop a photo or film here, or press Start to choose one.", kernel: "Type where to look above, and press Start." };
+const HINTS = {
+  file: "Drop a photo or film here, or press Start to choose one.",
+  address: "Type where to look above, and press Start.",
+  camera: "Press Start and hold something before the camera, or drop a photo or film here.",
+  elsewhere: "Another view of this panel has the camera. Press Stop to end it there.",
+};
 const OPENING = "Opening …";
 const SILENT =
   "Python does not answer: it is busy with another cell, was restarted, or has stopped. Wait a little and press Start; if that does not help, run this cell again, or reload the page.";
-const TRAITS = ["model", "models", "settings"];
+const FREE = { running: false, owner: "", frozen: false, frozen_off: true, recording_off: true, running_word: "Start", frozen_word: "Freeze" };
 
 const seconds = () => performance.now() / 1000;
 
@@ -25,21 +31,6 @@ function make(tag, name, parent, properties = {}) {
   if (parent) parent.append(element);
   return element;
 }
-
-function button(parent, text, hint, pressed) {
-  const one = make("button", "swb-button", parent, { type: "button", textContent: text, title: hint });
-  if (pressed !== undefined) one.setAttribute("aria-pressed", String(pressed));
-  return one;
-}
-
-function labelled(parent, text, tag, properties = {}) {
-  const label = make("label", "swb-field", parent);
-  make("span", "", label, { textContent: text });
-  return make(tag, "", label, properties);
-}
-
-const options = (select, entries, chosen) =>
-  select.replaceChildren(...entries.map(([value, text]) => new Option(text, value, false, value === chosen)));
 
 // What a browser says where it gives no camera, in a person's words: what, why, what to do
 
@@ -58,42 +49,70 @@ function refusal(error) {
   return words[error?.name] ?? `The camera could not be started (${error?.name ?? "no reason was given"}): unplug it and plug it in again, ${other}.`;
 }
 
-class Panel {
-  constructor(model, root) {
+class Canvas {
+  constructor(model, root, views) {
     this.model = model;
-    this.view = Math.random().toString(36).slice(2); // several views of one panel may be open
-    this.kind = ""; // what runs: "", "camera", "film", "photo", "kernel"
+    this.views = views; // all of this page: they share the model, and one of them has the camera
+    this.view = Math.random().toString(36).slice(2); // Python tells views by it
+    this.kind = ""; // what runs: "", "camera", "film", "photo", "address"
     this.flight = new Map(); // frames that have no answer yet: id → when they were taken, and the full picture where one is recorded
     this.spare = []; // canvases
     this.next = 0;
     this.gone = new AbortController(); // ends all listeners
+    this.askedAt = Infinity; // when Python was asked whether this view may have the camera
+    this.mine = this.get("source"); // the source as this view knows it
     this.build(root);
     this.listen();
-    this.sayModel();
-    this.reset();
+    this.takeOver();
+    this.show(this.hint);
+    this.showAnswer(null);
+    this.listSources();
+    this.mirror();
+    this.figure();
+  }
+
+  takeOver() {
+    // What ran when this page was loaded or this view was opened ends; what waits for a view begins.
+    if (!this.get("running")) this.tell(FREE);
+    else if (this.get("owner")) this.tell({ ...FREE, recording: false });
+    else this.switched();
+  }
+
+  // The model, which Python and the controls share
+
+  get(name) {
+    return this.model.get(name);
+  }
+
+  tell(traits) {
+    for (const [name, value] of Object.entries(traits)) if (this.get(name) !== value) this.model.set(name, value);
+    try {
+      this.model.save_changes();
+    } catch {
+      // Python is gone: the page goes on by itself
+    }
+  }
+
+  panel() {
+    return this.root.closest(".swb-camera"); // null where a cell shows the canvas alone
+  }
+
+  leads() {
+    // the view that a person is at, else the newest one
+    const at = [...this.views].find((one) => one.panel()?.contains(document.activeElement));
+    return this === (at ?? [...this.views].at(-1));
   }
 
   // The page
 
   build(root) {
-    this.root = make("div", "swb-camera", root);
+    this.root = make("div", "swb-view", root);
     this.root.dataset.lmSuppressShortcuts = "true"; // else JupyterLab takes keys for its own
-    const bar = make("div", "swb-bar", this.root);
-    this.startButton = button(bar, "Start", "Start the camera, or what is chosen beside");
-    this.startButton.classList.add("swb-start");
-    this.sourceSelect = labelled(bar, "Look at", "select");
-    this.modelSelect = labelled(bar, "with", "select");
-    this.address = make("div", "swb-bar swb-address", this.root, { hidden: true });
-    this.addressInput = labelled(this.address, "Address, path or camera number", "input", {
-      type: "text",
-      spellcheck: false,
-      placeholder: "rtsp://…, /photos/card 3, film.mp4, 0",
-    });
-    this.file = make("input", "", this.root, { type: "file", accept: this.model.get("accept"), hidden: true });
+    this.file = make("input", "", this.root, { type: "file", accept: this.get("accept"), hidden: true });
     this.said = make("p", "swb-said", this.root, { hidden: true });
     this.said.setAttribute("role", "status");
     this.buildStage();
-    this.buildControls();
+    this.figures = make("p", "swb-figures", this.root, { hidden: true });
   }
 
   buildStage() {
@@ -111,73 +130,15 @@ class Panel {
     this.note = make("p", "swb-note", this.answer);
   }
 
-  buildControls() {
-    const bar = make("div", "swb-bar", this.root);
-    this.freezeButton = button(bar, "Freeze", "Hold this picture and its answer", false);
-    this.recordButton = button(
-      bar,
-      "Record",
-      "Write what is seen into a table of observations, with a photo of each visit (site and position: under Settings)",
-      false,
-    );
-    this.recordButton.classList.add("swb-record");
-    this.mirrorButton = button(bar, "Mirror", "Show the picture as a mirror does; what the model sees stays as it is", false);
-    this.wholeButton = button(bar, "Whole frame", "Let the model look at the whole frame instead of its middle", this.model.get("settings").whole);
-    this.figuresButton = button(bar, "Figures", "Frames a second, delay and dropped frames", false);
-    this.figures = make("p", "swb-figures", this.root, { hidden: true });
-    const more = make("details", "swb-more", this.root);
-    make("summary", "", more, { textContent: "Settings" });
-    const fields = make("div", "swb-bar", more);
-    const now = this.model.get("settings");
-    this.window = labelled(fields, "Steady over, s", "input", {
-      type: "number",
-      min: 0,
-      max: 30,
-      step: 0.25,
-      value: now.seconds,
-      title: "The answer is the mean over so many seconds; 0: each frame alone",
-    });
-    this.threshold = labelled(fields, "Not sure below, %", "input", {
-      type: "number",
-      min: 0,
-      max: 100,
-      step: 5,
-      value: Math.round(100 * now.min_score),
-    });
-    this.site = labelled(fields, "Site", "input", { type: "text", placeholder: "for the record" });
-    const place = make("span", "swb-pair", fields);
-    this.lat = labelled(place, "Latitude", "input", { type: "text", inputMode: "decimal", placeholder: "47.123" });
-    this.lon = labelled(place, "Longitude", "input", { type: "text", inputMode: "decimal", placeholder: "8.456" });
-    const another = make("div", "swb-bar swb-address", more);
-    this.modelPath = labelled(another, "Another model file or run folder", "input", {
-      type: "text",
-      spellcheck: false,
-      placeholder: "reports/train/…/model.onnx",
-    });
-    this.modelButton = button(another, "Use", "Load this model; the camera runs on");
-  }
-
   // Listening
 
-  on(element, event, act) {
-    element.addEventListener(event, act, { signal: this.gone.signal });
+  on(element, event, act, capture = false) {
+    element.addEventListener(event, act, { capture, signal: this.gone.signal });
   }
 
   listen() {
-    this.on(this.startButton, "click", () => (this.kind ? this.stop() : this.start()));
-    this.on(this.sourceSelect, "change", () => this.chooseSource());
-    this.on(this.modelSelect, "change", () => this.useModel(this.modelSelect.value));
-    this.on(this.modelButton, "click", () => this.useModel(this.modelPath.value));
-    this.onEnter(this.modelPath, () => this.useModel(this.modelPath.value));
-    this.onEnter(this.addressInput, () => this.start());
     this.on(this.file, "change", () => this.takeFiles(this.file.files));
-    this.on(this.freezeButton, "click", () => this.freeze(!this.frozen));
-    this.on(this.recordButton, "click", () => this.record(!this.recording));
-    this.on(this.mirrorButton, "click", () => this.mirror(!this.mirrored));
-    this.on(this.wholeButton, "click", () => this.set({ whole: !this.model.get("settings").whole }));
-    this.on(this.figuresButton, "click", () => this.showFigures());
-    this.on(this.window, "change", () => this.set({ seconds: Number(this.window.value) }));
-    this.on(this.threshold, "change", () => (this.threshold.value ? this.set({ min_score: Number(this.threshold.value) / 100 }) : this.sayModel()));
+    this.on(document, "keydown", (event) => this.typed(event), true); // before the field keeps it from everybody else
     this.on(this.root, "dragover", (event) => (event.preventDefault(), this.root.classList.add("swb-over")));
     this.on(this.root, "dragleave", () => this.root.classList.remove("swb-over"));
     this.on(this.root, "drop", (event) => (event.preventDefault(), this.root.classList.remove("swb-over"), this.takeFiles(event.dataTransfer.files)));
@@ -191,23 +152,38 @@ class Panel {
     this.on(this.video, "ended", () => this.stop("The film has ended."));
     this.on(this.image, "load", () => this.frameSeen());
     for (const event of ["loadeddata", "resize"]) this.on(this.video, event, () => this.frameSeen());
-    this.heard = (message, buffers) => this.hear(message, buffers);
-    this.changed = () => this.sayModel();
-    this.model.on("msg:custom", this.heard);
-    this.other = () => this.lookAgain();
-    for (const trait of TRAITS) this.model.on(`change:${trait}`, this.changed);
-    for (const trait of ["model", "settings"]) this.model.on(`change:${trait}`, this.other);
+    this.observe({
+      "msg:custom": (message, buffers) => this.hear(message, buffers),
+      "change:running": () => this.switched(),
+      "change:owner": () => this.kind && this.get("owner") && this.get("owner") !== this.view && this.leave(),
+      "change:frozen": () => this.freeze(),
+      "change:recording": () => this.reword("recording", "Record", "Stop recording"),
+      "change:mirrored": () => this.mirror(),
+      "change:figures": () => this.figure(),
+      "change:source": () => this.chooseSource(),
+      "change:model": () => (this.frameSeen(), this.lookAgain()),
+      "change:whole": () => (this.frameSeen(), this.lookAgain()),
+      "change:min_score": () => this.lookAgain(),
+    });
     this.clock = setInterval(() => this.look(), 500);
   }
 
+  observe(acts) {
+    this.acts = acts;
+    for (const [event, act] of Object.entries(acts)) this.model.on(event, act);
+  }
+
+  typed(event) {
+    const field = event.key === "Enter" && event.target.closest?.(".swb-address");
+    if (field && this.panel()?.contains(field)) this.start(); // the field has told its text already
+  }
+
   close() {
-    this.stop();
+    if (this.kind) this.stop();
     this.closed = true;
     clearInterval(this.clock);
     this.gone.abort();
-    this.model.off("msg:custom", this.heard);
-    for (const trait of TRAITS) this.model.off(`change:${trait}`, this.changed);
-    for (const trait of ["model", "settings"]) this.model.off(`change:${trait}`, this.other);
+    for (const [event, act] of Object.entries(this.acts)) this.model.off(event, act);
     this.root.remove();
   }
 
@@ -227,33 +203,14 @@ class Panel {
       else this.say(message.sentence, message.bad);
     }
     if (message.view !== this.view) return;
+    if (message.kind === "begun") this.granted?.(message.yours);
     if (message.kind === "answer") this.take(message);
     if (message.kind === "picture") this.showPicture(message, buffers[0]);
     if (message.kind === "record") this.sayRecord(message);
-    if (message.kind === "alive" && this.kind === "kernel") {
+    if (message.kind === "alive" && this.kind === "address") {
       this.heardAt = seconds();
       this.send("here");
     }
-  }
-
-  set(change) {
-    this.send("settings", change);
-  }
-
-  onEnter(input, act) {
-    // in a notebook's cell JupyterLab takes Enter away from forms
-    this.on(input, "keydown", (event) => {
-      if (event.key !== "Enter") return;
-      event.preventDefault();
-      act();
-    });
-  }
-
-  useModel(path) {
-    if (!path) return;
-    this.say("Loading the model …");
-    this.send("model", { path });
-    this.sayModel(); // the list shows the one that answers until the other one does
   }
 
   // Words
@@ -269,61 +226,76 @@ class Panel {
     this.stop(sentence, true);
   }
 
-  sayModel() {
-    const { path, name } = this.model.get("model");
-    const known = this.model.get("models").map((one) => [one.path, one.name]);
-    options(this.modelSelect, known.some(([value]) => value === path) ? known : [[path, name], ...known], path);
-    const settings = this.model.get("settings");
-    this.wholeButton.setAttribute("aria-pressed", String(settings.whole));
-    this.window.value = settings.seconds;
-    this.threshold.value = Math.round(100 * settings.min_score);
-    this.frameSeen();
-  }
-
   // Sources
 
-  async listSources() {
+  async listSources(used = "") {
     const devices = navigator.mediaDevices ? await navigator.mediaDevices.enumerateDevices().catch(() => []) : [];
     const cameras = devices
       .filter((device) => device.kind === "videoinput")
       .map((device, k) => [`camera:${device.deviceId}`, device.label || `Camera ${k + 1}`]);
-    const chosen = this.sourceSelect.value || (this.model.get("source") ? "kernel" : "");
-    const entries = [
-      ...(cameras.length ? cameras : [["camera:", "Camera"]]),
-      ["file", "Photo or film file …"],
-      ["kernel", "Address, folder or film by its path …"],
-    ];
-    options(this.sourceSelect, entries);
-    this.choose(entries.some(([value]) => value === chosen) ? chosen : entries[0][0]);
+    if (this.closed) return;
+    const told = cameras.length ? cameras : [["camera:", "Camera"]];
+    const known = (source) => !source.startsWith("camera:") || told.some(([value]) => value === source);
+    const source = [used, this.get("source"), told[0][0]].find((one) => one && known(one));
+    if (JSON.stringify(told) !== JSON.stringify(this.get("cameras"))) this.model.set("cameras", told);
+    this.choose(source);
   }
 
-  choose(value) {
-    this.sourceSelect.value = value;
-    this.address.hidden = value !== "kernel";
-    this.hint.textContent = HINTS[value] ?? "Press Start and hold something before the camera, or drop a photo or film here.";
+  hintAt() {
+    const source = this.get("running") && !this.kind ? "elsewhere" : this.get("source");
+    this.hint.textContent = HINTS[source] ?? HINTS.camera;
+  }
+
+  choose(source) {
+    this.mine = source; // told by this view: no reason to stop
+    this.tell({ source });
+    this.hintAt();
   }
 
   chooseSource() {
+    // a person, or Python, chose another source
+    const source = this.get("source");
+    this.hintAt();
+    if (source === this.mine) return;
+    this.mine = source;
     const running = this.kind;
-    this.stop();
-    this.choose(this.sourceSelect.value);
-    if (this.sourceSelect.value === "file") this.file.click();
-    else if (this.sourceSelect.value === "kernel") this.addressInput.focus();
+    if (running) this.stop();
+    if (!this.leads()) return;
+    if (source === "file") this.chooseFile();
+    else if (source === "address") this.panel()?.querySelector(".swb-address input")?.focus();
     else if (running) this.start();
   }
 
+  chooseFile() {
+    if (navigator.userActivation?.isActive ?? true) this.file.click(); // browsers open it only right after a click or key
+  }
+
+  switched() {
+    // Start was pressed, or Stop, here or in another page, or by Python; the link to the button has its turn first
+    const pressed = window.event?.type === "click"; // here: the page where Start was pressed comes first
+    setTimeout(() => this.follow(), pressed || !this.get("running") ? 0 : 500);
+  }
+
+  follow() {
+    const on = this.get("running");
+    if (!on && this.kind) this.stop();
+    if (on && !this.kind && !this.closed && !this.get("owner") && this.leads()) this.start();
+    this.hintAt();
+  }
+
   start() {
-    this.stop();
-    const chosen = this.sourceSelect.value;
-    if (chosen === "file") return this.file.click();
-    if (chosen === "kernel") return this.startKernel();
-    return this.startCamera(chosen.slice("camera:".length));
+    if (this.kind) this.stop();
+    const source = this.get("source");
+    if (source === "file") {
+      this.tell({ running: false });
+      return this.chooseFile();
+    }
+    return source === "address" ? this.startAddress() : this.startCamera(source.slice("camera:".length));
   }
 
   async startCamera(device) {
-    const turn = this.begin("camera");
+    const turn = await this.begin("camera", "Asking for the camera …");
     if (!turn) return;
-    this.say("Asking for the camera …");
     try {
       if (!window.isSecureContext || !navigator.mediaDevices) throw null;
       const wanted = { width: { ideal: 1280 }, height: { ideal: 720 }, ...(device ? { deviceId: { exact: device } } : {}) };
@@ -337,42 +309,41 @@ class Panel {
     const [track] = this.stream.getVideoTracks();
     this.on(track, "ended", () => this.fail("The camera went away (unplugged, or taken by another program): plug it in and press Start again."));
     const { deviceId, facingMode } = track.getSettings();
-    this.mirror(facingMode !== "environment");
+    this.tell({ mirrored: facingMode !== "environment" });
     this.video.srcObject = this.stream;
-    await this.listSources(); // names are known only now
+    await this.listSources(deviceId && `camera:${deviceId}`); // names are known only now
     if (turn !== this.turn) return;
-    if (deviceId && [...this.sourceSelect.options].some((one) => one.value === `camera:${deviceId}`)) this.sourceSelect.value = `camera:${deviceId}`;
     this.run(turn);
   }
 
   takeFiles(files) {
     const [file] = files;
     if (!file) return;
-    this.stop();
+    this.stop(); // here, or where another view has the camera
     const several = files.length > 1 ? ` Only the first of ${files.length} files was taken: for many photos there is species-wb classify.` : "";
     if (file.type.startsWith("video/")) this.startFilm(file, several);
     else this.startPhoto(file, several);
     this.file.value = "";
   }
 
-  startFilm(file, several) {
-    const turn = this.begin("film");
+  async startFilm(file, several) {
+    const turn = await this.begin("film");
     if (!turn) return;
     this.choose("file");
     this.url = URL.createObjectURL(file);
     this.video.src = this.url;
-    this.mirror(false);
+    this.tell({ mirrored: false });
     this.say(`${file.name}.${several}`);
     this.run(turn);
   }
 
   async startPhoto(file, several) {
-    const turn = this.begin("photo");
+    const turn = await this.begin("photo");
     if (!turn) return;
     this.choose("file");
     this.url = URL.createObjectURL(file);
     this.show(this.image);
-    this.mirror(false);
+    this.tell({ mirrored: false });
     this.image.src = this.url;
     this.say(`${file.name}.${several}`);
     const large = file.size > MOST_BYTES;
@@ -396,34 +367,49 @@ class Panel {
   lookAgain() {
     // a picture that stands still is asked again where the model or a setting is another
     if (this.kind === "photo" && this.still) this.askStill();
-    if (this.frozen && this.kind !== "kernel") this.capture();
+    if (this.kind && this.get("frozen") && this.kind !== "address") this.capture();
   }
 
-  startKernel() {
-    const source = this.addressInput.value.trim();
-    if (!source) return this.addressInput.focus();
-    if (!this.begin("kernel")) return;
+  async startAddress() {
+    const source = this.get("address").trim();
+    if (!source) {
+      this.tell({ running: false });
+      return this.panel()?.querySelector(".swb-address input")?.focus();
+    }
+    if (!(await this.begin("address", OPENING))) return;
     this.show(this.image);
-    this.mirror(false);
+    this.tell({ mirrored: false });
     this.heardAt = seconds();
-    this.say(OPENING);
     this.opening = true; // until the first picture comes, or something else is said
     this.send("play", { source });
   }
 
   // Running and stopping
 
-  begin(kind) {
+  async begin(kind, sentence = "") {
+    // what runs, once Python said that this view may have it; null where it is gone or another view has it
     this.kind = kind;
-    this.startButton.textContent = "Stop";
-    this.startButton.classList.add("swb-running");
-    this.frozen = this.answered = false;
+    this.answered = false;
     this.count = { shown: 0, answered: 0, times: [], delays: [] };
     const turn = (this.turn = Symbol(kind));
     this.lasting = "";
-    this.allow();
+    const still = kind === "photo";
+    this.tell({ running: true, owner: this.view, frozen: false, frozen_off: still, recording_off: still || kind === "film", running_word: "Stop" });
+    this.say(sentence);
+    this.askedAt = seconds();
+    const yours = new Promise((done) => (this.granted = done));
     this.send("begin");
-    return turn === this.turn ? turn : null; // null: the kernel is gone, and everything was stopped
+    const mine = await yours;
+    if (turn !== this.turn) return null;
+    this.askedAt = Infinity;
+    if (!mine) this.leave();
+    return mine ? turn : null;
+  }
+
+  leave() {
+    // another view has it
+    this.end();
+    this.say("");
   }
 
   async run(turn) {
@@ -447,11 +433,16 @@ class Panel {
   }
 
   stop(sentence = "", bad = false) {
+    const was = this.end();
+    if (was === "address") this.send("halt");
+    if (was || this.get("running")) this.tell({ ...FREE, recording: false }); // a view that did nothing has nothing to tell
+    this.say(sentence || this.lasting || "", bad);
+  }
+
+  end() {
     const was = this.kind;
     this.turn = null;
     this.kind = "";
-    if (this.recording) this.record(false);
-    if (was === "kernel") this.send("halt");
     this.stream?.getTracks().forEach((track) => track.stop());
     this.stream = null;
     this.video.pause();
@@ -461,26 +452,17 @@ class Panel {
     this.url = null;
     this.still = null;
     this.reset();
-    this.say(sentence || this.lasting || "", bad);
+    return was;
   }
 
   reset() {
     this.flight.clear();
-    this.fresh = this.busy = this.frozen = false;
+    this.fresh = this.busy = false;
+    this.askedAt = Infinity;
     this.room = 2;
-    this.startButton.textContent = "Start";
-    this.startButton.classList.remove("swb-running");
     this.show(this.hint);
     this.showAnswer(null);
-    this.allow();
     if (!this.closed) this.listSources();
-  }
-
-  allow() {
-    const moving = this.kind === "camera" || this.kind === "film" || this.kind === "kernel";
-    this.freezeButton.disabled = !moving;
-    this.freezeButton.setAttribute("aria-pressed", String(Boolean(this.frozen)));
-    this.recordButton.disabled = !(this.kind === "camera" || this.kind === "kernel");
   }
 
   show(element) {
@@ -491,7 +473,7 @@ class Panel {
   // The loop
 
   pump() {
-    if (!this.fresh || this.busy || this.frozen || this.flight.size >= this.room) return;
+    if (!this.fresh || this.busy || this.get("frozen") || this.flight.size >= this.room) return;
     this.capture();
   }
 
@@ -502,8 +484,8 @@ class Panel {
     this.fresh = false;
     this.busy = true;
     const at = seconds();
-    const scale = Math.min(1, this.model.get("model").side / Math.min(width, height));
-    const full = this.recording ? this.drawn(width, height) : null;
+    const scale = Math.min(1, this.get("model").side / Math.min(width, height));
+    const full = this.get("recording") ? this.drawn(width, height) : null;
     const small = this.drawn(Math.round(width * scale), Math.round(height * scale));
     const data = await bytes(small, QUALITY);
     this.spare.push(small);
@@ -554,13 +536,16 @@ class Panel {
   }
 
   look() {
+    // ipywidgets does not say to those who do not see it that a button is down
+    for (const one of this.panel()?.querySelectorAll(".widget-toggle-button") ?? [])
+      one.setAttribute("aria-pressed", String(one.classList.contains("mod-active")));
     const oldest = Math.min(...[...this.flight.values()].map((one) => one.at));
     if (document.hidden && this.stream) {
       this.fresh = !this.video.paused; // a page that nobody sees is told of no frames; a record goes on all the same
       this.pump();
     }
-    if (seconds() - oldest > (this.answered ? PATIENCE : FIRST_PATIENCE)) this.fail(SILENT);
-    if (this.kind === "kernel" && seconds() - this.heardAt > FIRST_PATIENCE + PATIENCE)
+    if (seconds() - Math.min(oldest, this.askedAt) > (this.answered ? PATIENCE : FIRST_PATIENCE)) this.fail(SILENT);
+    if (this.kind === "address" && seconds() - this.heardAt > FIRST_PATIENCE + PATIENCE)
       this.fail(
         "Nothing comes from there: its machine is silent, or Python is busy with another cell or has stopped. Look at both, then press Start again.",
       );
@@ -570,20 +555,20 @@ class Panel {
   // Answers
 
   showAnswer(message) {
-    const frozenOrAlone = this.frozen || this.kind === "photo";
+    const frozenOrAlone = this.get("frozen") || this.kind === "photo";
     const said = message && message.status === "ok" ? (frozenOrAlone ? message.frame : message.steady) : null;
     this.answer.hidden = !message;
     this.root.dataset.answers = this.count?.answered ?? 0;
     if (!message) return;
     if (!said) return this.showReason(message.reason);
-    const sure = frozenOrAlone ? !said.none && said.score >= this.model.get("settings").min_score : message.sure;
+    const sure = frozenOrAlone ? !said.none && said.score >= this.get("min_score") : message.sure;
     const text = sure ? said.label : said.none ? NONE : "not sure";
     if (this.label.textContent !== text) this.label.textContent = text;
     this.label.style.borderColor = sure ? this.colour(said.label) : "transparent";
-    this.common.textContent = (sure && this.model.get("model").common[said.label]) || "\u00a0";
+    this.common.textContent = (sure && this.get("model").common[said.label]) || "\u00a0";
     this.answer.classList.toggle("swb-unsure", !sure);
     this.showBars(said.none_score === null ? said.top : [...said.top, { label: NONE, score: said.none_score }]);
-    const recording = this.recording ? `Recording. Visits written: ${message.recorded ?? 0}; one that goes on is written when it ends.` : "";
+    const recording = this.get("recording") ? `Recording. Visits written: ${message.recorded ?? 0}; one that goes on is written when it ends.` : "";
     this.note.textContent = message.trouble || recording;
   }
 
@@ -616,14 +601,14 @@ class Panel {
   }
 
   colour(label) {
-    return this.model.get("model").colours[label] ?? "#888888";
+    return this.get("model").colours[label] ?? "#888888";
   }
 
   showPicture(message, buffer) {
-    if (this.kind !== "kernel") return this.send("shown");
+    if (this.kind !== "address") return this.send("shown");
     this.heardAt = seconds();
     if (this.opening) this.say("");
-    if (this.frozen) return this.send("shown");
+    if (this.get("frozen")) return this.send("shown");
     if (buffer) {
       const old = this.url;
       this.url = URL.createObjectURL(new Blob([buffer], { type: "image/jpeg" }));
@@ -638,41 +623,35 @@ class Panel {
 
   // What a person switches
 
-  freeze(on) {
-    this.frozen = on;
-    this.freezeButton.setAttribute("aria-pressed", String(on));
-    this.freezeButton.textContent = on ? "Go on" : "Freeze";
-    if (this.kind === "kernel") return;
-    if (!on) return void this.video.play();
+  freeze() {
+    const on = this.get("frozen");
+    this.reword("frozen", "Freeze", "Go on");
+    if (this.kind !== "camera" && this.kind !== "film") return;
+    if (!on) return void this.video.play().catch(() => null);
     this.video.pause();
     this.capture(); // the very frame that is shown
   }
 
-  mirror(on) {
-    this.mirrored = on;
-    this.mirrorButton.setAttribute("aria-pressed", String(on));
-    this.picture.classList.toggle("swb-mirrored", on);
+  reword(trait, up, down) {
+    // later, because a button that was just pressed does not look at its words
+    setTimeout(() => this.tell({ [`${trait}_word`]: this.get(trait) ? down : up }));
   }
 
-  record(on) {
-    this.send("record", { on, site: this.site.value, lat: this.lat.value, lon: this.lon.value });
+  mirror() {
+    this.picture.classList.toggle("swb-mirrored", this.get("mirrored"));
+  }
+
+  figure() {
+    this.figures.hidden = !this.get("figures");
+    this.sayFigures();
   }
 
   sayRecord({ on, sentence, bad }) {
-    this.recording = on;
-    this.recordButton.setAttribute("aria-pressed", String(on));
-    this.recordButton.textContent = on ? "Stop recording" : "Record";
     this.lasting = on ? "" : sentence; // where the record lies is still said after Stop
     this.say(
       this.kind || !sentence ? sentence : `${this.said.textContent} ${sentence}`.trim(),
       bad || (!this.kind && this.said.classList.contains("swb-bad")),
     );
-  }
-
-  showFigures() {
-    this.figures.hidden = !this.figures.hidden;
-    this.figuresButton.setAttribute("aria-pressed", String(!this.figures.hidden));
-    this.sayFigures();
   }
 
   sayFigures() {
@@ -690,7 +669,7 @@ class Panel {
     // the square that the model looks at, drawn over the picture
     const one = this.video.hidden ? this.image : this.video;
     const [width, height] = [one.videoWidth || one.naturalWidth || 0, one.videoHeight || one.naturalHeight || 0];
-    const crop = this.model.get("settings").whole ? null : this.model.get("model").crop;
+    const crop = this.get("whole") ? null : this.get("model").crop;
     this.seen.hidden = one.hidden || !width || !crop;
     if (this.seen.hidden) return;
     const side = crop * Math.min(width, height);
@@ -713,10 +692,18 @@ async function shrunk(file) {
 const bytes = (canvas, quality) =>
   new Promise((done) => canvas.toBlob((blob) => (blob ? blob.arrayBuffer().then(done, () => done(null)) : done(null)), "image/jpeg", quality));
 
-export default {
-  render({ model, el }) {
-    const panel = new Panel(model, el);
-    panel.addressInput.value = model.get("source");
-    return () => panel.close();
-  },
+// All views of one panel in one page share a model, and so one set.
+
+export default () => {
+  const views = new Set();
+  return {
+    render({ model, el }) {
+      const canvas = new Canvas(model, el, views);
+      views.add(canvas);
+      return () => {
+        views.delete(canvas);
+        canvas.close();
+      };
+    },
+  };
 };
