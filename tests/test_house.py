@@ -30,7 +30,8 @@ NO_TORCH = """core progress workspace runs fields contracts predictions taxa app
     classify.outputs classify.folders classify.job classify.ray classify.watch
     models.ready_made models.int8 models.names
     train.heads
-    evaluate.plots evaluate.confusion_plot evaluate.run_plots evaluate.evaluation evaluate.evaluation_text
+    evaluate.plots evaluate.confusion_plot evaluate.run_plots evaluate.evaluation evaluate.scoring evaluate.evaluation_text
+    evaluate.evaluation_tables
     evaluate.training_plots evaluate.robustness evaluate.robustness_text evaluate.subgroups evaluate.seeds
     evaluate.ensemble_gain evaluate.evaluation_page evaluate.compare evaluate.compare_text evaluate.compare_plots
     evaluate.compare_page

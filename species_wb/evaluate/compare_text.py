@@ -20,7 +20,7 @@ from ..core import plural
 from ..engine import backends
 from .compare import ComparedModel, Comparison, Gathered, on_front, rivals, thriftiest
 from .evaluation import place
-from .evaluation_text import thumbnail
+from .evaluation_tables import thumbnail
 from ..metrics import paired
 from ..metrics.intervals import with_interval
 from ..runs import versions
