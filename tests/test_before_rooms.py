@@ -8,7 +8,8 @@ import pytest
 from species_wb.contracts import read_manifest, read_table
 from species_wb.curate.confusions import matrix, open_predictions
 from species_wb.engine.model_file import open_model
-from species_wb.evaluate.compare import compare, gather_runs
+from species_wb.evaluate.compare import compare
+from species_wb.evaluate.compare_runs import gather_runs
 from species_wb.evaluate.evaluation import begin
 from species_wb.evaluate.scoring import score
 

@@ -33,8 +33,8 @@ NO_TORCH = """core progress workspace runs fields contracts predictions taxa app
     evaluate.plots evaluate.confusion_plot evaluate.run_plots evaluate.evaluation evaluate.scoring evaluate.evaluation_text
     evaluate.evaluation_tables
     evaluate.training_plots evaluate.robustness evaluate.robustness_text evaluate.subgroups evaluate.seeds
-    evaluate.ensemble_gain evaluate.evaluation_page evaluate.compare evaluate.compare_text evaluate.compare_plots
-    evaluate.compare_page
+    evaluate.ensemble_gain evaluate.evaluation_page evaluate.compare_runs evaluate.compare evaluate.compare_text
+    evaluate.compare_tables evaluate.compare_plots evaluate.compare_page
     curate.confusions curate.one_photo
     apps.cells apps.no_delay apps.live apps.camera apps.explorer apps.ports apps.web_access apps.web_answers
     apps.serve apps.lab
