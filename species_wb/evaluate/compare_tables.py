@@ -32,7 +32,7 @@ def _robustness(model: ComparedModel) -> str:  # "" where it is not known
     mean = found.get("mean_accuracy") if isinstance(found, dict) else None
     return with_interval(mean) if isinstance(mean, dict) and {"value", "low", "high"} <= set(mean) else ""
 
-
+# %% ../../nbs/lib/evaluate/46_compare_tables.ipynb #seeds
 def _seeds(model: ComparedModel) -> str:  # "" where it is not known
     "Write the mean F1 over seeds and its standard deviation."
     found = model.metrics.get("seeds")
@@ -71,7 +71,7 @@ def _seconds(model: ComparedModel) -> float | None:
     total = model.training.get("total")
     return float(total) if isinstance(total, (int, float)) else None
 
-
+# %% ../../nbs/lib/evaluate/46_compare_tables.ipynb #start
 def _start(model: ComparedModel) -> str:
     "Name the weights that the training started from."
     weights = model.training.get("weights")
@@ -108,7 +108,7 @@ def behind(comparison: Comparison) -> list[dict[str, Any]]:  # for `compare_plot
     "Return how far each model is behind the best."
     return [{"name": m.name, **comparison.pair(comparison.best, m)} for m in comparison.models[1:]]
 
-
+# %% ../../nbs/lib/evaluate/46_compare_tables.ipynb #pairs
 def pairs(comparison: Comparison) -> list[dict[str, Any]]:  # for `compare_plots.all_pairs`
     "Return the difference of each pair of models."
     return [{"a": p["a"], "b": p["b"], **p["weighted_f1"]} for p in comparison.found["pairs"]]
@@ -129,7 +129,7 @@ def winners(
     named = {"f1": "F1"}.get(measure, measure)
     return rows, ["class", "n", "best", named, "next", "ahead, points", "established"]
 
-
+# %% ../../nbs/lib/evaluate/46_compare_tables.ipynb #winner
 def _winner(comparison: Comparison, row: dict[str, Any], measure: str) -> list[Any]:
     "Lay out which model is best for one class."
     def value(m: ComparedModel) -> float:

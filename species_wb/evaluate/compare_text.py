@@ -24,7 +24,7 @@ def points(value: float) -> str:  # "+1.2", "−0.4", "0.0"
     text = f"{100 * value:+.1f}"
     return "0.0" if float(text) == 0 else text.replace("-", "−")
 
-
+# %% ../../nbs/lib/evaluate/45_compare_text.ipynb #size
 def size(value: float) -> str:  # "1.2", "−0.4", "0.0"
     "Say a difference in hundredths, without a plus."
     return points(value).lstrip("+")

@@ -52,7 +52,7 @@ def score_members(
         rows.append(_row(name, found, speed.latency(member), member.size, pair))
     return rows
 
-
+# %% ../../nbs/lib/evaluate/35_ensemble_gain.ipynb #row
 def _row(name: str, scores: dict, latency: dict, size: int, difference: dict | None) -> dict[str, Any]:
     return {"name": name, "scores": scores, "latency": latency, "size": size, "difference": difference}
 

@@ -42,12 +42,12 @@ def simulated(evaluation: Evaluation) -> bool:
     "Tell whether any of the photos is simulated."
     return contracts.is_simulated(evaluation.manifest)
 
-
+# %% ../../nbs/lib/evaluate/15_evaluation.ipynb #place-2
 def place(path: str | Path) -> str:
     "Name a file or folder by the last two parts of its path."
     return "/".join(Path(path).parts[-2:]).lstrip("/")
 
-
+# %% ../../nbs/lib/evaluate/15_evaluation.ipynb #named
 def named(evaluation: Evaluation) -> str:
     "Name the photos that judge the model."
     return "a simulated survey" if simulated(evaluation) else place(contracts.manifest_root(evaluation.manifest))

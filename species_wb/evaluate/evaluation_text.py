@@ -121,7 +121,7 @@ def title(evaluation: Evaluation) -> str:
     info = evaluation.model.info
     return f"How well {info.spec.name} recognises {plural(len(info.classes), 'class', 'classes')}"
 
-
+# %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #subtitle
 def subtitle(evaluation: Evaluation) -> str:
     "Name the model, the data and the day."
     trained = evaluation.training.get("method")
