@@ -9,8 +9,10 @@ from species_wb.contracts import read_manifest, read_table
 from species_wb.curate.confusions import matrix
 from species_wb.curate.predictions import open_predictions
 from species_wb.engine.model_file import open_model
-from species_wb.evaluate.compare import compare, gather_runs
-from species_wb.evaluate.evaluation import begin, score
+from species_wb.evaluate.compare import compare
+from species_wb.evaluate.compare_runs import gather_runs
+from species_wb.evaluate.evaluation import begin
+from species_wb.evaluate.scoring import score
 
 MADE = Path(__file__).parent / "before_rooms"
 

@@ -34,9 +34,10 @@ NO_TORCH = """core progress workspace runs fields contracts predictions taxa app
     classify.job classify.ray classify.arrivals classify.watch_tables classify.watch
     models.ready_made models.int8 models.names
     train.heads
-    evaluate.plots evaluate.confusion_plot evaluate.run_plots evaluate.evaluation evaluate.evaluation_text
-    evaluate.training_plots evaluate.robustness evaluate.robustness_text evaluate.subgroups evaluate.seeds
-    evaluate.ensemble_gain evaluate.evaluation_page evaluate.compare evaluate.compare_text evaluate.compare_plots
+    evaluate.plots evaluate.confusion_plot evaluate.run_plots evaluate.evaluation evaluate.scoring
+    evaluate.evaluation_text evaluate.evaluation_tables evaluate.training_plots evaluate.robustness
+    evaluate.robustness_text evaluate.subgroups evaluate.seeds evaluate.ensemble_gain evaluate.evaluation_page
+    evaluate.compare_runs evaluate.compare evaluate.compare_text evaluate.compare_tables evaluate.compare_plots
     evaluate.compare_page
     curate.predictions curate.confusions curate.correct curate.one_photo
     apps.cells apps.no_delay apps.visits apps.sources apps.live apps.player apps.camera_messages apps.camera_view
@@ -120,6 +121,10 @@ def test_a_library_notebook_is_a_chapter(notebook):
 WITHOUT = """
 import json, os, sys, traceback
 import numpy, onnxruntime, PIL.Image, pyarrow.parquet, simplejpeg, typer  # what every installation has, read once: each module is then imported in a process that has nothing else
+class Absent:  # not None in sys.modules: scipy looks there for torch, and would take the None for it
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in absent:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 for module, absent in json.loads(sys.argv[1]).items():
     child = os.fork()
     if child:
@@ -127,7 +132,7 @@ for module, absent in json.loads(sys.argv[1]).items():
         continue
     try:
         assert not {name.split(".")[0] for name in sys.modules} & {"species_wb", *absent}
-        sys.modules.update(dict.fromkeys(absent))
+        sys.meta_path.insert(0, Absent())
         __import__(f"species_wb.{module}")
         heavy = {name.split(".")[0] for name, found in sys.modules.items() if found is not None} & set(absent)
         assert not heavy, heavy

@@ -10,8 +10,9 @@ __all__ = ['BEHIND', 'FRONT', 'TIMES', 'LINE', 'SCORES', 'DIAGONAL', 'BOTH_SURE'
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import compare, compare_plots, compare_text
-from .compare import Comparison, Gathered
+from . import compare, compare_plots, compare_tables, compare_text
+from .compare import Comparison
+from .compare_runs import Gathered
 from ..report.page import Page
 
 # %% ../../nbs/lib/evaluate/55_compare_page.ipynb #results-2
@@ -29,7 +30,7 @@ def models(page: Page, results: Results) -> None:
     page.section("The models, the best first", *compare_text.leaderboard_sentences(results.found))
     for sentence in results.found.left_out:
         page.warn(sentence)
-    page.table(*compare_text.leaderboard(results.found), compare_text.leaderboard_caption(results.found))
+    page.table(*compare_tables.leaderboard(results.found), compare_tables.leaderboard_caption(results.found))
 
 # %% ../../nbs/lib/evaluate/55_compare_page.ipynb #differences
 BEHIND = (
@@ -43,10 +44,10 @@ def differences(page: Page, results: Results) -> None:
     if len((found := results.found).models) < 2:
         return
     page.section("Which differences are real?", *compare_text.difference_sentences(found))
-    behind = compare_plots.behind_best(found.best.name, compare_text.behind(found), found.n)
+    behind = compare_plots.behind_best(found.best.name, compare_tables.behind(found), found.n)
     page.figure(behind, BEHIND, "Points with intervals: each model's difference from the best.")
-    page.table(*compare_text.against_best(found), "The same in numbers; the interval of all together decides.")
-    triangle = compare_plots.all_pairs([m.name for m in found.models], compare_text.pairs(found), found.n)
+    page.table(*compare_tables.against_best(found), "The same in numbers; the interval of all together decides.")
+    triangle = compare_plots.all_pairs([m.name for m in found.models], compare_tables.pairs(found), found.n)
     words = "A triangle of cells: the difference of each pair of models with its interval."
     page.figure(triangle, "Every pair of models.", words)
 
@@ -65,18 +66,18 @@ LINE = (
 def costs(page: Page, results: Results) -> None:
     "Show what each model costs in time and in bytes."
     page.section("What each costs", compare_text.speed_sentence(results.found, results.measured))
-    figure = compare_plots.score_and_time(compare_text.priced(results.found), results.found.n)
+    figure = compare_plots.score_and_time(compare_tables.priced(results.found), results.found.n)
     page.figure(figure, FRONT, LINE)
-    page.table(*compare_text.costs(results.found), TIMES)
+    page.table(*compare_tables.costs(results.found), TIMES)
 
 # %% ../../nbs/lib/evaluate/55_compare_page.ipynb #classes
 def classes(page: Page, results: Results) -> None:
     "Show which model is best for each class."
     if len(results.found.models) > 1:
         page.section("Class by class", compare_text.winners_sentence(results.found))
-        page.table(*compare_text.winners(results.found, "f1"), "The best model of each class by F1, and the next.")
+        page.table(*compare_tables.winners(results.found, "f1"), "The best model of each class by F1, and the next.")
         caption = "The same by recall: of the photos of the class, the share that was found."
-        page.table(*compare_text.winners(results.found, "recall"), caption)
+        page.table(*compare_tables.winners(results.found, "recall"), caption)
 
 # %% ../../nbs/lib/evaluate/55_compare_page.ipynb #calibration
 SCORES = (
@@ -104,7 +105,7 @@ def disagreements(page: Page, results: Results) -> None:
     "Show photos on which two models disagree."
     if len((found := results.found).models) > 1:
         page.section("Where two of them disagree", compare_text.disagreement_sentence(found), BOTH_SURE)
-        shown = compare_text.gallery(found, compare.disagreements(found))
+        shown = compare_tables.gallery(found, compare.disagreements(found))
         page.gallery(shown, "The truth as labelled, then the answers of both with their scores.")
 
 # %% ../../nbs/lib/evaluate/55_compare_page.ipynb #aside
@@ -118,4 +119,4 @@ def aside(page: Page, results: Results) -> None:
 def provenance(page: Page, results: Results) -> None:
     "Say what made this page, so that it can be made again."
     page.section("Where this comes from")
-    page.facts(compare_text.provenance(results.found, results.gathered), small=True)
+    page.facts(compare_tables.provenance(results.found, results.gathered), small=True)

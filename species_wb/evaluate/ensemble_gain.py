@@ -14,7 +14,8 @@ import pyarrow as pa
 from ..contracts import manifest_table
 from ..core import plural
 from ..engine import model_file, predict, speed
-from .evaluation import Evaluation, Scored
+from .evaluation import Evaluation
+from .scoring import Scored
 from ..metrics import intervals, paired, scores
 
 # %% ../../nbs/lib/evaluate/35_ensemble_gain.ipynb #in-order
@@ -23,6 +24,7 @@ def _in_order(
     labels: list[str],  # of the mix
     table: pa.Table,  # the member's predictions, all of them answered
 ) -> np.ndarray:  # N×C calibrated probabilities
+    "Put a member's probabilities into the order of the mix."
     logits = np.array(table["logits"].to_pylist(), np.float64)
     found = np.zeros((len(logits), len(labels)))
     found[:, [labels.index(label) for label in member.info.labels]] = model_file.probabilities(member, logits)
@@ -33,42 +35,59 @@ def score_members(
     judged: Evaluation,
     scored: Scored,  # of the mix
     latency: dict[str, Any],  # of the mix, from `speed.latency`
-) -> list[dict[str, Any]]:  # a row a model, the mix first: name, scores, latency, size, difference (mix − member); [] where the model is no mix
-    "Score the members of a mix on the photos it was scored on."
+) -> list[dict[str, Any]]:  # a row a model, the mix first: name, scores, latency, size, difference (mix − member)
+    "Score the members of a mix on the photos that the mix was scored on; return [] where the model is no mix."
     mix = judged.model
     if not isinstance(mix, model_file.Ensemble):
         return []
-    kept = manifest_table([{"path": row["path"], "sha256": row["sha256"], "status": "ok"} for row in scored.rows], scored.root)
+    photos = [{"path": row["path"], "sha256": row["sha256"], "status": "ok"} for row in scored.rows]
+    kept = manifest_table(photos, scored.root)
     answers = [_in_order(m, scored.labels, predict.predict_manifest(m, kept)) for m in mix.members]
     groups = intervals.tied([row["group"] for row in scored.rows])
     pairs = paired.paired([scored.probabilities, *answers], scored.truth, groups)["pairs"][: len(answers)]
-    rows = [{"name": mix.info.spec.name, "scores": scored.scores, "latency": latency, "size": mix.size, "difference": None}]
+    rows = [_row(mix.info.spec.name, scored.scores, latency, mix.size, None)]
     for member, answer, pair in zip(mix.members, answers, pairs, strict=True):
         found = scores.scores(answer, scored.truth, scored.labels, groups)
-        rows.append({"name": f"{member.info.spec.name} ({member.path.parent.name}/{member.path.name})", "scores": found, "latency": speed.latency(member), "size": member.size, "difference": pair})
+        name = f"{member.info.spec.name} ({member.path.parent.name}/{member.path.name})"
+        rows.append(_row(name, found, speed.latency(member), member.size, pair))
     return rows
+
+# %% ../../nbs/lib/evaluate/35_ensemble_gain.ipynb #row
+def _row(name: str, scores: dict, latency: dict, size: int, difference: dict | None) -> dict[str, Any]:
+    return {"name": name, "scores": scores, "latency": latency, "size": size, "difference": difference}
 
 # %% ../../nbs/lib/evaluate/35_ensemble_gain.ipynb #points
 def _points(difference: dict[str, Any]) -> str:
+    "Say a difference in points (hundredths), with its interval."
     value, low, high = (f"{100 * difference[end]:+.1f}" for end in ("value", "low", "high"))
     return f"{value} ({low} to {high}){'' if difference['established'] else ', not established'}"
 
-
+# %% ../../nbs/lib/evaluate/35_ensemble_gain.ipynb #table
 def gain_table(
     rows: list[dict[str, Any]],  # from `score_members`
 ) -> tuple[list[str], list[list[str]]]:  # column names and cells, for a page
-    "Write what a mix and its members are worth as a table."
+    "Lay out what a mix and its members are worth."
     cells = []
     for row in rows:
+        accuracy, loss = (intervals.with_interval(row["scores"][name]) for name in ("accuracy", "log_loss"))
         difference = _points(row["difference"]["accuracy"]) if row["difference"] else "–"
-        cells.append([row["name"], intervals.with_interval(row["scores"]["accuracy"]), difference, intervals.with_interval(row["scores"]["log_loss"]), f"{row['latency']['p50']:.1f}", f"{row['latency']['photos_per_second']:.0f}", f"{row['size'] / 1e6:.1f}"])
-    return ["model", "accuracy (95 %)", "the mix is better by, points", "log loss", "ms a photo", "photos/s", "MB"], cells
+        times = [f"{row['latency']['p50']:.1f}", f"{row['latency']['photos_per_second']:.0f}"]
+        cells.append([row["name"], accuracy, difference, loss, *times, f"{row['size'] / 1e6:.1f}"])
+    columns = ["model", "accuracy (95 %)", "the mix is better by, points", "log loss", "ms a photo", "photos/s", "MB"]
+    return columns, cells
 
-
-def gain_sentence(rows: list[dict[str, Any]], n: int) -> str:
+# %% ../../nbs/lib/evaluate/35_ensemble_gain.ipynb #gain-sentence
+def gain_sentence(
+    rows: list[dict[str, Any]],  # from `score_members`
+    n: int,  # test photos
+) -> str:
     "Say whether the mix is worth its cost."
     best = max(rows[1:], key=lambda row: row["scores"]["accuracy"]["value"])
-    gain, times = best["difference"]["accuracy"], best["latency"]["photos_per_second"] / rows[0]["latency"]["photos_per_second"]
+    gain, mix = best["difference"]["accuracy"], rows[0]
+    times = best["latency"]["photos_per_second"] / mix["latency"]["photos_per_second"]
     what = f"{abs(100 * gain['value']):.1f} points of accuracy {'more' if gain['value'] >= 0 else 'less'}"
     sure = "established" if gain["established"] else "not established"
-    return f"The mix has {what} than its best member, {best['name']} (a difference that is {sure} on {plural(n, 'photo')}), and takes {times:.1f} times as long."
+    return (
+        f"The mix has {what} than its best member, {best['name']}, and takes {times:.1f} times as long. "
+        f"The difference is {sure} on {plural(n, 'photo')}."
+    )

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core import plural
-from . import confusion_plot, ensemble_gain, evaluation, evaluation_text, plots
-from . import robustness_text, run_plots, seeds, subgroups, training_plots
+from . import confusion_plot, ensemble_gain, evaluation_tables, evaluation_text, plots
+from . import robustness_text, run_plots, scoring, seeds, subgroups, training_plots
 from . import robustness as worse
-from .evaluation import Evaluation, Scored
+from .evaluation import Evaluation
+from .scoring import Scored
 from ..metrics import reliability
 from ..photos.findings import findings
 from ..report.page import Page
@@ -41,8 +42,8 @@ def photos(page: Page, results: Results) -> None:
     page.section("The photos", *evaluation_text.data_sentences(results.judged, results.scored))
     caption = "Photos of each class that open, by split."
     page.figure(run_plots.class_counts(counts), caption, "Bars: how many photos each class has in each split.")
-    page.table(*evaluation_text.counts_table(counts), "The same in numbers.")
-    if len(statuses := evaluation_text.statuses(results.judged.manifest)) > 1:
+    page.table(*evaluation_tables.counts_table(counts), "The same in numbers.")
+    if len(statuses := evaluation_tables.statuses(results.judged.manifest)) > 1:
         columns = ["status", "files", "the file", "for example"]
         page.table(statuses, columns, "All files that were found, by what became of them.")
     if times := [t for t in results.judged.manifest["taken_at"].to_pylist() if t]:
@@ -68,7 +69,7 @@ def overall(page: Page, results: Results) -> None:
     "Show the scores over all classes, and how far chance moves them where several seeds were trained."
     page.section("How good it is", RANGES)
     caption = f"All classes together, n = {len(results.scored.rows)}."
-    page.table(evaluation_text.overall(results.scored), ["score", "value", "from", "to"], caption)
+    page.table(evaluation_tables.overall(results.scored), ["score", "value", "from", "to"], caption)
     if results.several:
         page.text(seeds.sentence(results.several))
 
@@ -87,7 +88,7 @@ def classes(page: Page, results: Results) -> None:
     page.figure(plots.per_class(results.scored.scores["classes"]), caption, words)
     columns = ["class", "n", "precision", "recall", "F1"]
     caption = "The same in numbers; n is the number of test photos of the class."
-    page.table(evaluation_text.by_class(results.scored), columns, caption)
+    page.table(evaluation_tables.by_class(results.scored), columns, caption)
 
 # %% ../../nbs/lib/evaluate/37_evaluation_page.ipynb #confusions
 SHARES = "The same in per cent of each row, so that classes of different size can be compared."
@@ -99,7 +100,7 @@ def confusions(page: Page, results: Results) -> None:
     wrong = f"{(~scored.right).sum()} of {plural(len(scored.rows), 'answer')} are wrong."
     page.section("What is taken for what", wrong)
     columns = ["is", "was called", "photos", "of the class"]
-    page.table(evaluation_text.confused(scored), columns, "The most frequent confusions.")
+    page.table(evaluation_tables.confused(scored), columns, "The most frequent confusions.")
     caption = "Photos: the true class in rows, the answer in columns. What stands off the diagonal is wrong."
     page.figure(confusion_plot.confusion(counts, scored.labels), caption, "Confusion matrix in photos.")
     words = "Confusion matrix in per cent of the true class."
@@ -114,7 +115,7 @@ EXACT = (
 
 def calibration(page: Page, results: Results) -> None:
     "Show whether a score is the chance of being right."
-    found = evaluation.calibration(results.scored)
+    found = scoring.calibration(results.scored)
     page.section("Can its scores be believed?", *evaluation_text.calibration_sentences(results.judged, found))
     words = "Reliability diagram before and after calibration."
     page.figure(plots.reliability(found["before"], found["after"]), EXACT, words)
@@ -184,7 +185,7 @@ LOOK = (
 def surest_mistakes(page: Page, results: Results) -> None:
     "Show the wrong answers with the highest scores."
     page.section("The surest mistakes", LOOK)
-    shown = evaluation_text.gallery(results.scored, evaluation.surest_mistakes(results.scored))
+    shown = evaluation_tables.gallery(results.scored, evaluation_tables.surest_mistakes(results.scored))
     page.gallery(shown, "✗ is followed by the answer and its score; the true class stands under it.")
 
 # %% ../../nbs/lib/evaluate/37_evaluation_page.ipynb #least-sure
@@ -197,7 +198,7 @@ UNSURE = (
 def least_sure(page: Page, results: Results) -> None:
     "Show the answers with the lowest scores."
     page.section("The least sure", UNSURE)
-    page.gallery(evaluation_text.gallery(results.scored, evaluation.least_sure(results.scored)))
+    page.gallery(evaluation_tables.gallery(results.scored, evaluation_tables.least_sure(results.scored)))
 
 
 NEAREST = (
@@ -209,7 +210,7 @@ NEAREST = (
 def typical(page: Page, results: Results) -> None:
     "Show the most typical photo of each class."
     page.section("What each class looks like to it", NEAREST)
-    page.gallery(evaluation_text.gallery(results.scored, evaluation.typical(results.scored)))
+    page.gallery(evaluation_tables.gallery(results.scored, evaluation_tables.typical(results.scored)))
 
 # %% ../../nbs/lib/evaluate/37_evaluation_page.ipynb #speed
 def speed(page: Page, results: Results) -> None:

@@ -21,7 +21,9 @@ from ..core import UserError, plural
 from ..engine import predict
 from ..engine.model_file import Model, infer, probabilities
 from ..engine.speed import best_batch
-from .evaluation import Evaluation, Scored, typical
+from .evaluation import Evaluation
+from .evaluation_tables import typical
+from .scoring import Scored
 from ..fields import text_path
 from ..metrics import intervals, scores
 from ..photos import corruptions, pixels

@@ -13,42 +13,57 @@ from typing import Any
 
 from ..core import now, plural
 from ..engine import model_file, predict
-from . import evaluation
+from . import evaluation, scoring
 
 # %% ../../nbs/lib/evaluate/30_seeds.ipynb #folders
 def folders(
     run: Path,  # a run folder
 ) -> list[Path]:  # of its further seeds, in their order
     "Find the further models of a run."
-    return sorted((f.parent for f in run.glob("seed-*/model.onnx")), key=lambda f: int(f.name.removeprefix("seed-")))
+    return sorted((f.parent for f in run.glob("seed-*/model.onnx")), key=_seed)
 
 
+def _seed(folder: Path) -> int:
+    "Read the seed from a folder's name."
+    return int(folder.name.removeprefix("seed-"))
+
+# %% ../../nbs/lib/evaluate/30_seeds.ipynb #spread
+def _spread(found: list[dict[str, Any]], name: str) -> dict[str, Any]:  # mean, sd of a single training, values
+    "Say how far chance moves one score."
+    values = [s[name]["value"] for s in found]
+    return {"mean": mean(values), "sd": stdev(values), "values": values}
+
+# %% ../../nbs/lib/evaluate/30_seeds.ipynb #score-all
 def score_all_seeds(
     judged: evaluation.Evaluation,
-    scored: evaluation.Scored,  # the run's own model
-) -> dict[str, Any] | None:  # n, seeds, scorings (for `evaluation.record`), and of accuracy and weighted_f1 mean, sd (of a single training) and values; None where there is one seed only
-    "Score the models of all seeds on the same test photos."
+    scored: scoring.Scored,  # the run's own model
+) -> dict[str, Any] | None:  # n, seeds, photos, accuracy, weighted_f1, and scorings for `scoring.record`
+    "Score the models of all seeds on the same test photos; return None where there is one seed only."
     if not (further := folders(judged.run)):
         return None
     found, looks = [scored.scores], []
     for folder in further:
         other = replace(judged, model=model_file.open_model(folder / "model.onnx"))
-        found.append(evaluation.score(other, predict.predict_manifest(other.model, evaluation.to_predict(judged.manifest)), resamples=2).scores)
-        looks.append({"at": now(), "n": len(scored.rows), "model": other.model.sha256, "accuracy": found[-1]["accuracy"]["value"]})
-    about: dict[str, Any] = {"scorings": looks, "n": len(found), "photos": len(scored.rows), "seeds": [judged.model.info.provenance.get("seed", 0), *(int(f.name.removeprefix("seed-")) for f in further)]}
-    for name in ("accuracy", "weighted_f1"):
-        values = [s[name]["value"] for s in found]
-        about[name] = {"mean": mean(values), "sd": stdev(values), "values": values}
-    return about
+        answers = predict.predict_manifest(other.model, evaluation.to_predict(judged.manifest))
+        found.append(scoring.score(other, answers, resamples=2).scores)
+        accuracy = found[-1]["accuracy"]["value"]
+        looks.append({"at": now(), "n": len(scored.rows), "model": other.model.sha256, "accuracy": accuracy})
+    seeds = [judged.model.info.provenance.get("seed", 0), *map(_seed, further)]
+    about: dict[str, Any] = {"scorings": looks, "n": len(found), "photos": len(scored.rows), "seeds": seeds}
+    return about | {name: _spread(found, name) for name in ("accuracy", "weighted_f1")}
 
 # %% ../../nbs/lib/evaluate/30_seeds.ipynb #sentence
 def sentence(
     found: dict[str, Any],  # from `score_all_seeds`
 ) -> str:
-    "Say what several seeds gave."
-    f1, accuracy = found["weighted_f1"], found["accuracy"]
+    "Say how far the scores of several seeds differ."
+    f1, accuracy, photos = found["weighted_f1"], found["accuracy"], plural(found["photos"], "test photo")
     return (
-        f"Trained {plural(found['n'], 'time')} on the same photos, with the seeds {', '.join(map(str, found['seeds']))}: weighted F1 {f1['mean']:.3f} on average with a standard deviation of {f1['sd']:.3f} "
-        f"({min(f1['values']):.3f} to {max(f1['values']):.3f}), accuracy {accuracy['mean']:.3f} ± {accuracy['sd']:.3f}, each on the same {plural(found['photos'], 'test photo')}. "
-        "Two trainings may differ by about three times that by chance alone, and from so few seeds the deviation itself is rough."
+        f"The model was trained {plural(found['n'], 'time')} on the same photos, with the seeds "
+        f"{', '.join(map(str, found['seeds']))}, and each was scored on the same {photos}. "
+        f"Weighted F1 is {f1['mean']:.3f} on average, with a standard deviation of {f1['sd']:.3f} "
+        f"({min(f1['values']):.3f} to {max(f1['values']):.3f}). "
+        f"Accuracy is {accuracy['mean']:.3f} ± {accuracy['sd']:.3f}. "
+        "Two trainings may differ by about three standard deviations by chance alone. "
+        "From so few seeds, the standard deviation itself is only a rough estimate."
     )

@@ -15,7 +15,7 @@ import numpy as np
 from .. import contracts
 from ..core import plural
 from ..engine import predict
-from .evaluation import Scored
+from .scoring import Scored
 from ..metrics import intervals, scores
 from ..predictions import PREDICTIONS
 

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from species_wb import contracts, core
 from species_wb.engine import backends, model_file
-from species_wb.evaluate import compare, compare_text
+from species_wb.evaluate import compare, compare_runs, compare_tables, compare_text
 from species_wb.metrics import calibration, paired, scores
 from species_wb.core import UserError
 from species_wb.predictions import predictions_table
@@ -67,7 +67,7 @@ def a_run(home: Path, name: str, rows: list[dict], gain: float, arch: str = "res
 
 
 def compared(*words: str) -> compare.Comparison:
-    found = compare.compare(compare.gather_runs(*words), resamples=2000)
+    found = compare.compare(compare_runs.gather_runs(*words), resamples=2000)
     compare.measure_latency(found)
     return found
 
@@ -203,7 +203,7 @@ def test_only_the_photos_that_all_have_and_none_was_trained_on(workspace):
     found = compared()
     assert found.n == 190 - 5 - 3 - 1 and len(found.models) == 3
     said = " ".join(found.left_out)
-    assert "3 test photos are left out for all, because at least one of the models was trained on the very same bytes." in said
+    assert "3 test photos are left out for all models, because at least one of them was trained on an identical file." in said
     assert "1 test photo is left out, because different runs give different labels." in said and "15 test photos are left out, because not all models have an answer." in said
     scored = {m.run.name: m.scores for m in found.models}
     assert {s["n"] for s in scored.values()} == {found.n}
@@ -236,10 +236,10 @@ def test_labels_are_matched_by_name(workspace):
     a_run(workspace, "c", rows, 3, arch="lite1", labels=[*LABELS[:3], "Protozoa"])
     found = compared()
     assert found.labels == [*LABELS, "Protozoa"] and {found.labels[t] for t in found.truth} == set(LABELS[:3])
-    assert any("Plantae, Protozoa are known to some only" in s for s in found.left_out)
+    assert any("Only some models know Plantae, Protozoa, and only those can answer so." in s for s in found.left_out)
     for model in found.models:
         rows_of = {row["sha256"]: row for row in model.answers.to_pylist()}
-        right = [np.argmax(rows_of[sha]["logits"]) == model.info.labels.index(rows_of[sha]["truth"]) for sha in compare.common(found.models)]
+        right = [np.argmax(rows_of[sha]["logits"]) == model.info.labels.index(rows_of[sha]["truth"]) for sha in compare_runs.common(found.models)]
         assert model.scores["accuracy"]["value"] == pytest.approx(np.mean(right))
 
 
@@ -281,10 +281,10 @@ def test_one_bad_folder_never_stops_the_page(workspace, damage):
 
 def test_no_finished_run_is_one_sentence(workspace):
     with pytest.raises(UserError, match="There is no finished run to compare. Train some first"):
-        compare.gather_runs()
+        compare_runs.gather_runs()
     set_state(workspace / "reports" / "train" / "x", "failed", "the disk was full")
     with pytest.raises(UserError, match="no finished run to compare. x: failed: the disk was full. Train"):
-        compare.gather_runs()
+        compare_runs.gather_runs()
 
 
 # what is said
@@ -312,7 +312,7 @@ def test_times_of_another_machine_are_measured_again(workspace):
     c = a_run(workspace, "c", photo_rows(60), 2, arch="c")
     scored = core.read_json(c / "metrics.json")
     core.write_json(c / "metrics.json", {"latency": {**scored["latency"], "cpu": "a Raspberry Pi"}})
-    found = compare.compare(compare.gather_runs(), resamples=100)
+    found = compare.compare(compare_runs.gather_runs(), resamples=100)
     assert sorted(compare.measure_latency(found)) == ["b", "c"] and all(m.latency["cpu"] == backends.cpu_name() for m in found.models)
     assert "b, c were measured now" in compare_text.speed_sentence(found, ["b", "c"])
 
@@ -320,12 +320,12 @@ def test_times_of_another_machine_are_measured_again(workspace):
 def test_robustness_and_seeds_are_shown_where_they_are_known(workspace):
     known = {"robustness": {"mean_accuracy": {"value": 0.7, "low": 0.6, "high": 0.8}, "n": 200}, "seeds": {"n": 3, "weighted_f1": {"mean": 0.9, "sd": 0.01}}}
     a_run(workspace, "a", photo_rows(60), 3, arch="a", metrics=known), a_run(workspace, "b", photo_rows(60), 2, arch="b", metrics={"robustness": None, "seeds": 3})
-    rows, columns = compare_text.leaderboard(compared())
+    rows, columns = compare_tables.leaderboard(compared())
     told = dict(zip(columns, next(row for row in rows if row[0] == "a"), strict=True))
-    assert told["in corrupted photos"] == "0.70 (0.60 to 0.80)" and "n = 200" in compare_text.leaderboard_caption(compared()) and told["over seeds"] == "0.900 ± 0.010, 3 seeds"
+    assert told["in corrupted photos"] == "0.70 (0.60 to 0.80)" and "n = 200" in compare_tables.leaderboard_caption(compared()) and told["over seeds"] == "0.900 ± 0.010, 3 seeds"
     path = workspace / "reports" / "train" / "a" / "metrics.json"
     core.write_json(path, {"latency": core.read_json(path)["latency"]})  # else it would be measured anew
-    assert "over seeds" not in compare_text.leaderboard(compared())[1] and "corrupted" not in compare_text.leaderboard_caption(compared())
+    assert "over seeds" not in compare_tables.leaderboard(compared())[1] and "corrupted" not in compare_tables.leaderboard_caption(compared())
 
 
 # as a person does it

@@ -11,7 +11,7 @@ from species_wb.contracts import ModelInfo, ModelSpec, manifest_table
 from species_wb.engine import toy
 from species_wb.engine.model_file import open_model
 from species_wb.engine.predict import predict_manifest
-from species_wb.evaluate import evaluation, evaluation_text
+from species_wb.evaluate import evaluation, evaluation_text, scoring
 from species_wb.photos.scan import scan
 from species_wb.predictions import predictions_table
 
@@ -21,12 +21,12 @@ PHOTOS = [  # truth, logits, first digits of the sha256
 ]  # fmt: skip
 
 
-def judged() -> tuple[evaluation.Evaluation, evaluation.Scored]:
+def judged() -> tuple[evaluation.Evaluation, scoring.Scored]:
     rows = [{"path": f"{n}.jpg", "truth": truth, "split": truth and "test", "status": "ok" if z else "cut-short", "sha256": sha * 64, "group": None, "logits": z, "embedding": z}
             for n, (truth, z, sha) in enumerate(PHOTOS)]  # fmt: skip
     manifest = manifest_table([{"path": row["path"], "label": row["truth"], "split": row["split"], "status": row["status"], "sha256": row["sha256"]} for row in rows], "/photos")
     about = evaluation.Evaluation(evaluation.Path("run"), SimpleNamespace(info=INFO, sha256="0" * 64), manifest, {}, {}, [], [], own=False)
-    return about, evaluation.score(about, predictions_table(rows, "/photos", INFO.labels), resamples=20)
+    return about, scoring.score(about, predictions_table(rows, "/photos", INFO.labels), resamples=20)
 
 
 def test_what_is_left_out_is_counted_by_kind():
@@ -38,8 +38,8 @@ def test_what_is_left_out_is_counted_by_kind():
 
 def test_the_headline_names_unknown_labels_whatever_the_words(monkeypatch):
     about, scored = judged()
-    monkeypatch.setitem(evaluation.LEFT_OUT, "unknown", "of a strange kind: {named}")
-    monkeypatch.setitem(evaluation.LEFT_OUT, "unlabelled", "{has_have} a label that nobody does not know")
+    monkeypatch.setitem(scoring.LEFT_OUT, "unknown", "of a strange kind: {named}")
+    monkeypatch.setitem(scoring.LEFT_OUT, "unlabelled", "{has_have} a label that nobody does not know")
     details = evaluation_text.headline(about, scored)[1]
     assert details[0] == "3 photos of a strange kind: Quarks (2), Leptons (1)." and not any("nobody" in sentence for sentence in details)
 

@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from test_job import network_of_edges
 
 from species_wb.engine import model_file, predict
-from species_wb.evaluate import evaluation, plots, robustness, robustness_text, subgroups
+from species_wb.evaluate import evaluation, plots, robustness, robustness_text, scoring, subgroups
 from species_wb.metrics import scores
 from species_wb.photos import corruptions, pixels, scan
 from species_wb.core import UserError, read_json, write_json
@@ -186,11 +186,11 @@ def fitted(path: Path, manifest: pa.Table) -> model_file.ModelFile:
 
 
 @pytest.fixture(scope="module")
-def judged(survey, tmp_path_factory) -> tuple[evaluation.Evaluation, evaluation.Scored]:
+def judged(survey, tmp_path_factory) -> tuple[evaluation.Evaluation, scoring.Scored]:
     "A small network on the small survey, and its scored test photos."
     folder, manifest = tmp_path_factory.mktemp("judged"), scan.scan(survey)
     about = evaluation.Evaluation(folder, fitted(folder / "model.onnx", manifest), manifest, {}, {}, [], [], own=False)
-    return about, evaluation.score(about, predict.predict_manifest(about.model, evaluation.to_predict(manifest)))
+    return about, scoring.score(about, predict.predict_manifest(about.model, evaluation.to_predict(manifest)))
 
 
 @pytest.fixture(scope="module")
@@ -300,12 +300,12 @@ def test_intervals_are_those_of_a_plain_bootstrap():
 # ── by place and source ──
 
 
-def scored_with(columns: dict[str, list], truth: list[int], right: list[bool]) -> evaluation.Scored:
+def scored_with(columns: dict[str, list], truth: list[int], right: list[bool]) -> scoring.Scored:
     truth, right = np.array(truth), np.array(right)
     rows = [{"path": f"{k}.jpg", "sha256": f"{k}", "group": None, "truth": "ab"[t]} for k, t in enumerate(truth)]
     rows = [row | {name: values[k] for name, values in columns.items()} for k, row in enumerate(rows)]
     chances = np.eye(2)[np.where(right, truth, 1 - truth)]
-    return evaluation.Scored(rows, ["a", "b"], truth, chances, chances, None, "/", Counter())
+    return scoring.Scored(rows, ["a", "b"], truth, chances, chances, None, "/", Counter())
 
 
 def test_which_columns_are_asked_and_which_are_not():
@@ -367,7 +367,7 @@ def test_a_persons_table_becomes_a_question(judged, workspace, survey, tmp_path)
     manifest = scan.scan(survey, survey.parent / "SOURCES.csv")
     assert {"class", "source_repo", "original"} <= set(manifest.schema.names)
     rows = predict.predict_manifest(about.model, evaluation.to_predict(manifest))
-    found = subgroups.parts(evaluation.score(about, rows, resamples=10))
+    found = subgroups.parts(scoring.score(about, rows, resamples=10))
     assert "class" not in found and "original" not in found
     assert {row["value"] for row in found["source_repo"]} == {"github:one", "github:two, and more"}
 
