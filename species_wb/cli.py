@@ -94,7 +94,7 @@ def train(
     asked: dict[str, Any] = {"arch": arch, "photos": typed(photos), "metadata": typed(metadata), "method": method, "size": size, "epochs": epochs, "batch": batch, "rate": rate, "mixup": mixup, "cutmix": cutmix, "seed": seed, "seeds": seeds, "robustness": robustness}
     asked["weights"] = weights if weights in ("", *WEIGHTS) else typed(weights)
     if arch not in ("", *NETWORKS) or method not in ("", "auto", "finetune") or weights not in ("", "auto", "none"):  # else nothing can be wrong, and three seconds of PyTorch are spared
-        from species_wb.train.fit import check_words
+        from species_wb.train.planning import check_words
 
         check_words(arch or "efficientnet_lite0", method or "auto", asked["weights"] or "auto")
     check_how(robustness or "none")
