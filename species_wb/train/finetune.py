@@ -62,7 +62,7 @@ def _write_start(
         save_file({k: v.contiguous() for k, v in network.state_dict().items()}, aside, said)
 
 # %% ../../nbs/lib/train/40_finetune.ipynb #read-start
-def _read_start(path: Path, made_from: dict[str, str]) -> tuple[dict[str, torch.Tensor], list[str]]:  # weights, sentences
+def _read_start(path: Path, made_from: dict[str, str]) -> tuple[dict[str, torch.Tensor], list[str]]:
     "Read the weights that training starts from. Raises UserError where they are damaged or of another run."
     from safetensors import safe_open
 
@@ -116,8 +116,8 @@ def _trained(trainer: Trainer, photos: int, judges: int) -> str:
     "Say how the network was trained and which epoch was kept."
     recipe, done, best = trainer.recipe, len(trainer.history), trainer.best
     how = (
-        f"All layers were trained on {plural(photos, 'photo')} for {plural(done, 'epoch')} at {trainer.spec.input_size} px "
-        f"in batches of {min(recipe.batch, photos)}, in {recipe.precision}"
+        f"All layers were trained on {plural(photos, 'photo')} for {plural(done, 'epoch')} "
+        f"at {trainer.spec.input_size} px in batches of {min(recipe.batch, photos)}, in {recipe.precision}"
     )
     if trainer.batches.uneven:
         how += "; as the classes are uneven, each was drawn in proportion to the square root of its size"
@@ -140,7 +140,7 @@ def _calibrated(network: Network, judges: PhotoDataset) -> tuple[float, dict[str
     return temperature, validation | scored(logits, truth, temperature)
 
 # %% ../../nbs/lib/train/40_finetune.ipynb #exported
-def _exported(folder: Path, network: Network, info: ModelInfo, train: TrainingSet) -> dict[str, Any]:  # of `check_parity`
+def _exported(folder: Path, network: Network, info: ModelInfo, train: TrainingSet) -> dict[str, Any]:
     "Write the model file and check it. Raises UserError where it answers differently from the network."
     with write_aside(folder / "model.onnx") as aside:
         to_onnx(network, info, aside)
@@ -171,7 +171,9 @@ def fit_finetune(
     plan = {"spec": spec, "labels": labels, "seed": seed, **asdict(recipe)}
     made_from = checkpoints.origin(train.photos + valid.photos, [*train.truth, *valid.truth], plan)
     saved = _saved(folder, made_from)
-    start, said = _head_first(folder, network, spec, train, labels, seed, seconds, made_from) if pretrained else ({}, [])
+    start, said = {}, []
+    if pretrained:
+        start, said = _head_first(folder, network, spec, train, labels, seed, seconds, made_from)
     set_seed(seed)
     judges = PhotoDataset(cache, valid.photos, valid.truth, spec, workers=cpu_count())
     trainer = _trainer(cache, train, network, spec, recipe, seed, saved)

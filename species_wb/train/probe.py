@@ -26,12 +26,12 @@ from .heads import STRENGTHS, Head, candidates, fit_heads
 from .training_set import TrainingSet, photos_of_splits, require_classes
 
 # %% ../../nbs/lib/train/30_probe.ipynb #columns
-EMPHASIS = 10.0
-
-
 def _columns(views: list[np.ndarray], known: int) -> list[np.ndarray]:  # N×D each
     "Take the columns that a head sees."
     return [v[:, : v.shape[1] + min(known, 0)] for v in views]
+
+# %% ../../nbs/lib/train/30_probe.ipynb #emphasis
+EMPHASIS = 10.0
 
 
 def _emphasis(views: list[np.ndarray], known: int) -> np.ndarray:  # D
@@ -77,7 +77,7 @@ def _penalty_sentence(best: dict[str, Any]) -> str:
         f"least log loss out of fold ({scores}), then the head was fitted again on all of these photos together."
     )
 
-
+# %% ../../nbs/lib/train/30_probe.ipynb #mirrored
 def _mirrored_sentence(best: dict[str, Any], plain: dict[str, Any]) -> str:
     verdict = "added: they lowered" if best["flip"] else "tried and left out: they did not lower"
     return f"Mirrored photos were {verdict} that loss (without them {plain['log_loss']:.3f})."
@@ -135,7 +135,7 @@ class Found:
     candidates: list[dict[str, Any]]
     sentences: list[str]
 
-
+# %% ../../nbs/lib/train/30_probe.ipynb #best-head
 def best_head(
     network: Network,  # pretrained; gets the fitted head
     spec: ModelSpec,

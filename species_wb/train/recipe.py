@@ -49,7 +49,7 @@ def rate_factor(
         return (step + 1) / rising
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
-# %% ../../nbs/lib/train/32_recipe.ipynb #parameter-groups
+# %% ../../nbs/lib/train/32_recipe.ipynb #levels
 LEVELS = 8
 
 
@@ -59,7 +59,7 @@ def _levels(network: nn.Module) -> dict[int, int]:  # id of a parameter → its 
     holders = [m for m in below if next(m.parameters(recurse=False), None) is not None]
     return {id(p): LEVELS * k // len(holders) for k, m in enumerate(holders) for p in m.parameters(recurse=False)}
 
-
+# %% ../../nbs/lib/train/32_recipe.ipynb #parameter-groups
 def parameter_groups(
     network: nn.Module,
     recipe: Recipe,

@@ -19,8 +19,8 @@ from ..models.registry import AUXILIARY_WEIGHT
 from .trainer import Trainer
 
 # %% ../../nbs/lib/train/34_steps.ipynb #gradients
-def _gradients(trainer: Trainer, x: torch.Tensor, y: torch.Tensor, share: float) -> float:  # this part's share of the loss
-    "Add the gradients of one part of a batch."
+def _gradients(trainer: Trainer, x: torch.Tensor, y: torch.Tensor, share: float) -> float:
+    "Add the gradients of one part of a batch; return its share of the loss."
     def loss_of(logits: torch.Tensor) -> torch.Tensor:
         return nn.functional.cross_entropy(logits.float(), y, label_smoothing=trainer.recipe.smoothing)
 
@@ -53,8 +53,8 @@ def _take_smaller_parts(trainer: Trainer, photos: int) -> None:  # of the batch
 
     least, batch = 2 if trainer.recipe.train_norm else 1, plural(photos, "photo")
     if photos // trainer.parts <= least:
-        what = f"Not even {plural(least, 'photo')} of {trainer.spec.input_size} px fit into memory with {trainer.spec.name}"
-        raise UserError(f"{what}: give a smaller size, or close other programs.")
+        few = f"Not even {plural(least, 'photo')} of {trainer.spec.input_size} px"
+        raise UserError(f"{few} fit into memory with {trainer.spec.name}: give a smaller size, or close other programs.")
     trainer.parts *= 2
     trainer.notes.append(
         f"A batch of {batch} did not fit into memory: from epoch {trainer.epoch} on it is taken in "

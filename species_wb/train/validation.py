@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..core import plural
 from ..metrics.calibration import fit_temperature, softmax
 from ..models.registry import Network
 from .loading import PhotoDataset
