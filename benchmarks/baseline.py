@@ -22,14 +22,16 @@ from PIL import Image
 from skimage.feature import hog
 from sklearn.linear_model import LogisticRegression
 
-from species_wb.contracts import ModelSpec, manifest_root, prediction_labels, read_table, text_path
+from species_wb.contracts import ModelSpec, manifest_root, read_table
 from species_wb.core import cpu_count
+from species_wb.fields import text_path
 from species_wb.metrics.calibration import softmax
 from species_wb.metrics.scores import scores
 from species_wb.metrics.paired import paired
 from species_wb.photos.findings import require_trainable
 from species_wb.photos.scan import scan
 from species_wb.photos.pixels import load
+from species_wb.predictions import prediction_labels
 
 SPEC = ModelSpec("baseline", 128, (0.5,) * 3, (0.5,) * 3, crop_fraction=1.0)
 CELLS = (8, 16)  # pixels

@@ -30,6 +30,7 @@ from species_wb.classify import job
 from species_wb.engine import backends, model_file, speed
 from species_wb.models import registry
 from species_wb.photos import pixels, sources
+from species_wb.runs import versions
 from species_wb.simulate import survey
 from species_wb.contracts import ModelInfo, ModelSpec
 from species_wb.models.export import to_onnx
@@ -215,7 +216,7 @@ def main() -> None:
     asked = ask.parse_args()
     os.environ.setdefault("SPECIES_WB_PROGRESS", "lines")
     os.environ["SPECIES_WB_CACHE"] = tempfile.mkdtemp()
-    print(f"{backends.cpu_name()}, {CORES} cores; {core.versions()}\nto make again: python benchmarks/classify.py {' '.join(sys.argv[1:])}")
+    print(f"{backends.cpu_name()}, {CORES} cores; {versions()}\nto make again: python benchmarks/classify.py {' '.join(sys.argv[1:])}")
     with tempfile.TemporaryDirectory() as base:
         photos = folders(asked.photos, Path(base))
         for arch in asked.networks.split(","):

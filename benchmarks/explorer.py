@@ -25,10 +25,10 @@ from playwright.sync_api import sync_playwright
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from harness import Stage
 
-from species_wb.contracts import predictions_table, write_predictions
 from species_wb.apps.explorer import Explorer
 from species_wb.photos.pixels import decode, encode_jpeg
-from species_wb.curate.confusions import COLUMNS
+from species_wb.curate.predictions import COLUMNS
+from species_wb.predictions import predictions_table, write_predictions
 
 CLASSES, ROWS, CELL, ROUNDS = 100, 10_000, 500, 3
 LABELS = [f"species {k:03}" for k in range(CLASSES)]
@@ -86,7 +86,7 @@ def round_of(browser, table: Path) -> dict[str, float]:
             page.locator("td[role=gridcell]").first.wait_for()
             found.setdefault("open 10,000 predictions: to a drawn matrix", time.perf_counter() - start)
             start = time.perf_counter()
-            page.locator(".swb-worst button").first.click()
+            page.locator(".swb-go").first.click()
             page.wait_for_function(READY, polling=20)
             found[f"open the cell of 500, {what}"] = time.perf_counter() - start
             found["pictures"] = page.evaluate(f"{SEEN}.length")

@@ -56,7 +56,7 @@ def module_of(notebook: Path) -> str:
 
 def room_of(module: str) -> str:
     "Name the room of a module."
-    return "cli" if module == "cli" else module.rpartition(".")[0]
+    return "cli" if module.split("_")[0] == "cli" else module.rpartition(".")[0]
 
 
 def place(notebook: Path) -> tuple[int, int]:

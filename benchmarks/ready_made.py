@@ -36,7 +36,8 @@ from species_wb.engine import model_file, speed
 from species_wb.models import ready_made, registry
 from species_wb.photos import pixels
 from species_wb.contracts import ModelInfo
-from species_wb.core import UserError, in_threads, plural, progress, write_json
+from species_wb.core import UserError, in_threads, plural, write_json
+from species_wb.progress import progress
 from species_wb.models.export import to_onnx
 from species_wb.metrics.calibration import softmax
 from species_wb.metrics.intervals import wilson

@@ -64,16 +64,16 @@ def explorer_states(page) -> Iterator[str]:
     page.get_by_role("button", name="Shares in %").click()
     page.get_by_role("button", name="Most confused first").click()
     yield "shares"
-    page.locator(".swb-worst button").first.click()
+    page.locator(".swb-go").first.click()
     page.locator(".swb-card").first.click()
     page.locator(".swb-large img").wait_for()
     yield "photo"
-    page.locator("[data-what]").nth(1).click()
+    page.locator(".swb-tabs button").nth(1).click()
     page.locator(".swb-large:not(.swb-waiting) img[alt^=Where]").wait_for(timeout=60_000)
     yield "map"
     page.keyboard.press("r")
     yield "label"
-    page.get_by_role("dialog").get_by_role("button").nth(0).click()
+    page.locator(".swb-labels button:visible").nth(0).click()
     page.locator(".swb-status", has_text="relabelled").wait_for()
     yield "corrected"
     page.locator("td.swb-own").nth(2).click()

@@ -33,9 +33,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from species_wb.runs import set_seed
 from species_wb.train.augment import pipeline
 from species_wb.engine.backends import cpu_name
-from species_wb.core import cpu_count, set_seed
+from species_wb.core import cpu_count
 from species_wb.train.finetune import _keep_freed_memory
 from species_wb.train.loading import DecodedCache, PhotoDataset
 from species_wb.train.recipe import Recipe

@@ -12,14 +12,14 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from .contracts import safe_cell
 from .core import UserError
+from .fields import safe_cell
 
 # %% ../nbs/lib/15_append_only.ipynb #whole
 def _whole(path: Path) -> int:
-    "How many bytes of a .csv or .jsonl file are whole records."
+    "Count the bytes of a .csv or .jsonl file that are whole records."
     at = end = quotes = 0
     with path.open("rb") as file:
         for line in file:
@@ -30,78 +30,90 @@ def _whole(path: Path) -> int:
             end = at if quotes % 2 == 0 else end
     return end
 
+# %% ../nbs/lib/15_append_only.ipynb #until
+def _until(file: Iterable[bytes], end: int) -> Iterator[str]:
+    at = 0
+    for line in file:
+        at += len(line)
+        if at > end:
+            break
+        yield line.decode()
 
+# %% ../nbs/lib/15_append_only.ipynb #read-rows
 def read_rows(
     path: str | Path,  # .csv or .jsonl
-) -> Iterator[dict[str, Any]]:  # of a .csv every value is text
-    "Read the whole rows of a table that grows; a torn last line is left out."
+) -> Iterator[dict[str, Any]]:  # in a .csv every value is text
+    "Read the whole rows of a table that grows. A torn last line is left out."
     path = Path(path)
     with path.open("rb") as file:
         lines = _until(file, _whole(path))
         yield from csv.DictReader(lines) if path.suffix == ".csv" else map(json.loads, lines)
 
+# %% ../nbs/lib/15_append_only.ipynb #opened
+def _opened(path: Path) -> TextIO:
+    "Open a table for appending, without its torn end."
+    if path.suffix not in (".csv", ".jsonl"):
+        raise UserError(f"{path.name}: a table that grows is written as .csv or .jsonl; end the name so.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            os.truncate(path, _whole(path))
+        return path.open("a", encoding="utf-8", newline="")
+    except OSError as error:
+        why = f"cannot be written ({error.strerror})"
+        raise UserError(f"{path} {why}: close it where it is open, or name another file.") from None
 
-def _until(file: Iterable[bytes], end: int) -> Iterator[str]:
-    at = 0
-    for line in file:
-        at += len(line)
-        if at > end:  # what is torn may end in the middle of a letter
-            break
-        yield line.decode()
+# %% ../nbs/lib/15_append_only.ipynb #written
+def _write(file: TextIO, path: Path, names: list[str], rows: list[dict[str, Any]]) -> None:
+    "Append rows and hand them to the system."
+    try:
+        if path.suffix == ".csv":
+            csv.DictWriter(file, names).writerows(rows)
+        else:
+            file.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
+        file.flush()
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        why = "The disk is full" if full else f"Writing failed ({error.strerror})"
+        done = "holds what was finished. Mend that and start again with the same file to go on."
+        raise UserError(f"{why}: {path} {done}") from None
+
+# %% ../nbs/lib/15_append_only.ipynb #begin
+def _columns(path: Path) -> list[str]:
+    "Return the columns of a table: the header of a .csv, the fields of the first row of a .jsonl."
+    first = next(read_rows(path), None)
+    with path.open(encoding="utf-8", newline="") as file:
+        return next(csv.reader(file), []) if path.suffix == ".csv" else list(first or {})
 
 # %% ../nbs/lib/15_append_only.ipynb #growing-3
 class AppendOnlyTable:
-    "A .csv or .jsonl file that rows are appended to; a torn last line is mended first."
+    "A .csv or .jsonl file that rows are appended to. Raises UserError where it is another table or cannot be written."
 
     def __init__(
         self,
         path: str | Path,  # .csv or .jsonl; its folder is made when missing
         names: list[str],  # the columns
     ) -> None:
-        self.path, self.names = Path(path), names
-        if self.path.suffix not in (".csv", ".jsonl"):
-            raise UserError(f"{self.path.name}: a table that grows is written as .csv or .jsonl; end the name so.")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self.path.exists():
-                os.truncate(self.path, _whole(self.path))
-            self._file = self.path.open("a", encoding="utf-8", newline="")
-        except OSError as error:
-            raise UserError(f"{self.path} cannot be written ({error.strerror}): close it where it is open, or name another file.") from None
-        self._begin()
-
-    def _begin(self) -> None:
-        "Write the header of a new file; check that of an old one."
+        self.path, self.names, is_csv = Path(path), names, Path(path).suffix == ".csv"
+        self._file = _opened(self.path)
         if not self._file.tell():
-            self._append([dict(zip(self.names, self.names, strict=True))] if self.path.suffix == ".csv" else [])
-            return
-        first = next(read_rows(self.path), None)
-        with self.path.open(encoding="utf-8", newline="") as file:
-            found = next(csv.reader(file), []) if self.path.suffix == ".csv" else list(first or {})
-        if found != self.names:
+            _write(self._file, self.path, names, [dict(zip(names, names, strict=True))] if is_csv else [])
+        elif (found := _columns(self.path)) != names:
             self._file.close()
-            raise UserError(f"{self.path} holds another table (its columns begin {', '.join(found[:3])}): name another file.")
+            begin = f"its columns begin {', '.join(found[:3])}"
+            raise UserError(f"{self.path} holds another table ({begin}): name another file.")
 
     def append(
         self,
         rows: list[dict[str, Any]],  # further columns are left out, missing ones empty
     ) -> None:
-        "Append rows and hand them to the system."
+        "Append rows and hand them to the system. Raises UserError where the disk is full."
         as_text = safe_cell if self.path.suffix == ".csv" else lambda name, value: value
-        self._append([{name: as_text(name, row.get(name)) for name in self.names} for row in rows])
-
-    def _append(self, rows: list[dict[str, Any]]) -> None:
-        try:
-            if self.path.suffix == ".csv":
-                csv.DictWriter(self._file, self.names).writerows(rows)
-            else:
-                self._file.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
-            self._file.flush()
-        except OSError as error:
-            why = "The disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"Writing failed ({error.strerror})"
-            raise UserError(f"{why}: {self.path} holds what was finished. Mend that and start again with the same file to go on.") from None
+        shown = [{name: as_text(name, row.get(name)) for name in self.names} for row in rows]
+        _write(self._file, self.path, self.names, shown)
 
     def close(self) -> None:
+        "Close the file."
         self._file.close()
 
     def __enter__(self) -> "AppendOnlyTable":

@@ -14,17 +14,41 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import __version__
-from .core import UserError, byte_size, cache_folder, workspace
+from .core import UserError, byte_size
+from .workspace import cache_folder, workspace
 
 # %% ../nbs/lib/20_doctor.ipynb #finding
 class Finding(NamedTuple):
-    "One thing looked at."
+    "One thing that was looked at."
 
     what: str  # "training and evaluating"
     well: bool  # whether it can be done
     said: str  # a sentence
     mend: str = ""  # the line that mends it
-    optional: bool = False  # whether one can do well without
+    optional: bool = False  # whether most people can do without
+
+# %% ../nbs/lib/20_doctor.ipynb #unmet
+def _unmet(
+    line: str,  # a requirement, such as "torch~=2.14.1; extra == 'train'"
+    extra: str,  # "", "train", …
+) -> str:  # what is missing, or what is there instead; "" where all is well or the line is of another extra
+    from packaging.requirements import Requirement
+
+    need = Requirement(line)
+    if (need.marker is None) != (extra == "") or (need.marker and not need.marker.evaluate({"extra": extra})):
+        return ""
+    try:
+        there = version(need.name)
+    except PackageNotFoundError:
+        return need.name
+    return "" if need.specifier.contains(there, prereleases=True) else f"{need.name} {there} (needed: {need.specifier})"
+
+# %% ../nbs/lib/20_doctor.ipynb #lacking
+def lacking(
+    extra: str,  # "", "train", …
+) -> list[str]:  # requirements that are not met, with what is there instead
+    "Compare what an extra needs with what is installed."
+    return [found for line in requires("species_wb") or [] if (found := _unmet(line, extra))]
 
 # %% ../nbs/lib/20_doctor.ipynb #extras
 EXTRAS = {
@@ -40,66 +64,57 @@ EXTRAS = {
     "dev": "developing species_wb",
 }
 
-# %% ../nbs/lib/20_doctor.ipynb #lacking
-def lacking(
-    extra: str,  # "", "train", …
-) -> list[str]:  # requirements that are not met, with what is there instead
-    "Compare what an extra needs with what is installed."
-    from packaging.requirements import Requirement
-
-    found = []
-    for line in requires("species_wb") or []:
-        need = Requirement(line)
-        if (need.marker is None) != (extra == "") or (need.marker and not need.marker.evaluate({"extra": extra})):
-            continue
-        try:
-            if not need.specifier.contains(there := version(need.name), prereleases=True):
-                found.append(f"{need.name} {there} (needed: {need.specifier})")
-        except PackageNotFoundError:
-            found.append(need.name)
-    return found
-
 # %% ../nbs/lib/20_doctor.ipynb #extra
-def _extra(extra: str) -> Finding:
-    missing = lacking(extra)
+def _extra(extra: str, missing: list[str]) -> Finding:
+    "Say what can be done with an extra, or how to install it."
     if not missing:
         return Finding(EXTRAS[extra], True, "everything is installed")
     some = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
     lines = {"": "pip install .", "train": "make train", "lab": "make lab", "dev": "make test"}
-    return Finding(EXTRAS[extra], False, f"not installed: {some}", lines.get(extra, f".venv/bin/pip install -c constraints.txt -e '.[{extra}]'"), extra not in ("", "train"))
+    line = lines.get(extra, f".venv/bin/pip install -c constraints.txt -e '.[{extra}]'")
+    return Finding(EXTRAS[extra], False, f"not installed: {some}", line, extra not in ("", "train"))
+
+# %% ../nbs/lib/20_doctor.ipynb #disk
+def _disk(home: Path, free: int) -> Finding:
+    "Judge the free bytes of the workspace's disk."
+    mend = f"rm -r '{home / '.cache'}'   (everything in it is made again when needed)"
+    return Finding("disk", free > 2e9, f"{byte_size(free)} free", "" if free > 2e9 else mend)
 
 # %% ../nbs/lib/20_doctor.ipynb #place
 def _place() -> list[Finding]:
-    "The workspace and its disk."
+    "Look at the workspace and its disk."
     try:
         home = workspace()
         cache_folder()
     except (UserError, OSError) as error:
         return [Finding("workspace", False, str(error), "cd to the clone, or: export SPECIES_WB_HOME=a/folder")]
-    free = shutil.disk_usage(home).free
-    writable = os.access(home, os.W_OK)
-    return [
-        Finding("workspace", writable, f"{home}{'' if writable else ' may not be written'}", "" if writable else "export SPECIES_WB_HOME=a/folder"),
-        Finding("disk", free > 2e9, f"{byte_size(free)} free", "" if free > 2e9 else f"rm -r '{home / '.cache'}'   (everything in it is made again when needed)"),
-    ]
+    disk = _disk(home, shutil.disk_usage(home).free)
+    if os.access(home, os.W_OK):
+        return [Finding("workspace", True, f"{home}"), disk]
+    return [Finding("workspace", False, f"{home} may not be written", "export SPECIES_WB_HOME=a/folder"), disk]
 
 # %% ../nbs/lib/20_doctor.ipynb #gpu
-def _gpu() -> Finding:
-    if not Path("/dev/nvidia0").exists():
-        return Finding("graphics card", True, "none by NVIDIA: probes run on the processor (a minute), fine-tuning is slow")
+def _gpu(device: Path = Path("/dev/nvidia0")) -> Finding:
+    "Look for a graphics card that torch can use."
+    if not device.exists():
+        said = "none by NVIDIA: probes run on the processor (a minute), fine-tuning is slow"
+        return Finding("graphics card", True, said)
     try:
         import torch
-
-        return Finding("graphics card", torch.cuda.is_available(), torch.cuda.get_device_name() if torch.cuda.is_available() else "there is one, but torch cannot use it", "" if torch.cuda.is_available() else "nvidia-smi   (does the driver answer?)")
     except ImportError:
         return Finding("graphics card", False, "there is one, but torch is not installed", "pip install '.[train]'")
+    if torch.cuda.is_available():
+        return Finding("graphics card", True, torch.cuda.get_device_name())
+    said = "there is one, but torch cannot use it"
+    return Finding("graphics card", False, said, "nvidia-smi   (does the driver answer?)")
 
 # %% ../nbs/lib/20_doctor.ipynb #examine
 def examine() -> list[Finding]:
     "Look at this installation."
     try:
-        extras = [_extra(extra) for extra in EXTRAS]
+        extras = [_extra(extra, lacking(extra)) for extra in EXTRAS]
     except PackageNotFoundError:
-        extras = [Finding("species_wb", False, "the package is not installed, only found", "pip install -e '.[train]'")]
-    here = Finding("species_wb", True, f"{__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
-    return [here, *_place(), *extras, _gpu()]
+        said = "the package is not installed, only found"
+        extras = [Finding("species_wb", False, said, "pip install -e '.[train]'")]
+    system = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    return [Finding("species_wb", True, f"{__version__}, {system}"), *_place(), *extras, _gpu()]

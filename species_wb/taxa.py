@@ -17,7 +17,9 @@ from functools import cache
 from importlib.resources import files
 
 # %% ../nbs/lib/10_taxa.ipynb #classes
-CLASSES = ("Amphibia", "Animalia", "Arachnida", "Aves", "Fungi", "Insecta", "Mammalia", "Mollusca", "Plantae", "Reptilia")
+CLASSES = (
+    "Amphibia", "Animalia", "Arachnida", "Aves", "Fungi", "Insecta", "Mammalia", "Mollusca", "Plantae", "Reptilia"
+)  # fmt: skip
 
 # %% ../nbs/lib/10_taxa.ipynb #entry
 @dataclass(frozen=True)
@@ -30,13 +32,30 @@ class Entry:
     taxon: str  # one of CLASSES, or "" for none of these
     reason: str  # for the taxon, where it is not obvious; else ""
 
+# %% ../nbs/lib/10_taxa.ipynb #row-entry
+def _entry(row: dict[str, str]) -> Entry:
+    words = tuple(row["words"].split(", "))
+    return Entry(int(row["index"]), row["synset"], words, row["taxon"], row["reason"])
+
 # %% ../nbs/lib/10_taxa.ipynb #imagenet
 @cache
 def imagenet() -> tuple[Entry, ...]:  # 1000, by index
     "Return ImageNet's classes and what they are in nature."
     table = (files("species_wb") / "data" / "imagenet_taxa.csv").read_text(encoding="utf-8")
-    rows = csv.DictReader(table.splitlines())
-    return tuple(Entry(int(row["index"]), row["synset"], tuple(row["words"].split(", ")), row["taxon"], row["reason"]) for row in rows)
+    return tuple(map(_entry, csv.DictReader(table.splitlines())))
+
+# %% ../nbs/lib/10_taxa.ipynb #plain
+def _plain(name: str) -> str:
+    return " ".join(re.sub(r"[\W_]+", " ", re.sub("['’]", "", name.casefold())).split())
+
+# %% ../nbs/lib/10_taxa.ipynb #spellings
+def _spellings(label: str) -> Iterator[str]:
+    "Yield a label as it is, then as the plural of something."
+    name = _plain(label)
+    yield name
+    for plural, singular in (("ies", "y"), ("s", ""), ("es", "")):
+        if name.endswith(plural):
+            yield name.removesuffix(plural) + singular
 
 # %% ../nbs/lib/10_taxa.ipynb #common
 COMMON = {  # what people call the ten classes
@@ -51,19 +70,6 @@ COMMON = {  # what people call the ten classes
     "Plantae": ("plant",),
     "Reptilia": ("reptile",),
 }
-
-# %% ../nbs/lib/10_taxa.ipynb #plain
-def _plain(name: str) -> str:
-    return " ".join(re.sub(r"[\W_]+", " ", re.sub("['’]", "", name.casefold())).split())
-
-
-def _spellings(label: str) -> Iterator[str]:
-    "Yield a label as it is, then as the plural of something."
-    name = _plain(label)
-    yield name
-    for plural, singular in (("ies", "y"), ("s", ""), ("es", "")):
-        if name.endswith(plural):
-            yield name.removesuffix(plural) + singular
 
 # %% ../nbs/lib/10_taxa.ipynb #known
 @cache
@@ -86,7 +92,8 @@ def members(
     labels: list[str],  # of a data set
 ) -> list[list[int]]:  # for each label ImageNet's class indices, ascending; [] where ImageNet knows nothing of it
     "Find the ImageNet classes that are instances of each label; no class is given twice."
-    covered = [next((_known()[name] for name in _spellings(label) if name in _known()), set()) for label in labels]
+    known = _known()
+    covered = [next((known[name] for name in _spellings(label) if name in known), set()) for label in labels]
     found: list[list[int]] = [[] for _ in labels]
     for index in sorted(set().union(*covered)):
         claims = sorted((len(classes), k) for k, classes in enumerate(covered) if index in classes)
@@ -94,16 +101,22 @@ def members(
             found[claims[0][1]].append(index)
     return found
 
+# %% ../nbs/lib/10_taxa.ipynb #hue
+def _hue(label: str) -> str:
+    "Draw a colour of middle lightness from the letters of a name."
+    drawn = hashlib.sha256(label.encode()).digest()
+    red, green, blue = colorsys.hls_to_rgb(int.from_bytes(drawn[:2], "big") / 65536, 0.45 + drawn[2] / 1700, 0.55)
+    return f"#{round(255 * red):02X}{round(255 * green):02X}{round(255 * blue):02X}"
+
 # %% ../nbs/lib/10_taxa.ipynb #colour
-COLOURS = dict(zip(CLASSES, ("#44AA99", "#999999", "#AA4499", "#56B4E9", "#E69F00", "#4477AA", "#D55E00", "#CC79A7", "#009E73", "#999933"), strict=True))
+COLOURS = {
+    "Amphibia": "#44AA99", "Animalia": "#999999", "Arachnida": "#AA4499", "Aves": "#56B4E9", "Fungi": "#E69F00",
+    "Insecta": "#4477AA", "Mammalia": "#D55E00", "Mollusca": "#CC79A7", "Plantae": "#009E73", "Reptilia": "#999933",
+}  # fmt: skip
 
 
 def colour(
     label: str,  # a class or a species
 ) -> str:  # "#rrggbb", always the same for this name
     "Return the colour in which a class is drawn everywhere."
-    if label in COLOURS:
-        return COLOURS[label]
-    drawn = hashlib.sha256(label.encode()).digest()
-    red, green, blue = colorsys.hls_to_rgb(int.from_bytes(drawn[:2], "big") / 65536, 0.45 + drawn[2] / 1700, 0.55)
-    return f"#{round(255 * red):02X}{round(255 * green):02X}{round(255 * blue):02X}"
+    return COLOURS.get(label) or _hue(label)

@@ -1,23 +1,28 @@
-"""A stage for widgets: a real browser shows one, and its messages go to the real Python object in this process, with no JupyterLab between.
+"""A stage for widgets: a real browser shows a tree of them, and its messages go to the real Python objects in this process,
+with no JupyterLab between.
 
-What JupyterLab's part would be is here as small as it can be: a web socket carries custom messages with their binary buffers and the values of traits
-both ways, one thread stands for the kernel, and the page hands the widget's own ES module a `model` as anywidget does. JupyterLab's real style sheets
-give its light and its dark look.
+What the page shows is real: the models and views of ipywidgets and the runtime of anywidget, as both packages bring them for the
+classic notebook, and JupyterLab's own style sheets for its light and its dark look. What JupyterLab and a kernel would do around
+them is here as small as it can be: a web socket carries the comms' messages both ways, and one thread stands for the kernel.
 
     stage = Stage(browser, Explorer(run))          # dark, 1920 wide: Stage(browser, widget, theme="dark", width=1920)
     stage.page.get_by_role("gridcell").first.click()
     stage.reload(); stage.close()
+
+Widgets that are made after this module is imported get a comm that every open stage hears.
 """
 
 import asyncio
 import json
 import sys
 import threading
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import comm
+from comm.base_comm import BaseComm
+from ipywidgets.widgets.widget_link import Link
 from ipywidgets import widget as ipywidgets_widget
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
@@ -25,16 +30,32 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
-THEMES = Path(sys.prefix) / "share" / "jupyter" / "lab" / "themes" / "@jupyterlab"
+SHARE = Path(sys.prefix) / "share" / "jupyter"
+THEMES, CLASSIC = SHARE / "lab" / "themes" / "@jupyterlab", SHARE / "nbextensions"
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>stage</title><link rel="icon" href="data:,">
-<style>body{margin:0;padding:16px;background:var(--jp-layout-color0,Canvas);color:var(--jp-content-font-color1,CanvasText);font-family:var(--jp-content-font-family,system-ui,sans-serif);font-size:var(--jp-content-font-size1,14px);line-height:1.6;color-scheme:light dark}
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>body{margin:0;padding:16px;background:var(--jp-layout-color0,Canvas);color:var(--jp-content-font-color1,CanvasText);
+font-family:var(--jp-content-font-family,system-ui,sans-serif);font-size:var(--jp-content-font-size1,14px);line-height:1.6;color-scheme:light dark}
 body[data-jp-theme-light=true]{color-scheme:light}body[data-jp-theme-light=false]{color-scheme:dark}</style>
-<link rel="stylesheet" href="/theme.css"><body><div id="stage"></div><script type="module" src="/stage.js"></script></body></html>"""
+<body><div id="stage"></div><link rel="stylesheet" href="/theme.css"><script src="/classic.js"></script>
+<script src="/ipywidgets.js"></script><script src="/anywidget.js"></script><script type="module" src="/stage.js"></script></body></html>"""
+# What the two scripts of the classic notebook look for: `define`, and a notebook without a kernel, so that ipywidgets brings its styles.
+NOTEBOOK = """
+window.defined = [];
+window.define = (names, make) => defined.push(make ?? names);
+const nothing = { on() {}, register() {}, register_mime_type() {} };
+window.Jupyter = { version: "6.5.7", notebook: { container: nothing, keyboard_manager: { actions: nothing } } };
+window.requirejs = (names, then) => then(Jupyter, nothing, { OutputArea: { prototype: nothing } });
+window.requirejs.config = () => {};
+"""
 SCRIPT = """
-const listeners = {}, state = {}, changed = {};
-const emit = (name, ...given) => [...(listeners[name] || [])].forEach(f => f(...given));
+const controls = defined[0]({ uri: "" }), any = defined[1](controls);
 const theme = new URLSearchParams(location.search).get("theme");
-if (theme) { document.body.dataset.jpThemeLight = String(theme === "light"); document.body.dataset.jpThemeName = `JupyterLab ${theme}`; }
+if (theme) {
+  controls.load_ipython_extension();
+  document.body.dataset.jpThemeLight = String(theme === "light");
+  document.body.dataset.jpThemeName = `JupyterLab ${theme}`;
+}
 
 function packed(message, buffers = []) {
   const head = new TextEncoder().encode(JSON.stringify({...message, lengths: buffers.map(b => b.byteLength)}));
@@ -53,76 +74,99 @@ function unpacked(data) {
 
 const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/kernel`);
 socket.binaryType = "arraybuffer";
-const model = {
-  get: name => state[name],
-  set: (name, value) => { state[name] = changed[name] = value; emit(`change:${name}`, model, value); emit("change", model); },
-  save_changes: () => { socket.send(packed({kind: "state", content: {...changed}})); Object.keys(changed).forEach(k => delete changed[k]); },
-  on: (name, f) => (listeners[name] ||= []).push(f),
-  off: (name, f) => { if (!name) Object.keys(listeners).forEach(k => delete listeners[k]); else listeners[name] = f ? (listeners[name] || []).filter(g => g !== f) : []; },
-  send: (content, callbacks, buffers) => { if (socket.readyState === 1) socket.send(packed({kind: "custom", content}, buffers)); },
-};
+const comms = {}, models = {}, waiting = {};  // by the id of comm and model; what a message is to call when it was dealt with
+let root = "", view = null, sent = 0, begin = null;
+const all = new Promise(done => { begin = done; });  // every widget is known by its id
 
-let end = null;
-async function show() {  // as anywidget does: the module from a blob, the style beside it
+class Comm {
+  constructor(id) { this.comm_id = id; comms[id] = this; }
+  on_msg(f) { this.heard = f; }
+  on_close(f) { this.closed = f; }
+  close() {}
+  send(data, callbacks, _, buffers) {
+    const message = `m${++sent}`;
+    waiting[message] = callbacks;
+    if (socket.readyState === 1) socket.send(packed({message, comm: this.comm_id, data}, buffers));
+    return message;
+  }
+}
+
+const manager = {  // what ManagerBase of ipywidgets does, as far as one page needs it
+  get_model: id => models[id] ?? Promise.reject(new Error(`no widget ${id}`)),
+  has_model: id => id in models,
+  callbacks: () => ({}),
+  create_view(model, options = {}) {
+    const id = controls.uuid(), made = (model.state_change = model.state_change.then(async () => {
+      const View = await kind(model.get("_view_module"), model.get("_view_name")), view = new View({model, options});
+      view.listenTo(model, "destroy", view.remove);
+      await view.render();
+      view.once("remove", () => { delete model.views?.[id]; });
+      return view;
+    }));
+    model.views[id] = made;
+    return made;
+  },
+};
+const kind = async (module, name) => (module === "anywidget" ? any : controls)[name];
+async function made(id, {state, buffer_paths}, buffers) {
+  await all;
+  controls.put_buffers(state, buffer_paths, buffers);
+  const Model = await kind(state._model_module, state._model_name);
+  return new Model(await Model._deserialize_state(state, manager), {widget_manager: manager, model_id: id, comm: new Comm(id)});
+}
+
+async function show() {
   await hide();
-  const url = URL.createObjectURL(new Blob([state._esm], {type: "text/javascript"}));
-  const module = (await import(url)).default, el = document.createElement("div"), style = document.createElement("style");
-  style.textContent = state._css || "";
-  document.getElementById("stage").replaceChildren(style, el);
-  const widget = typeof module === "function" ? await module() : module;
-  await widget.initialize?.({model});
-  end = await widget.render({model, el});
+  view = await manager.create_view(await manager.get_model(root));
+  view.luminoWidget.constructor.attach(view.luminoWidget, document.getElementById("stage"));
+  while (document.getElementById("stage").textContent === "" && !document.querySelector("#stage :is(button, input, canvas, table)"))
+    await new Promise(done => setTimeout(done, 10));  // an anywidget is drawn a little later
   document.body.dataset.shown = "yes";
 }
 async function hide() {  // as when a cell is run again, or the notebook is closed
   delete document.body.dataset.shown;
-  await end?.();
-  end = null;
-  document.getElementById("stage").replaceChildren();
+  view?.remove();
+  view = null;
 }
-Object.assign(window, {stage: {show, hide, model}});
+Object.assign(window, {stage: {show, hide, manager, models}});
 socket.onmessage = ({data}) => {
-  const [message, buffers] = unpacked(data);
-  if (message.kind === "custom") return emit("msg:custom", message.content, buffers);
-  Object.assign(state, message.content);
-  if (message.kind === "begin") return show();
-  for (const [name, value] of Object.entries(message.content)) emit(`change:${name}`, model, value);
-  emit("change", model);
+  const [message, buffers] = unpacked(data), comm = comms[message.comm];
+  if (message.kind === "comm_open") models[message.comm] = made(message.comm, message.data, buffers);
+  if (message.kind === "comm_msg") comm?.heard({content: {data: message.data}, buffers, parent_header: {msg_id: message.parent}});
+  if (message.kind === "comm_close") { comm?.closed({}); delete comms[message.comm]; delete models[message.comm]; }
+  if (message.kind === "idle") { waiting[message.parent]?.iopub?.status?.({content: {execution_state: "idle"}}); delete waiting[message.parent]; }
+  if (message.kind === "begin") { root = message.root; begin(); show(); }
 };
 """
 
 
-class _Comm:
-    "What ipywidgets takes for its line to a page."
+class _Comm(BaseComm):
+    "A widget's line to the pages of all stages."
 
-    def __init__(self, stage: "Stage") -> None:
-        self.stage, self.comm_id, self.kernel = stage, uuid.uuid4().hex, stage
+    def publish_msg(self, msg_type, data=None, metadata=None, buffers=None, **_: Any) -> None:
+        for stage in list(Stage.all):
+            stage.tell({"kind": msg_type, "comm": self.comm_id, "data": data}, buffers)
 
-    def on_msg(self, callback) -> None:
-        self.receive = callback
 
-    def send(self, data=None, buffers=None, **_: Any) -> None:
-        if data["method"] in ("custom", "update"):
-            self.stage.tell(data["method"].replace("update", "state"), data.get("content", data.get("state")), buffers or [])
-
-    def close(self, *_: Any, **__: Any) -> None:
-        pass
+comm.create_comm = _Comm  # ipywidgets asks for one whenever a widget is made
 
 
 class Stage:
-    "A widget in a page of its own."
+    "A widget, with all that it shows, in a page of its own."
+
+    all: list["Stage"] = []
 
     def __init__(
         self,
         browser,  # Playwright's
-        widget,  # an anywidget
-        theme: str = "light",  # JupyterLab's light or dark; "" for none of its variables, as on a bare page
+        widget,  # of ipywidgets, or an anywidget
+        theme: str = "light",  # JupyterLab's light or dark; "" for none of its styles, as on a bare page
         width: int = 1280,  # pixels
         height: int = 800,
         host: str = "127.0.0.1",  # another name makes the page insecure; the browser must know where it leads
         **context: Any,  # for `browser.new_context`: permissions=["camera"], color_scheme="dark", …
     ) -> None:
-        self.widget, self.theme, self.dead = widget, theme, False
+        self.widget, self.theme, self.dead, self.parent = widget, theme, False, ""  # the message that the kernel deals with
         self.kernel = ThreadPoolExecutor(1, "kernel")
         self.sockets: set = set()
         self.wrong: list[str] = []  # errors of the page, and what it asked of other places
@@ -130,19 +174,23 @@ class Stage:
         self._thread = threading.Thread(target=self._serve, args=(ready,), daemon=True)
         self._thread.start()
         assert ready.wait(10)
-        self.comm = widget.comm = _Comm(self)
+        Stage.all.append(self)
         self.url = f"http://{host}:{self.port}"
         self.context = browser.new_context(viewport={"width": width, "height": height}, **context)
         self.page = self.context.new_page()
         self.page.set_default_timeout(15_000)
+        here = (self.url + "/", f"blob:{self.url}/", f"ws://{host}", "data:")
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        self.page.on("console", lambda message: self.wrong.append(message.text) if message.type in ("error", "warning") else None)
-        self.page.on("request", lambda request: self.wrong.append(request.url) if not request.url.startswith((self.url + "/", f"blob:{self.url}/", f"ws://{host}", "data:")) else None)
+        self.page.on("console", lambda said: self.wrong.append(said.text) if said.type in ("error", "warning") else None)
+        self.page.on("request", lambda asked: None if asked.url.startswith(here) else self.wrong.append(asked.url))
         self.goto()
 
     def goto(self) -> None:
         self.page.goto(f"{self.url}/?theme={self.theme}")
-        self.page.locator("body[data-shown]").wait_for()
+        try:
+            self.page.locator("body[data-shown]").wait_for()
+        except Exception as late:
+            raise AssertionError(f"the widget was not shown: {self.wrong}") from late
 
     reload = goto  # the kernel lives on
 
@@ -157,6 +205,7 @@ class Stage:
     def close(self) -> None:
         self.dead = True
         self.context.close()
+        Stage.all.remove(self)
         self.loop.add_callback(self.loop.call_later, 0.05, self.loop.stop)  # what is half sent gets to its end
         self._thread.join(5)
         self.kernel.shutdown(wait=False, cancel_futures=True)
@@ -168,14 +217,14 @@ class Stage:
     def __exit__(self, *_: Any) -> None:
         self.close()
 
-    def tell(self, kind: str, content: Any, buffers: list) -> None:
-        "Send to the page, from any thread; a dead kernel (`stage.dead = True`) says nothing."
+    def tell(self, message: dict, buffers: Any = None, only: Any = None) -> None:
+        "Send to the pages, or to one of them, from any thread; a dead kernel (`stage.dead = True`) says nothing."
         if self.dead:
             return
-        parts = [bytes(b) for b in buffers]
-        head = json.dumps({"kind": kind, "content": content, "lengths": list(map(len, parts))}).encode()
+        parts = [bytes(b) for b in buffers or []]
+        head = json.dumps({"parent": self.parent, **message, "lengths": list(map(len, parts))}).encode()
         whole = b"".join([len(head).to_bytes(4, "big"), head, *parts])
-        self.loop.add_callback(lambda: [self._write(socket, whole) for socket in list(self.sockets)])
+        self.loop.add_callback(lambda: [self._write(socket, whole) for socket in ([only] if only else list(self.sockets))])
 
     @staticmethod
     def _write(socket, whole: bytes) -> None:
@@ -191,21 +240,40 @@ class Stage:
         for length in message["lengths"]:
             buffers.append(memoryview(data)[at : at + length])
             at += length
-        told = {"method": "custom", "content": message["content"]} if message["kind"] == "custom" else {"method": "update", "state": message["content"]}
         if not self.dead:
-            self.kernel.submit(self._receive, {"content": {"data": told}, "buffers": buffers})
+            self.kernel.submit(self._receive, message, buffers)
 
-    def _receive(self, message: dict) -> None:
+    def _receive(self, message: dict, buffers: list) -> None:
+        self.parent = message["message"]
         try:
-            self.comm.receive(message)
+            if line := comm.get_comm_manager().get_comm(message["comm"]):
+                line.handle_msg({"content": {"data": message["data"]}, "buffers": buffers})
         except Exception as error:  # a kernel would log it
             self.wrong.append(f"in the kernel: {error!r}")
             raise
+        finally:
+            self.tell({"kind": "idle"})
+            self.parent = ""
 
-    def begin(self) -> None:
-        state, _, found = ipywidgets_widget._remove_buffers(self.widget.get_state())
-        assert not found, "the stage carries no binary traits"
-        self.tell("begin", state, [])
+    def begin(self, socket) -> None:
+        "Tell a page of the widget, of all that it refers to, and of the links between them."
+        for model_id, widget in self._tree().items():
+            state, paths, buffers = ipywidgets_widget._remove_buffers(widget.get_state())
+            self.tell({"kind": "comm_open", "comm": model_id, "data": {"state": state, "buffer_paths": paths}}, buffers, socket)
+        self.tell({"kind": "begin", "root": self.widget.model_id}, only=socket)
+
+    def _tree(self) -> dict[str, Any]:
+        everything, found, ahead = dict(ipywidgets_widget._instances), {}, [self.widget]
+        links = [one for one in everything.values() if isinstance(one, Link)]
+        while ahead:
+            widget = ahead.pop()
+            if widget.model_id in found:
+                continue
+            found[widget.model_id] = widget
+            said = json.dumps(widget.get_state(), default=lambda value: "")
+            ahead += [one for name, one in everything.items() if f'"IPY_MODEL_{name}"' in said]
+            ahead += [link for link in links if {link.source[0].model_id, link.target[0].model_id} <= {*found}]
+        return found
 
     def _serve(self, ready: threading.Event) -> None:
         asyncio.set_event_loop(asyncio.new_event_loop())
@@ -215,7 +283,7 @@ class Stage:
             def open(self) -> None:
                 self.set_nodelay(True)
                 stage.sockets.add(self)
-                stage.begin()
+                stage.begin(self)
 
             def on_message(self, message) -> None:
                 stage.take(message)
@@ -231,9 +299,13 @@ class Stage:
                 self.set_header("Content-Type", f"text/{self.kind}; charset=utf-8")
                 self.write(self.text)
 
-        colours = THEMES / f"theme-{self.theme}-extension" / "index.css"
-        style = colours.read_text(encoding="utf-8") if self.theme else ""
-        pages = {"/": ("html", PAGE), "/stage.js": ("javascript", SCRIPT), "/theme.css": ("css", style)}
+        read = lambda path: path.read_text(encoding="utf-8")  # noqa: E731
+        pages = {
+            "/": ("html", PAGE), "/stage.js": ("javascript", SCRIPT), "/classic.js": ("javascript", NOTEBOOK),
+            "/ipywidgets.js": ("javascript", read(CLASSIC / "jupyter-js-widgets" / "extension.js")),
+            "/anywidget.js": ("javascript", read(CLASSIC / "anywidget" / "index.js")),
+            "/theme.css": ("css", read(THEMES / f"theme-{self.theme}-extension" / "index.css") if self.theme else ""),
+        }  # fmt: skip
         handlers = [(path, Text, {"kind": kind, "text": text}) for path, (kind, text) in pages.items()]
         sockets = bind_sockets(0, "127.0.0.1")
         self.port = sockets[0].getsockname()[1]

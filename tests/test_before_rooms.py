@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from species_wb.contracts import read_manifest, read_table
-from species_wb.curate.confusions import matrix, open_predictions
+from species_wb.curate.confusions import matrix
+from species_wb.curate.predictions import open_predictions
 from species_wb.engine.model_file import open_model
 from species_wb.evaluate.compare import compare, gather_runs
 from species_wb.evaluate.evaluation import begin, score

@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def typed(*words, cwd=None, **environment) -> subprocess.CompletedProcess:
-    return subprocess.run([str(BIN / "species-wb"), *map(str, words)], cwd=cwd, capture_output=True, text=True, env={**os.environ, **environment})
+    words = [str(BIN / "species-wb"), *map(str, words)]
+    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, env={**os.environ, **environment})
 
 
 def one_sentence(done: subprocess.CompletedProcess) -> str:
@@ -44,8 +45,8 @@ def draw(folder: Path, count: int, seed: int = 0) -> None:
 
 
 def test_help_and_version():
-    for words in (["--help"], ["train", "--help"], ["photos", "check", "--help"], ["evaluate", "--help"], ["doctor", "--help"]):
-        done = typed(*words)
+    for words in ([], ["train"], ["photos", "check"], ["evaluate"], ["doctor"]):
+        done = typed(*words, "--help")
         assert done.returncode == 0 and "Usage" in done.stdout
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", typed("--version").stdout)
 
@@ -155,10 +156,11 @@ def test_refusing_a_finished_run_changes_nothing_in_it(again):
 
 
 def test_a_run_that_somebody_works_on_is_not_opened_twice(tmp_path, workspace):
-    from species_wb.core import open_run
+    from species_wb.runs import open_run
 
-    words = "import time; from species_wb.core import open_run; open_run({!r}, 'train', 'x', {{}}); print('open', flush=True); time.sleep(60)"
-    other = subprocess.Popen([sys.executable, "-c", words.format(str(tmp_path / "run"))], stdout=subprocess.PIPE, text=True)
+    words = "import time; from species_wb.runs import open_run; open_run({!r}, 'train', 'x', {{}}); "
+    words = words.format(str(tmp_path / "run")) + "print('open', flush=True); time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", words], stdout=subprocess.PIPE, text=True)
     try:
         assert other.stdout.readline() == "open\n"
         with pytest.raises(UserError, match=f"process {other.pid}"):
@@ -184,7 +186,8 @@ def test_a_label_column_of_ones_own_does_not_disturb_the_scores(survey, workspac
 def test_evaluate_rewrites_the_report_of_a_run_and_logs_the_scoring(trained, tmp_path):
     copy = tmp_path / trained.name
     shutil.copytree(trained, copy)
-    toy.write_toy(copy / "model.onnx", CLASSES, range(10), np.random.default_rng(0).normal(size=(3, 10)))  # what it answers is not what is tested
+    weight = np.random.default_rng(0).normal(size=(3, 10))  # what the model answers is not tested here
+    toy.write_toy(copy / "model.onnx", CLASSES, range(10), weight)
     (copy / "report.html").unlink()
     done = typed("evaluate", copy, SPECIES_WB_HOME=str(trained.parents[2]))
     assert done.returncode == 0, done.stderr
@@ -204,7 +207,8 @@ def test_evaluate_takes_any_model_and_any_labelled_folder(tmp_path, workspace):
 
 def test_ctrl_c_leaves_an_unfinished_run_that_can_go_on(tmp_path, workspace):
     draw(tmp_path / "p" / "Aves", 12), draw(tmp_path / "p" / "Fungi", 12)
-    words = [str(BIN / "species-wb"), "train", "simple_cnn", "--photos", str(tmp_path / "p"), "--size", "32", "--epochs", "1000"]
+    words = ["train", "simple_cnn", "--photos", tmp_path / "p", "--size", 32, "--epochs", 1000]
+    words = [str(BIN / "species-wb"), *map(str, words)]
     running = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for _ in range(6000):
         checkpoints = list(workspace.glob("reports/train/*/checkpoint.pt"))
@@ -232,7 +236,8 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=42m", "tmpfs", str(disk)], capture_output=True).returncode:
         pytest.skip("no small disk could be mounted here")
     try:
-        done = typed("train", "simple_cnn", "--photos", tmp_path / "p", "--size", "32", "--epochs", "1", SPECIES_WB_HOME=str(disk))
+        words = ["train", "simple_cnn", "--photos", tmp_path / "p", "--size", "32", "--epochs", "1"]
+        done = typed(*words, SPECIES_WB_HOME=str(disk))
         assert "disk is full" in one_sentence(done)
         assert not list(disk.rglob("model.onnx"))
     finally:
@@ -246,6 +251,7 @@ def test_make_passes_parameters_on(tmp_path):
     (tmp_path / ".venv").mkdir()
     time.sleep(0.01)
     (tmp_path / ".venv" / ".train").touch()
-    done = subprocess.run(["make", "--no-print-directory", "-n", "train", "ARCH=resnet50", "PHOTOS=it's mine", "EPOCHS=3"], cwd=tmp_path, capture_output=True, text=True)
+    words = ["make", "--no-print-directory", "-n", "train", "ARCH=resnet50", "PHOTOS=it's mine", "EPOCHS=3"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     line = done.stdout.strip().splitlines()[-1]
     assert "--arch 'resnet50'" in line and "--photos 'it'\\''s mine'" in line and "--epochs '3'" in line

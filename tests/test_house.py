@@ -18,16 +18,34 @@ sys.path.append(str(ROOT / "benchmarks"))
 from house import ROOMS, imports, maps, module_of, place, room_of
 
 PLACE = {module_of(n): place(n) for n in LIBRARY}
-NO_TORCH = """core contracts taxa append_only doctor cli
-    photos.pixels photos.items photos.corruptions photos.corrections photos.files photos.video photos.sources photos.groups photos.splits photos.findings photos.scan
-    simulate.animals simulate.scenery simulate.survey  metrics.intervals metrics.calibration metrics.scores metrics.paired
-    report.style report.page report.notebooks  survey.observations  engine.toy engine.backends engine.model_file engine.speed engine.predict engine.ensemble engine.maps
-    classify.outputs classify.folders classify.job classify.ray classify.watch  models.ready_made models.int8 models.names  train.heads
-    evaluate.plots evaluate.evaluation evaluate.evaluation_text evaluate.robustness evaluate.seeds evaluate.ensemble_gain evaluate.compare evaluate.compare_text evaluate.compare_plots
-    curate.confusions curate.one_photo  apps.cells apps.no_delay apps.live apps.camera apps.explorer apps.serve apps.lab""".split()
-NO_PANDAS = """core contracts taxa append_only doctor cli
-    photos.pixels photos.items photos.corruptions photos.corrections photos.files photos.video photos.sources photos.groups photos.splits photos.findings photos.scan
-    engine.toy engine.backends engine.model_file engine.speed engine.predict  classify.outputs classify.folders classify.job  apps.lab""".split()
+NO_TORCH = """core progress workspace runs fields contracts predictions taxa append_only doctor
+    photos.reading photos.exif photos.headers photos.pixels photos.items photos.corruptions photos.corrections
+    photos.corrected photos.files photos.tables photos.video photos.sources photos.groups photos.splits
+    photos.findings photos.scan
+    simulate.animals simulate.scenery simulate.survey
+    metrics.intervals metrics.calibration metrics.scores metrics.paired
+    report.style report.label_places report.page report.notebooks
+    survey.observations
+    engine.toy engine.backends engine.model_file engine.speed engine.predict engine.ensemble engine.maps
+    classify.outputs classify.folders classify.job classify.ray classify.watch
+    models.ready_made models.int8 models.names
+    train.heads
+    evaluate.plots evaluate.confusion_plot evaluate.run_plots evaluate.evaluation evaluate.evaluation_text
+    evaluate.training_plots evaluate.robustness evaluate.robustness_text evaluate.subgroups evaluate.seeds
+    evaluate.ensemble_gain evaluate.evaluation_page evaluate.compare evaluate.compare_text evaluate.compare_plots
+    evaluate.compare_page
+    curate.predictions curate.confusions curate.correct curate.one_photo
+    apps.cells apps.no_delay apps.live apps.camera apps.explorer_words apps.explorer_views apps.explorer_controls
+    apps.explorer_panel apps.explorer apps.ports apps.web_access apps.web_answers apps.serve apps.lab
+    cli_models cli_photos cli""".split()
+NO_PANDAS = """core progress workspace runs fields contracts predictions taxa append_only doctor
+    photos.reading photos.exif photos.headers photos.pixels photos.items photos.corruptions photos.corrections
+    photos.corrected photos.files photos.tables photos.video photos.sources photos.groups photos.splits
+    photos.findings photos.scan
+    engine.toy engine.backends engine.model_file engine.speed engine.predict
+    classify.outputs classify.folders classify.job
+    apps.ports apps.lab
+    cli_models cli_photos cli""".split()
 
 
 def cells(notebook: Path) -> list[dict]:
@@ -173,23 +191,6 @@ def test_the_map_is_what_the_notebooks_say():
         assert (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").count(f"[`{module}`]") == readme.count(f"[`{module}`]") == 1, module
 
 
-def test_commands_in_the_readme_exist():
-    text = (ROOT / "README.md").read_text(encoding="utf-8") + (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
-    assert set(re.findall(r"`?make ([a-z][a-z-]+)", text)) <= targets
-    from species_wb.cli import app, photos_app
-
-    commands = {c.name or c.callback.__name__ for c in app.registered_commands} | {"photos", "--help", "--version", "--install-completion"}
-    assert set(re.findall(r"species-wb (-{0,2}[a-z-]+)", text)) <= commands
-    assert set(re.findall(r"species-wb photos ([a-z]+)", text)) <= {c.name or c.callback.__name__ for c in photos_app.registered_commands}
-    for notebook, words in re.findall(r"papermill nbs/(\w+)\.ipynb([^\n`]*)", text):
-        from species_wb.report.notebooks import notebook_parameters
-
-        assert set(re.findall(r"-p (\w+) ", words)) <= set(notebook_parameters(notebook))
-    for link in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert (ROOT / link).exists(), link
-
-
 def test_settings_are_the_one_truth():
     from importlib.metadata import metadata
 
@@ -213,6 +214,48 @@ def test_constraints_meet_the_requirements():
     for line in re.findall(r"^\w*requirements = (.*)$", settings, re.M):
         for need in map(Requirement, line.split()):
             assert pinned[need.name.lower()] in need.specifier, need
+
+
+def required() -> set[str]:
+    "Name all that this package and its extras need, on any system and any Python that it runs on, as the installed packages say."
+    from importlib.metadata import PackageNotFoundError, requires
+
+    from packaging.markers import default_environment
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    systems = [("linux", "Linux", "posix"), ("win32", "Windows", "nt"), ("darwin", "Darwin", "posix")]
+    environments = [
+        default_environment()
+        | {"sys_platform": platform, "platform_system": system, "os_name": name, "platform_machine": machine}
+        | {"python_version": f"3.{minor}", "python_full_version": f"3.{minor}.0"}
+        for platform, system, name in systems for machine in ("x86_64", "aarch64") for minor in range(11, 15)
+    ]  # fmt: skip
+    settings = (ROOT / "settings.ini").read_text(encoding="utf-8")
+    waiting = [Requirement(need) for line in re.findall(r"^\w*requirements = (.*)$", settings, re.M) for need in line.split()]
+    seen = set()
+    while waiting:
+        need = waiting.pop()
+        name, extras = canonicalize_name(need.name), frozenset(need.extras)
+        if (name, extras) not in seen:
+            seen.add((name, extras))
+            try:
+                lines = requires(name) or []
+            except PackageNotFoundError:  # another system's
+                continue
+            for line in map(Requirement, lines):
+                some = ({**one, "extra": extra} for one in environments for extra in {"", *extras})
+                if line.marker is None or any(map(line.marker.evaluate, some)):
+                    waiting.append(line)
+    return {name for name, _ in seen}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the packages that say what torch needs on Linux are installed only there")
+def test_constraints_name_only_what_something_requires():
+    from packaging.utils import canonicalize_name
+
+    pinned = {canonicalize_name(line.split("==")[0]) for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    assert pinned - required() == set(), "nothing requires these: take them out of constraints.txt"
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")

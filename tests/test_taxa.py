@@ -1,4 +1,7 @@
-"""The ImageNet → taxon table is whole and agrees with WordNet's tree; labels find their classes and never share one."""
+"""The table from ImageNet to taxa is whole and agrees with WordNet's tree.
+
+Labels find their classes and never share one.
+"""
 
 import json
 import subprocess
@@ -22,7 +25,10 @@ ROOTS = {  # taxon → WordNet 3.0 synsets whose descendants it holds, by offset
     "Animalia": [("00015388", "animal")],  # last: what no other root holds
 }
 ALIVE = [("00004475", "organism"), ("13086908", "plant_part"), ("00021265", "food"), ("07555863", "food")]
-BY_HAND = {"n07734744": "Fungi", "n07711569": "", "n04275548": "Arachnida", "n03530642": "Insecta", "n09256479": "Animalia", "n03991062": "Plantae"}
+BY_HAND = {
+    "n07734744": "Fungi", "n07711569": "", "n04275548": "Arachnida", "n03530642": "Insecta", "n09256479": "Animalia",
+    "n03991062": "Plantae",
+}  # fmt: skip
 PEOPLE = ("00007846", "person")
 
 
@@ -55,8 +61,9 @@ def test_the_table_is_whole_and_in_imagenets_order():
     timm = pytest.importorskip("timm.data")
     info = timm.ImageNetInfo("imagenet-1k")
     assert [entry.index for entry in imagenet()] == list(range(1000))
-    assert [entry.synset for entry in imagenet()] == info.label_names() and len({entry.synset for entry in imagenet()}) == 1000
-    assert [", ".join(entry.words) for entry in imagenet()] == [info.index_to_description(index) for index in range(1000)]
+    synsets, words = zip(*((entry.synset, ", ".join(entry.words)) for entry in imagenet()), strict=True)
+    assert list(synsets) == info.label_names() and len(set(synsets)) == 1000
+    assert list(words) == [info.index_to_description(index) for index in range(1000)]
 
 
 def test_every_taxon_is_one_of_the_ten_and_each_has_classes():
@@ -90,7 +97,8 @@ def test_what_lives_or_is_eaten_has_a_taxon_or_a_reason(nouns):
 
 
 def test_what_is_not_obvious_has_a_reason(nouns):
-    obvious = {offset for taxon, roots in ROOTS.items() if taxon != "Animalia" for offset, word in roots if word not in ("plant_part", "vegetable")}
+    roots = [root for taxon, of_taxon in ROOTS.items() if taxon != "Animalia" for root in of_taxon]
+    obvious = {offset for offset, word in roots if word not in ("plant_part", "vegetable")}
     for entry in imagenet():
         if entry.taxon and not above(nouns, entry.synset) & obvious:
             assert entry.reason, entry
@@ -128,7 +136,10 @@ def test_every_organism_is_found_by_each_of_its_words_and_its_synset():
 
 @pytest.mark.parametrize(
     ("label", "index"),
-    [("Red_Fox", 277), ("vulpes vulpes", 277), ("red-foxes", 277), ("Ladybugs", 301), ("dragonflies", 319), ("Shih Tzu", 155), ("yellow_ladys_slipper", 986), ("mantis", 315)],
+    [
+        ("Red_Fox", 277), ("vulpes vulpes", 277), ("red-foxes", 277), ("Ladybugs", 301), ("dragonflies", 319),
+        ("Shih Tzu", 155), ("yellow_ladys_slipper", 986), ("mantis", 315),
+    ],
 )
 def test_names_are_read_as_people_write_them(label, index):
     assert members([label]) == [[index]]
@@ -165,10 +176,13 @@ def test_the_most_specific_label_takes_a_class():
     assert {imagenet()[k].taxon for k in animals} == set(CLASSES) - {"Aves", "Fungi", "Plantae"}
     assert members(["panther", "jaguar"]) == [[286], [290]]
     cats = members(["puma", "cougar", "mammals"])
-    assert cats[:2] == [[], []] and 286 not in cats[2]  # the two that cannot be told apart still take it from the general one
+    assert cats[:2] == [[], []]
+    assert 286 not in cats[2]  # the two that cannot be told apart still take it from the general one
 
 
 def test_the_table_and_its_licence_are_packaged(tmp_path):
-    command = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", str(tmp_path), "build_py", "--build-lib", str(tmp_path)]
+    command = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", str(tmp_path)]
+    command += ["build_py", "--build-lib", str(tmp_path)]
     subprocess.run(command, cwd=Path(__file__).resolve().parent.parent, check=True, capture_output=True)
-    assert {path.name for path in (tmp_path / "species_wb" / "data").iterdir()} >= {"imagenet_taxa.csv", "WORDNET-LICENSE.txt"}
+    packaged = {path.name for path in (tmp_path / "species_wb" / "data").iterdir()}
+    assert packaged >= {"imagenet_taxa.csv", "WORDNET-LICENSE.txt"}

@@ -18,14 +18,17 @@ from typing import Any
 import traitlets
 
 from ..engine.model_file import Model
+from ..fields import degrees
 from ..models.names import READY_MADE, named_model
 from .cells import STATIC, close_earlier, script
-from ..contracts import degrees
-from ..core import UserError, cpu_count, new_run, plural, run_state, unquoted, workspace
+from ..core import UserError, cpu_count, plural
 from ..photos.video import is_stream, source_name
 from .live import MIN_SCORE, SECONDS, Live, Record, Replay, Source, keep_photo, open_source
-from ..photos.pixels import ACCEPT, BadPhoto, decode, shown, thumbnail
+from ..photos.reading import ACCEPT, BadPhoto, shown
+from ..photos.pixels import decode, thumbnail
+from ..runs import new_run, run_state
 from ..taxa import COMMON, colour
+from ..workspace import unquoted, workspace
 
 try:
     import anywidget

@@ -19,15 +19,17 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from ..contracts import text_path
-from ..core import UserError, now, placed, write_aside
+from ..core import UserError, now, write_aside
 from ..engine.model_file import NONE, Model
 from ..engine.predict import answer_rows, predict_one
+from ..fields import text_path
 from ..photos.files import walk
 from ..photos.items import Row
-from ..photos.pixels import BadPhoto, decode, format_of, read_bytes, shown
+from ..photos.pixels import decode
+from ..photos.reading import BadPhoto, format_of, read_bytes, shown
 from ..photos.video import FILMS, HEAD, Newest, is_stream
 from ..survey.observations import VISIT_GAP, Events, append_observations
+from ..workspace import placed
 
 # %% ../../nbs/lib/apps/20_live.ipynb #vote
 SECONDS = 1.0  # of the running vote

@@ -21,10 +21,13 @@ from typing import Any
 import pyarrow as pa
 
 from .outputs import only_sure, written_whole
-from ..contracts import JOINERS, NOT_SURE, NO_ANSWER, prediction_labels, rows_of, text_path
-from ..core import UserError, plural, progress
-from ..photos.pixels import BadPhoto, shown
+from ..contracts import JOINERS
+from ..core import UserError, plural
+from ..progress import progress
+from ..fields import NOT_SURE, NO_ANSWER, text_path
+from ..photos.reading import BadPhoto, shown
 from ..photos.sources import Unit, archive_at, items, stamp
+from ..predictions import prediction_labels, rows_of
 
 # %% ../../nbs/lib/classify/15_folders.ipynb #safe-name
 _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$", *(f"{port}{n}" for port in ("com", "lpt") for n in "0123456789¹²³")}

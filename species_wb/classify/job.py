@@ -22,15 +22,18 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from . import folders, outputs
-from ..contracts import ModelInfo, path_text, predictions_table, read_table, rows_of, write_table
-from ..core import UserError, hidden, plural, progress, read_json, write_json
+from ..contracts import ModelInfo, read_table, write_table
+from ..core import UserError, hidden, plural, read_json, write_json
+from ..progress import progress
 from ..engine.speed import Tuning
 from ..engine.model_file import Model
 from ..engine.predict import predict_items
+from ..fields import path_text
 from ..photos.items import Item, Row
-from ..photos.pixels import shown
+from ..photos.reading import shown
 from ..photos.sources import JOB, Shard, Sources, items, parts_of, shards, stamp, units
 from ..photos.video import without_user
+from ..predictions import predictions_table, rows_of
 
 # %% ../../nbs/lib/classify/20_job.ipynb #task
 @dataclass(frozen=True)

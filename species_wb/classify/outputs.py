@@ -23,13 +23,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .. import __version__
-from ..contracts import FORMATS, ONLY_PARQUET, PREDICTIONS, ModelInfo, path_text, prediction_labels, root_text, rows_of, safe_cell
+from ..contracts import ModelInfo
 from ..core import UserError, now, plural, write_aside
 from ..engine.predict import answer_rows
+from ..fields import path_text, safe_cell
 from ..metrics.calibration import softmax
 from ..photos.findings import a_few
-from ..photos.pixels import shown
+from ..photos.reading import shown
 from ..photos.video import FILMS
+from ..predictions import FORMATS, ONLY_PARQUET, PREDICTIONS, prediction_labels, root_text, rows_of
 
 # %% ../../nbs/lib/classify/10_outputs.ipynb #only-sure
 def only_sure(

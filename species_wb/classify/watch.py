@@ -22,14 +22,15 @@ from typing import Any
 import numpy as np
 
 from ..append_only import AppendOnlyTable, read_rows
-from ..contracts import PREDICTIONS, path_text, text_path
 from ..core import UserError, now, plural
 from ..engine.model_file import Model
 from ..engine.predict import predict_items, predict_one
+from ..fields import path_text, text_path
 from ..photos.files import FOLDER, walk
 from ..photos.items import Item, Row
-from ..photos.pixels import BadPhoto, read_bytes, shown
+from ..photos.reading import BadPhoto, read_bytes, shown
 from ..photos.video import HEAD, Newest, film, is_film, is_stream, sampled, source_name
+from ..predictions import PREDICTIONS
 from ..survey.observations import GAP, Events, append_observations, events, read_observations, time_of
 
 # %% ../../nbs/lib/classify/30_watch.ipynb #is-finished-name

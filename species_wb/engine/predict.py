@@ -15,11 +15,15 @@ from itertools import islice
 import numpy as np
 import pyarrow as pa
 
-from ..contracts import MANIFEST, PREDICTIONS, ModelInfo, has_codes, manifest_root, predictions_table, text_path
-from ..core import cpu_count, in_threads, progress
+from ..contracts import MANIFEST, ModelInfo, manifest_root
+from ..core import cpu_count, in_threads
+from ..progress import progress
 from .model_file import Model, infer, probabilities
+from ..fields import has_codes, text_path
 from ..photos.items import Item, Row, failed, name_of
-from ..photos.pixels import BadPhoto, header_and_pixels, prepare, read_bytes
+from ..photos.reading import BadPhoto, read_bytes
+from ..photos.pixels import header_and_pixels, prepare
+from ..predictions import PREDICTIONS, predictions_table
 
 # %% ../../nbs/lib/engine/25_predict.ipynb #load
 Change = Callable[[np.ndarray, str], np.ndarray]  # a canonical photo (H×W×3 uint8) and its sha256 → another photo

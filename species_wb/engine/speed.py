@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from ..core import UserError, cpu_count, now, read_json, user_cache, write_json
+from ..core import UserError, cpu_count, now, read_json, write_json
 from .backends import cpu_name
 from .model_file import Model, infer, open_models
+from ..workspace import user_cache
 
 # %% ../../nbs/lib/engine/20_speed.ipynb #made-up
 def random_pixels(

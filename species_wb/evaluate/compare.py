@@ -21,12 +21,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .. import contracts, core
+from .. import contracts, core, progress
 from ..core import UserError, plural
 from ..engine import backends, model_file, predict, speed
 from .evaluation import all_test, place
 from ..metrics import calibration, intervals, paired, scores
 from ..photos import scan
+from ..predictions import prediction_labels
+from ..runs import at_work, run_state
+from ..workspace import typed, workspace
 
 # %% ../../nbs/lib/evaluate/40_compare.ipynb #model
 @dataclass(eq=False)
@@ -67,7 +70,7 @@ class ComparedModel:
     def where(self) -> str:
         "Its file, named without saying where on this machine it lies."
         try:
-            return self.path.resolve().relative_to(core.workspace()).as_posix()
+            return self.path.resolve().relative_to(workspace()).as_posix()
         except (ValueError, UserError):
             return place(self.path)
 
@@ -81,7 +84,7 @@ def _judged_by(
     sha256: str,  # of the model file that is to be judged
 ) -> pa.Table:  # COLUMNS
     "Take from predictions the rows that say how good the model is."
-    if contracts.prediction_labels(table) != info.labels:
+    if prediction_labels(table) != info.labels:
         raise UserError("its predictions name other labels than its model file does: evaluate it again")
     if set(table["model"].unique().to_pylist()) - {None, sha256[:16]}:
         raise UserError("its predictions come from another model file than the one that lies there: evaluate it again")
@@ -122,11 +125,11 @@ def read_file(path: Path) -> ComparedModel:
 # %% ../../nbs/lib/evaluate/40_compare.ipynb #unfinished
 def _unfinished(folder: Path) -> str:  # "" for a finished run
     "Say why a folder is no finished run."
-    state = core.run_state(folder)
+    state = run_state(folder)
     if state == "finished":
         return ""
     if state == "running":
-        return "still at work" if core.at_work(folder) else f"stopped before its end; to go on: species-wb train --run {place(folder)}"
+        return "still at work" if at_work(folder) else f"stopped before its end; to go on: species-wb train --run {place(folder)}"
     return f"failed: {core.read_json(folder / 'status.json').get('why') or 'no reason is known'}" if state == "failed" else "not a run: it was not begun, or holds something else"
 
 # %% ../../nbs/lib/evaluate/40_compare.ipynb #named-paths
@@ -137,17 +140,17 @@ def named_paths(
     found, waiting = [], ""
     for part in filter(str.strip, runs.split(",")):
         waiting = f"{waiting},{part}" if waiting else part
-        if (path := Path(core.typed(waiting.strip()))).exists():
+        if (path := Path(typed(waiting.strip()))).exists():
             found, waiting = [*found, path], ""
     if waiting:
-        raise UserError(f"{core.typed(waiting.strip())} is not there: name run folders or model files (.onnx), such as reports/train/<run>.")
+        raise UserError(f"{typed(waiting.strip())} is not there: name run folders or model files (.onnx), such as reports/train/<run>.")
     return [inner for path in found for inner in _stands_for(path)]
 
 
 def _stands_for(path: Path) -> list[Path]:
     "A folder of runs stands for the runs in it, and a mix for its members and itself."
     if path.is_dir():
-        return _runs_in(path) if core.run_state(path) == "new" else [path]
+        return _runs_in(path) if run_state(path) == "new" else [path]
     return [*(m.path for m in model_file.open_model(path).members), path] if path.name.endswith(".mix.json") else [path]
 
 
@@ -173,9 +176,9 @@ def gather_runs(
     metadata: str = "",  # a CSV that says more about them
 ) -> Gathered:
     "Read what is to be compared; what cannot be read is set aside with the reason."
-    base = core.workspace() / "reports" / "train"
+    base = workspace() / "reports" / "train"
     paths = named_paths(runs) if runs else _runs_in(base) if base.is_dir() else []
-    manifest = scan.scan(core.typed(photos), core.typed(metadata) or None) if photos else None
+    manifest = scan.scan(typed(photos), typed(metadata) or None) if photos else None
     found = Gathered([], [], manifest, bool(runs))
     for k, path in enumerate(dict.fromkeys(path.resolve() for path in paths if path != base)):
         try:
@@ -205,7 +208,7 @@ def _answered(model: ComparedModel, manifest: pa.Table | None) -> pa.Table:
 def _plainly(error: Exception, path: Path) -> str:
     "Say what is wrong with a run, naming no place on this machine."
     said = str(error) if isinstance(error, UserError) else f"damaged ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no more is known'})"
-    for prefix in (path, path.parent, core.workspace(), Path.home()):
+    for prefix in (path, path.parent, workspace(), Path.home()):
         said = said.replace(f"{prefix}{os.sep}", "").replace(str(prefix), path.name) if len(prefix.parts) > 1 else said
     return re.sub(r"(?<![\w.<>])/(?:[^/\s]+/)+", "…/", said).rstrip(".")
 
@@ -383,7 +386,7 @@ def measure_latency(
 ) -> list[str]:  # the names of the models that were measured now
     "Find out how fast each model is on this machine."
     here, measured = {"cpu": backends.cpu_name(), "threads": core.cpu_count()}, []
-    for model in core.progress(comparison.models, "measuring", unit=" models"):
+    for model in progress.progress(comparison.models, "measuring", unit=" models"):
         known = model.metrics.get("latency")
         if not again and isinstance(known, dict) and {k: known.get(k) for k in here} == here and {"p50", "p95", "photos_per_second"} <= set(known):
             model.latency = known

@@ -6,17 +6,21 @@
 __all__ = ['score_and_time', 'behind_best', 'all_pairs', 'reliabilities']
 
 # %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #imports
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import seaborn
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from matplotlib.transforms import Bbox
 
 from ..core import plural
-from ..report.style import BLUE, GREY, INTERVALS, SKY, VERMILLION, WIDTH, Picture, heading, label_lines, row_edges, row_labels, styled, widest
+from ..report.label_places import boxes_of_marks, boxes_of_steps, place_labels
+from species_wb.report.style import (
+    BLUE, GREY, INTERVALS, SKY, VERMILLION, WIDTH, Picture, heading, label_lines, row_edges, row_labels, styled, widest,
+)  # fmt: skip
 
 # %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #near
 def _near(behind: Sequence[float]) -> np.ndarray:  # whether each is drawn to scale
@@ -24,122 +28,104 @@ def _near(behind: Sequence[float]) -> np.ndarray:  # whether each is drawn to sc
     gaps = np.asarray(behind, dtype=float)
     return gaps <= max(0.1, 3 * float(np.median(gaps)))
 
-# %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #overlap
-def _overlap(a: Bbox, b: Bbox) -> float:
-    "Return how many pixels two boxes share."
-    return max(0.0, min(a.x1, b.x1) - max(a.x0, b.x0)) * max(0.0, min(a.y1, b.y1) - max(a.y0, b.y0))
+# %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #to-scale
+def _to_scale(models: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], tuple[float, float]]:
+    "Return models with their label and whether they are `near` and drawn to scale, and the ends of the axis."
+    near = _near([models[0]["value"] - m["value"] for m in models])
+    high = max(m["high"] for m in models)
+    low = min(m["low"] for m, close in zip(models, near, strict=True) if close)
+    low -= (0.12 if near.all() else 0.3) * (high - low)
+    edge, drawn = dict.fromkeys(("value", "low", "high"), low + 0.05 * (high - low)), []
+    for m, close in zip(models, near, strict=True):
+        label = m["name"] if close else f"{m['name']}: {m['value']:.2f}, far below"
+        drawn.append({**m, **({} if close else edge), "near": close, "label": label_lines([label])[0]})
+    return drawn, (low, high + 0.1 * (high - low))
 
+# %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #draw-models
+def _draw_models(axes: Axes, models: Sequence[Mapping[str, Any]], front: Sequence[tuple[float, float]]) -> None:
+    "Draw a mark and an interval for each model, and the line through the front."
+    axes.step(*zip(*front, strict=True), where="post", color=BLUE, linewidth=1.2, zorder=1)
+    for m in models:
+        colour, fill = (BLUE, BLUE) if m["front"] else (GREY, "white")
+        axes.vlines(m["ms"], m["low"], m["high"], color=colour, linewidth=1, alpha=0.6, zorder=2)
+        mark = {"color": colour, "markerfacecolor": fill, "markersize": 7, "markeredgewidth": 1.4, "zorder": 3}
+        axes.plot(m["ms"], m["value"], "o" if m["near"] else "v", **mark)
 
-def _around(x: float, y: float, width: float, height: float, unit: float) -> Iterator[tuple[float, Bbox]]:
-    "Yield boxes around a point and how far off they are, in points, the nearest first."
-    for far in (7, 11, 16, 23, 32, 44, 60, 80, 105, 135, 170):
-        for angle in np.deg2rad([0, 180, 40, -40, 140, -140, 90, -90, 20, -20, 160, -160]):
-            right, up = np.cos(angle), np.sin(angle)
-            yield far, Bbox.from_bounds(x + far * right * unit - width * (1 - right) / 2, y + far * up * unit - height * (1 - up) / 2, width, height)
+# %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #scales
+def _time_axis(axes: Axes, ms: np.ndarray) -> None:
+    "Show times on a logarithmic scale, from half the shortest to twice the longest."
+    axes.set(xscale="log", xlim=(ms.min() / 2, ms.max() * 2), xlabel="time for one photo (ms, on a logarithmic scale)")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
-# %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #place-labels
-def _place_labels(
-    axes: Axes,
-    labels: Sequence[tuple[float, float, str, str]],  # x, y (data), text, colour
-    kept_free: Sequence[Bbox],  # pixels: marks, intervals, lines
-) -> None:
-    "Write a label beside each point, so that none covers another, nor, where there is room, anything else."
-    inside, unit, taken = axes.get_window_extent(), axes.get_figure().dpi / 72, []
-    for x, y, text, colour in labels:
-        at = axes.transData.transform((x, y))
-        drawn = axes.annotate(text, (x, y), (0, 0), textcoords="offset points", color=colour, size=9, annotation_clip=False)
-        size = drawn.get_window_extent()
-        best = (np.inf, 0.0, size)
-        for far, box in _around(*at, size.width, size.height, unit):
-            if 4 * far >= best[0]:
-                break
-            outside = size.width * size.height - _overlap(box, inside)
-            cost = 4 * far + 1000 * (outside > 1) + 100 * sum(_overlap(box, other) for other in taken) + sum(_overlap(box, other) for other in kept_free)
-            best = min(best, (cost, far, box), key=lambda found: found[0])
-        _, far, box = best
-        drawn.set_position(((box.x0 - size.x0) / unit, (box.y0 - size.y0) / unit))
-        taken.append(box)
-        if far > 16:
-            near = axes.transData.inverted().transform((np.clip(at[0], box.x0, box.x1), np.clip(at[1], box.y0, box.y1)))
-            axes.annotate("", (x, y), near, arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 4})
-
-# %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #obstacles
-def _obstacles(axes: Axes, points: Sequence[Mapping[str, Any]], front: Sequence[tuple[float, float]]) -> list[Bbox]:
-    "Return the boxes, in pixels, of marks, intervals and the line."
-    def to(x: float, y: float) -> tuple[float, float]:
-        return tuple(axes.transData.transform((x, y)))
-
-    boxes = []
-    for m in points:
-        (x, y), low, high = to(m["ms"], m["value"]), to(m["ms"], m["low"])[1], to(m["ms"], m["high"])[1]
-        boxes += [Bbox.from_extents(x - 7, y - 7, x + 7, y + 7)] * 10 + [Bbox.from_extents(x - 1.5, low, x + 1.5, high)]
-    for (x0, y0), (x1, y1) in zip(front, front[1:], strict=False):
-        (left, low), (right, high) = to(x0, y0), to(x1, y1)
-        boxes += [Bbox.from_extents(left, low - 1.5, right, low + 1.5), Bbox.from_extents(right - 1.5, low, right + 1.5, high)]
-    return boxes
+# %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #not-all
+def _part(shown: int, models: int) -> str:
+    "Say where a figure does not show all models."
+    return f"; the best {shown} of {models} models" if shown < models else ""
 
 # %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #score-and-time
 @styled
 def score_and_time(
-    models: Sequence[Mapping[str, Any]],  # best first: name, ms, and value, low, high of weighted F1; front: whether on the Pareto front
+    models: Sequence[Mapping[str, Any]],  # best first: name, ms, front (whether on it); weighted F1: value, low, high
     n: int,  # test photos
 ) -> Figure:
     "Draw weighted F1 against the time of a photo."
-    shown = models[:30]
-    near = _near([shown[0]["value"] - m["value"] for m in shown])
-    high = max(m["high"] for m in shown)
-    bottom = min(m["low"] for m, close in zip(shown, near, strict=True) if close)
-    bottom -= (0.12 if near.all() else 0.3) * (high - bottom)
-    texts = [label_lines([m["name"] if close else f"{m['name']}: {m['value']:.2f}, far below"])[0] for m, close in zip(shown, near, strict=True)]
-    drawn = [m if close else {**m, **dict.fromkeys(("value", "low", "high"), bottom + 0.05 * (high - bottom))} for m, close in zip(shown, near, strict=True)]
+    drawn, ends = _to_scale(models[:30])
     figure = Picture(figsize=(WIDTH, 4.6), layout="constrained")
-    axes, ms = figure.subplots(), np.array([m["ms"] for m in shown])
-    axes.set(xscale="log", xlim=(ms.min() / 2, ms.max() * 2), ylim=(bottom, high + 0.1 * (high - bottom)), xlabel="time for one photo (ms, on a logarithmic scale)", ylabel="weighted F1")
+    axes = figure.subplots()
+    _time_axis(axes, np.array([m["ms"] for m in drawn]))
+    axes.set(ylim=ends, ylabel="weighted F1")
     front = sorted((m["ms"], m["value"]) for m in drawn if m["front"])
-    axes.step(*zip(*front, strict=True), where="post", color=BLUE, linewidth=1.2, zorder=1)
-    for m, close in zip(drawn, near, strict=True):
-        colour = BLUE if m["front"] else GREY
-        axes.vlines(m["ms"], m["low"], m["high"], color=colour, linewidth=1, alpha=0.6, zorder=2)
-        axes.plot(m["ms"], m["value"], "o" if close else "v", color=colour, markerfacecolor=BLUE if m["front"] else "white", markersize=7, markeredgewidth=1.4, zorder=3)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    _draw_models(axes, drawn, front)
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.grid(True)
-    more = f"; the best {len(shown)} of {len(models)} models" if len(shown) < len(models) else ""
-    heading(figure, f"Score and time, {INTERVALS}, n = {plural(n, 'photo')}{more}. Filled, on the line: no other model is both as fast and as good")
+    more = f"{plural(n, 'photo')}{_part(len(drawn), len(models))}"
+    filled = "Filled, on the line: no other model is both as fast and as good"
+    heading(figure, f"Score and time, {INTERVALS}, n = {more}. {filled}")
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # the labels are placed in pixels: nothing may move any more
-    _place_labels(axes, [(m["ms"], m["value"], text, "black" if m["front"] else GREY) for m, text in zip(drawn, texts, strict=True)], _obstacles(axes, drawn, front))
+    labels = [(m["ms"], m["value"], m["label"], "black" if m["front"] else GREY) for m in drawn]
+    marks = boxes_of_marks(axes, [[m[key] for key in ("ms", "value", "low", "high")] for m in drawn])
+    place_labels(axes, labels, marks + boxes_of_steps(axes, front))
     return figure
+
+# %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #difference
+def _difference(axes: Axes, row: float, m: Mapping[str, Any]) -> None:
+    "Draw how far a model is behind, with both intervals, in points."
+    colour, fill = (VERMILLION, VERMILLION) if m["established"] else (BLUE, "white")
+    axes.hlines(row, -100 * m["joint_high"], -100 * m["joint_low"], color=colour, linewidth=1)
+    axes.hlines(row, -100 * m["high"], -100 * m["low"], color=colour, linewidth=3.4, alpha=0.55)
+    mark = {"color": colour, "markerfacecolor": fill, "markersize": 6.5, "markeredgewidth": 1.5, "zorder": 3}
+    axes.plot(-100 * m["value"], row, "o", **mark)
+
+
+def _far_behind(axes: Axes, row: float, m: Mapping[str, Any]) -> None:
+    "Write how far a model is behind, at the left edge."
+    edge, colour = axes.get_yaxis_transform(), VERMILLION if m["established"] else BLUE
+    axes.plot(0, row, "<", color=colour, transform=edge, clip_on=False, markersize=6.5)
+    text = f"{-100 * m['value']:.1f}".replace("-", "−")
+    axes.annotate(text, (0, row), (8, 0), xycoords=edge, textcoords="offset points", va="center")
 
 # %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #behind-best
 @styled
 def behind_best(
     best: str,  # its name
-    others: Sequence[Mapping[str, Any]],  # name, value, low, high, joint_low, joint_high, established: how far the best is ahead
+    others: Sequence[Mapping[str, Any]],  # name, established; value, low, high, joint_low, joint_high: how far behind
     n: int,  # test photos
 ) -> Figure:
     "Draw the difference of every model from the best."
     shown = others[:40]
     labels = label_lines(m["name"] for m in shown)
-    edges = row_edges(labels, 0.27)
+    edges, near = row_edges(labels, 0.27), _near([m["value"] for m in shown])
     rows = (edges[1:] + edges[:-1]) / 2
     figure = Picture(figsize=(WIDTH, 1.2 + edges[-1]), layout="constrained")
     axes = figure.subplots()
     axes.axvline(0, color="black", linewidth=1)
-    near = _near([m["value"] for m in shown])
     ends = [100 * m[end] for m, close in zip(shown, near, strict=True) if close for end in ("joint_low", "joint_high")]
     axes.set_xlim(-1.08 * max(ends) - 0.1, max(0.1 * max(ends), -1.08 * min(ends)) + 0.1)
     for row, m, close in zip(rows, shown, near, strict=True):
-        colour = VERMILLION if m["established"] else BLUE
-        if not close:
-            axes.plot(0, row, "<", color=colour, transform=axes.get_yaxis_transform(), clip_on=False, markersize=6.5)
-            axes.annotate(f"{-100 * m['value']:.1f}".replace("-", "−"), (0, row), (8, 0), xycoords=axes.get_yaxis_transform(), textcoords="offset points", va="center")
-            continue
-        axes.hlines(row, -100 * m["joint_high"], -100 * m["joint_low"], color=colour, linewidth=1)
-        axes.hlines(row, -100 * m["high"], -100 * m["low"], color=colour, linewidth=3.4, alpha=0.55)
-        axes.plot(-100 * m["value"], row, "o", color=colour, markerfacecolor=colour if m["established"] else "white", markersize=6.5, markeredgewidth=1.5, zorder=3)
+        (_difference if close else _far_behind)(axes, row, m)
     axes.set(ylim=(edges[-1], 0), xlabel=f"points of weighted F1, against {label_lines([best])[0]}")
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}".replace("-", "−") if value else "0"))
@@ -147,44 +133,78 @@ def behind_best(
     axes.tick_params(length=0)
     axes.spines[["left"]].set_visible(False)
     row_labels(axes, rows, labels, "model")
-    more = f"; the best {len(shown) + 1} of {len(others) + 1} models" if len(shown) < len(others) else ""
-    heading(figure, f"Behind {best}, n = {plural(n, 'photo')}{more}. Filled: established to be worse. Thick: {INTERVALS} taken alone, thin: all together")
+    more = f"{plural(n, 'photo')}{_part(len(shown) + 1, len(others) + 1)}"
+    lines = f"Thick: {INTERVALS} taken alone, thin: all together"
+    heading(figure, f"Behind {best}, n = {more}. Filled: established to be worse. {lines}")
     return figure
+
+# %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #points
+def _points(share: float) -> str:
+    "Write a difference in points of a hundred, with one decimal."
+    return f"{100 * share:.1f}".replace("-0.0", "0.0").replace("-", "−")
+
+# %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #triangle
+def _triangle(axes: Axes, pairs: Sequence[Mapping[str, Any]], size: int, text_size: float) -> None:
+    "Draw the cells of the pairs with their differences, bold where established."
+    filled, texts = np.full((size, size), np.nan), np.full((size, size), "", dtype=object)
+    for pair in pairs:
+        filled[pair["a"], pair["b"] - 1], texts[pair["a"], pair["b"] - 1] = pair["established"], _points(pair["value"])
+    hidden, look = np.isnan(filled), {"cmap": ListedColormap(["white", SKY]), "vmin": 0, "vmax": 1, "cbar": False}
+    written = {"annot": texts, "fmt": "", "annot_kws": {"size": text_size, "color": "black"}}
+    ticks = {"xticklabels": False, "yticklabels": False}
+    seaborn.heatmap(filled, mask=hidden, linewidths=0.4, ax=axes, **look, **written, **ticks)
+    axes.collections[0].set_edgecolor(["none" if none else "#bbbbbb" for none in hidden.flat])
+    for text, established in zip(axes.texts, filled[~hidden], strict=True):
+        text.set_fontweight("bold" if established else "normal")
+
+# %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #intervals-below
+def _intervals_below(axes: Axes, pairs: Sequence[Mapping[str, Any]], size: float) -> None:
+    "Move each cell's difference up and write its interval below it."
+    for text in list(axes.texts):
+        text.set_y(text.get_position()[1] - 0.2)
+    for pair in pairs:
+        written = f"{_points(pair['joint_low'])} to {_points(pair['joint_high'])}"
+        axes.text(pair["b"] - 0.5, pair["a"] + 0.7, written, ha="center", va="center", size=size, color="#222222")
 
 # %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #all-pairs-2
 @styled
 def all_pairs(
     names: Sequence[str],  # M, the best first
-    pairs: Sequence[Mapping[str, Any]],  # a < b, numbers of models; value, joint_low, joint_high, established: how far a is ahead
+    pairs: Sequence[Mapping[str, Any]],  # numbers a < b, established; how far a is ahead: value, joint_low, joint_high
     n: int,  # test photos
 ) -> Figure:
     "Draw the differences of all pairs of models."
-    size = min(len(names), 20)
-    rows, columns = label_lines(names[: size - 1]), label_lines(names[1:size])
-    left, height, full = widest(rows) + 0.3, 0.36, size <= 12
-    cell = max((WIDTH - left - 0.1) / (size - 1), 0.72 if full else 0.36)
-    cell, bottom = min(cell, 1.3), 0.2 + widest(columns)
-    width, top = max(WIDTH, left + cell * (size - 1) + 0.1), 0.62
-    total = bottom + height * (size - 1) + top
+    shown = names[:20]
+    size, full, pairs = len(shown) - 1, len(shown) <= 12, [pair for pair in pairs if pair["b"] < len(shown)]
+    rows, columns = label_lines(shown[:-1]), label_lines(shown[1:])
+    left, bottom, height = widest(rows) + 0.3, 0.2 + widest(columns), 0.36 * size
+    cell = min(max((WIDTH - left - 0.1) / size, 0.72 if full else 0.36), 1.3)
+    width, total = max(WIDTH, left + cell * size + 0.1), bottom + height + 0.62
     figure = Picture(figsize=(width, total))
-    axes = figure.add_axes((left / width, bottom / total, cell * (size - 1) / width, height * (size - 1) / total))
-    for pair in pairs:
-        a, b = pair["a"], pair["b"]
-        if b >= size:
-            continue
-        axes.fill_between([b - 1, b], a, a + 1, facecolor=SKY if pair["established"] else "white", edgecolor="#bbbbbb", linewidth=0.7)
-        value, low, high = (f"{100 * pair[key]:.1f}".replace("-0.0", "0.0").replace("-", "−") for key in ("value", "joint_low", "joint_high"))
-        axes.text(b - 0.5, a + (0.3 if full else 0.5), value, ha="center", va="center", size=9 if full else 7.5, fontweight="bold" if pair["established"] else "normal")
-        if full:
-            axes.text(b - 0.5, a + 0.7, f"{low} to {high}", ha="center", va="center", size=min(7.5, cell * 72 / 8.2), color="#222222")
-    axes.set(xlim=(0, size - 1), ylim=(size - 1, 0))
-    axes.set_yticks(np.arange(size - 1) + 0.5, rows)
-    axes.set_xticks(np.arange(size - 1) + 0.5, columns, rotation=90)
+    axes = figure.add_axes((left / width, bottom / total, cell * size / width, height / total))
+    _triangle(axes, pairs, size, 9 if full else 7.5)
+    if full:
+        _intervals_below(axes, pairs, min(7.5, cell * 72 / 8.2))
+    axes.set_yticks(np.arange(size) + 0.5, rows)
+    axes.set_xticks(np.arange(size) + 0.5, columns, rotation=90)
     axes.tick_params(length=0, pad=4)
-    axes.spines[:].set_visible(False)
-    more = f"; the best {size} of {len(names)} models" if size < len(names) else ""
-    heading(figure, f"Points of weighted F1 by which the row is ahead of the column, n = {plural(n, 'photo')}{more}. Filled, bold: established, all pairs taken together")
+    said = f"Points of weighted F1 by which the row is ahead of the column, n = {plural(n, 'photo')}"
+    heading(figure, f"{said}{_part(len(shown), len(names))}. Filled, bold: established, all pairs taken together")
     return figure
+
+# %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #small-diagram
+def _small_diagram(axes: Axes, curve: Mapping[str, Any], n: int) -> None:
+    "Draw the reliability of one model: a larger mark is a bin of more of the n photos."
+    bins, keys = [b for b in curve["bins"] if b["n"]], ("score", "accuracy", "accuracy_low", "accuracy_high")
+    score, right, low, high = (np.array([b[key] for b in bins]) for key in keys)
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
+    axes.vlines(score, low, high, color=BLUE, linewidth=0.9)
+    mark = {"facecolor": SKY, "edgecolor": BLUE, "linewidth": 0.9, "zorder": 3, "clip_on": False}
+    axes.scatter(score, right, s=4 + 60 * np.array([b["n"] for b in bins]) / n, **mark)
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
+    axes.grid(True)
 
 # %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #reliabilities
 @styled
@@ -201,19 +221,12 @@ def reliabilities(
     for axes in panels.flat[len(shown) :]:
         axes.set_visible(False)
     for k, (axes, m) in enumerate(zip(panels.flat, shown, strict=False)):
-        bins = [b for b in m["reliability"]["bins"] if b["n"]]
-        score, right, low, high = (np.array([b[key] for b in bins]) for key in ("score", "accuracy", "accuracy_low", "accuracy_high"))
-        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
-        axes.vlines(score, low, high, color=BLUE, linewidth=0.9)
-        axes.scatter(score, right, s=4 + 60 * np.array([b["n"] for b in bins]) / n, facecolor=SKY, edgecolor=BLUE, linewidth=0.9, zorder=3, clip_on=False)
-        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-        axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-        axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
+        _small_diagram(axes, m["reliability"], n)
         axes.tick_params(labelbottom=k + across >= len(shown))
-        axes.grid(True)
-        axes.set_title("\n".join([*label_lines([m["name"]], 22), f"ECE {m['reliability']['ece']:.3f}"]), size=8.5, loc="left")
+        title = [*label_lines([m["name"]], 22), f"ECE {m['reliability']['ece']:.3f}"]
+        axes.set_title("\n".join(title), size=8.5, loc="left")
     figure.supxlabel("score of the answer", size=9.5)
     figure.supylabel("share right", size=9.5)
-    more = f"; the best {len(shown)} of {len(models)} models" if len(shown) < len(models) else ""
-    heading(figure, f"How often answers of a given score are right, {INTERVALS}, n = {plural(n, 'photo')}{more}; larger marks: more photos")
+    more = f"{plural(n, 'photo')}{_part(len(shown), len(models))}; larger marks: more photos"
+    heading(figure, f"How often answers of a given score are right, {INTERVALS}, n = {more}")
     return figure

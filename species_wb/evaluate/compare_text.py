@@ -23,6 +23,7 @@ from .evaluation import place
 from .evaluation_text import thumbnail
 from ..metrics import paired
 from ..metrics.intervals import with_interval
+from ..runs import versions
 
 # %% ../../nbs/lib/evaluate/45_compare_text.ipynb #points
 def points(value: float) -> str:  # "+1.2", "−0.4", "0.0"
@@ -303,7 +304,7 @@ def write_leaderboard(
 # %% ../../nbs/lib/evaluate/45_compare_text.ipynb #provenance
 def provenance(comparison: Comparison, gathered: Gathered) -> dict[str, Any]:  # name → value
     "Say what made this page, so that it can be made again."
-    here = core.versions()
+    here = versions()
     return {
         "photos": f"{place(comparison.root)}, n = {comparison.n}",
         "resamples": f"{comparison.found['resamples']:,} for differences, 1,000 for scores, of {'groups of photos' if comparison.found['groups'] else 'photos'}",

@@ -20,10 +20,14 @@ import pyarrow.compute as pc
 from .. import contracts, core
 from ..core import UserError, plural
 from ..engine import model_file
+from ..fields import has_codes
 from ..metrics import intervals, scores
 from ..metrics.calibration import softmax
-from ..photos import corrections, scan
+from ..photos import corrected, scan
 from ..models.names import named_file
+from ..predictions import prediction_labels
+from ..runs import open_run, run_state
+from ..workspace import typed
 
 # %% ../../nbs/lib/evaluate/15_evaluation.ipynb #evaluation-3
 @dataclass
@@ -59,7 +63,7 @@ def begin(
         raise UserError(f"{folder} holds no model.onnx: its training did not get to its end; resume it with `papermill nbs/train.ipynb` and `-p run {folder}`.")
     if folder and not stored and not model:
         raise UserError(f"{folder} is not a run: it holds neither model.onnx nor params.json; name a folder such as reports/train/<run>.")
-    params = stored or {"model": str(named_file(model, print)) if model else "", "photos": core.typed(str(photos)), "metadata": core.typed(str(metadata))}
+    params = stored or {"model": str(named_file(model, print)) if model else "", "photos": typed(str(photos)), "metadata": typed(str(metadata))}
     if not params["model"] or not params["photos"]:
         raise UserError("Nothing to evaluate: name a run folder (`run`), or a model file and a folder of labelled photos (`model` and `photos`).")
     return _given(folder, params)
@@ -91,10 +95,10 @@ def _trained(folder: Path) -> Evaluation:
 def _given(folder: Path | None, params: dict[str, Any]) -> Evaluation:
     "Any model file on any labelled photos."
     model, notes = model_file.open_model(params["model"]), []
-    if folder and core.run_state(folder) == "finished":
+    if folder and run_state(folder) == "finished":
         return Evaluation(folder, model, contracts.read_manifest(folder / "manifest.parquet"), params, {}, [], notes, own=True)
     manifest = all_test(scan.scan(params["photos"], metadata=params["metadata"] or None), model.info.provenance.get("training_photos", []))
-    folder, params, notes = core.open_run(folder, "evaluate", model.path.stem, params)
+    folder, params, notes = open_run(folder, "evaluate", model.path.stem, params)
     contracts.write_table(manifest, folder / "manifest.parquet")
     return Evaluation(folder, model, manifest, params, {}, [], notes, own=True)
 
@@ -106,12 +110,12 @@ def all_test(
     "Every labelled photo that opens is test, except what the model was trained on and what was excluded by hand."
     labelled = pc.and_(pc.equal(manifest["status"], "ok"), pc.is_valid(manifest["label"]))
     seen = pc.fill_null(pc.is_in(pc.utf8_slice_codeunits(manifest["sha256"], 0, 16), pa.array(trained, pa.string())), False)
-    used, none = pc.and_(labelled, pc.invert(corrections.excluded(manifest))), pa.scalar(None, pa.string())
+    used, none = pc.and_(labelled, pc.invert(corrected.excluded(manifest))), pa.scalar(None, pa.string())
     split = pc.if_else(labelled, pc.if_else(seen, "train", "test"), none)
     columns = {"split": pc.if_else(used, split, none), "reason": pc.if_else(used, none, manifest["reason"])}  # not why it was left out of a training that does not take place
-    if contracts.has_codes(manifest):
+    if has_codes(manifest):
         columns["code"] = pc.if_else(used, none, manifest["code"])
-    if set(corrections.ADDED) <= set(manifest.schema.names):
+    if set(corrected.ADDED) <= set(manifest.schema.names):
         columns["split_before"] = pc.if_else(pc.is_valid(manifest["corrected"]), split, none)
     for name, column in columns.items():
         manifest = manifest.set_column(manifest.schema.get_field_index(name), name, column)
@@ -183,7 +187,7 @@ def score(
     seed: int = 0,
 ) -> Scored:
     "Score the test photos, with 95 % intervals from a bootstrap over groups."
-    labels, rows = contracts.prediction_labels(predictions), predictions.to_pylist()
+    labels, rows = prediction_labels(predictions), predictions.to_pylist()
     trained = set(evaluation.model.info.provenance.get("training_photos", ()))
     why = [_why_not(row, set(labels), trained) for row in rows]
     kept = [row for row, reason in zip(rows, why, strict=True) if not reason]

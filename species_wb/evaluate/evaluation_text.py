@@ -20,8 +20,10 @@ from .. import contracts, core
 from ..core import plural
 from ..engine import backends
 from .evaluation import Evaluation, Scored, left_out_sentences, named, place, simulated
+from ..fields import STATUSES, text_path
 from ..metrics import intervals, scores
-from ..photos import findings, pixels
+from ..photos import findings, pixels, reading
+from ..runs import versions
 
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #percent
 def percent(share: float) -> str:
@@ -122,7 +124,7 @@ def training_sentences(evaluation: Evaluation) -> list[str]:  # paragraphs
     return [*(s for s in about.get("sentences", []) if s not in about.get("substitutions", [])), taken]
 
 
-def strengths(evaluation: Evaluation) -> list[dict[str, Any]]:  # for `plots.strength_curve`; empty where no probe was fitted
+def strengths(evaluation: Evaluation) -> list[dict[str, Any]]:  # for `run_plots.strength_curve`; empty where no probe was fitted
     "Return the candidates that differ from the chosen one in nothing but their strength: those without mirrored photos."
     chosen = evaluation.training.get("chosen", {})
     return [row for row in evaluation.training.get("candidates", []) if not row.get("flip") and row.get("known") == chosen.get("known")]
@@ -164,7 +166,7 @@ def statuses(
     about = manifest.select(["status", "path", "reason"]).to_pylist()
     count = Counter(row["status"] for row in about)
     example = {row["status"]: row["path"] for row in about}
-    return [(s, count[s], contracts.STATUSES[s], "" if s == "ok" else example[s]) for s in contracts.STATUSES if count[s]]
+    return [(s, count[s], STATUSES[s], "" if s == "ok" else example[s]) for s in STATUSES if count[s]]
 
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #by-class
 def by_class(scored: Scored) -> list[list[Any]]:  # a row a class: label, n, precision, recall, F1
@@ -200,8 +202,8 @@ def thumbnail(
 ) -> np.ndarray | None:  # None where the photo no longer opens
     "Read a photo again, for showing."
     try:
-        return pixels.thumbnail(pixels.decode(pixels.read_bytes(os.path.join(root, contracts.text_path(path))), 256), side)
-    except pixels.BadPhoto:
+        return pixels.thumbnail(pixels.decode(reading.read_bytes(os.path.join(root, text_path(path))), 256), side)
+    except reading.BadPhoto:
         return None
 
 
@@ -222,7 +224,7 @@ def gallery(
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #provenance
 def provenance(evaluation: Evaluation) -> dict[str, Any]:  # name → value
     "Say what made this report, so that it can be made again."
-    info, here = evaluation.model.info, core.versions()
+    info, here = evaluation.model.info, versions()
     about = {key.replace("_", " "): value for key, value in info.provenance.items() if isinstance(value, (str, int, float)) and value is not False}
     if then := info.provenance.get("versions"):
         about["made with"] = ", ".join(f"{name} {number}" for name, number in then.items())

@@ -20,11 +20,13 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ..contracts import METADATA_KEY, ModelInfo, ModelSpec, data_hash, info_to_json, is_simulated
-from ..core import UserError, now, versions, write_aside
+from ..core import UserError, now, write_aside
 from ..engine.model_file import ModelFile, open_model, run_network
 from ..metrics.calibration import softmax
 from .registry import Network
-from ..photos.pixels import decode, prepare, read_bytes
+from ..photos.pixels import decode, prepare
+from ..photos.reading import read_bytes
+from ..runs import versions
 
 # %% ../../nbs/lib/models/30_export.ipynb #frombytes
 class FromBytes(nn.Module):

@@ -25,12 +25,16 @@ import pyarrow as pa
 
 from ..engine.model_file import ModelFile, open_model, run_network
 from ..engine.speed import latency
-from ..contracts import METADATA_KEY, ModelInfo, data_hash, info_to_json, is_simulated, manifest_root, text_path
-from ..core import UserError, byte_size, cpu_count, in_threads, now, plural, progress, versions, write_aside
+from ..contracts import METADATA_KEY, ModelInfo, data_hash, info_to_json, is_simulated, manifest_root
+from ..core import UserError, byte_size, cpu_count, in_threads, now, plural, write_aside
+from ..progress import progress
+from ..fields import text_path
 from ..metrics.calibration import fit_temperature, softmax
 from ..metrics.intervals import wilson
 from ..photos.scan import scan
-from ..photos.pixels import BadPhoto, load
+from ..photos.reading import BadPhoto
+from ..photos.pixels import load
+from ..runs import versions
 from ..simulate.survey import survey
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..core import placed
 from ..engine.model_file import Model, file_at, open_models
 from . import ready_made
+from ..workspace import placed
 
 # %% ../../nbs/lib/models/45_names.ipynb #named-file
 READY_MADE = "ready-made"

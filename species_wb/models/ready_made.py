@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..contracts import FORMAT_VERSION, ModelInfo, ModelSpec
-from ..core import UserError, now, user_cache, versions
+from ..core import UserError, now
+from ..runs import versions
 from ..taxa import CLASSES, imagenet, members
+from ..workspace import user_cache
 
 if TYPE_CHECKING:
     from species_wb.models.registry import Network

@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter
 from ..core import nearest
 
 # %% ../../nbs/lib/photos/20_corruptions.ipynb #scale
-REFERENCE = 256  # pixels, the short side that the strengths are said for
+REFERENCE = 256  # pixels, the short side that the strengths are given for
 
 
 def _scale(photo: np.ndarray) -> float:
@@ -25,9 +25,13 @@ def _scale(photo: np.ndarray) -> float:
     return min(photo.shape[:2]) / REFERENCE
 
 
-def _resized(image: Image.Image, short: float, filter: Image.Resampling = Image.Resampling.BILINEAR) -> Image.Image:
+def _resized(
+    image: Image.Image,
+    short: float,  # pixels
+    resample: Image.Resampling = Image.Resampling.BILINEAR,
+) -> Image.Image:
     "Give a picture another short side."
-    return image.resize([max(1, round(side * short / min(image.size))) for side in image.size], filter)
+    return image.resize([max(1, round(side * short / min(image.size))) for side in image.size], resample)
 
 # %% ../../nbs/lib/photos/20_corruptions.ipynb #blur
 def _blur(photo: np.ndarray, deviation: float, seed: int) -> np.ndarray:
@@ -42,19 +46,23 @@ def _dark(photo: np.ndarray, stops: float, seed: int) -> np.ndarray:
     coded = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
     return np.rint(255 * coded).astype(np.uint8)[photo]
 
+# %% ../../nbs/lib/photos/20_corruptions.ipynb #grain
+_STEPS = 32  # levels of the grain in one standard deviation: it is drawn in bytes, up to 4 deviations
+
+
+def _grain(rows: int, columns: int, seed: int) -> np.ndarray:  # uint8, rows×columns×3
+    "Draw normal noise around 128, with _STEPS levels in a standard deviation."
+    drawn = np.random.default_rng(seed).standard_normal((rows, columns, 3), np.float32)
+    drawn *= _STEPS
+    drawn += 128
+    return np.clip(np.rint(drawn, out=drawn), 0, 255, out=drawn).astype(np.uint8)
+
 # %% ../../nbs/lib/photos/20_corruptions.ipynb #noise
-_STEPS = 32  # levels of the drawn grain in one standard deviation: it is drawn in bytes, up to 4 deviations
-
-
 def _noise(photo: np.ndarray, deviation: float, seed: int) -> np.ndarray:
     "Add noise; `deviation` as a share of white."
     height, width = photo.shape[:2]
     coarser = max(1.0, _scale(photo))
-    rows, columns = round(height / coarser), round(width / coarser)
-    drawn = np.random.default_rng(seed).standard_normal((rows, columns, 3), np.float32)
-    drawn *= _STEPS
-    drawn += 128
-    grain = np.clip(np.rint(drawn, out=drawn), 0, 255, out=drawn).astype(np.uint8)
+    grain = _grain(round(height / coarser), round(width / coarser), seed)
     if coarser > 1:
         grain = np.array(Image.fromarray(grain).resize((width, height), Image.Resampling.NEAREST))
     levels = np.rint((np.arange(256) - 128) * (255 * deviation / _STEPS)).astype(np.int16)
@@ -87,7 +95,7 @@ class Corruption:
     values: tuple[float, ...]  # one for each of STRENGTHS
     function: Callable[[np.ndarray, float, int], np.ndarray]  # photo, value, seed → photo
 
-
+# %% ../../nbs/lib/photos/20_corruptions.ipynb #corruptions-table
 CORRUPTIONS = {
     "blur": Corruption("out of focus", "standard deviation, pixels", (1, 2, 3, 4, 6), _blur),
     "dark": Corruption("dusk", "stops of light lost", (1, 2, 3, 4, 5), _dark),
@@ -96,25 +104,29 @@ CORRUPTIONS = {
     "small": Corruption("far away", "pixels left on the short side", (128, 96, 64, 48, 32), _small),
 }
 
-# %% ../../nbs/lib/photos/20_corruptions.ipynb #corrupt
+# %% ../../nbs/lib/photos/20_corruptions.ipynb #reduced
 LARGEST = 512  # pixels: a short side is never reduced below
 
 
+def _reduced(photo: np.ndarray) -> np.ndarray:
+    "Divide the sides of a large photo by a whole number."
+    height, width = photo.shape[:2]
+    factor = max(min(height, width) // LARGEST, -(-max(height, width) // 16_384))
+    return np.array(Image.fromarray(photo).reduce(factor)) if factor > 1 else photo
+
+# %% ../../nbs/lib/photos/20_corruptions.ipynb #corrupt
 def corrupt(
     photo: np.ndarray,  # uint8, H×W×3: a canonical photo
     name: str,  # one of CORRUPTIONS
     strength: int,  # 0 (unchanged) to 5
     key: str = "",  # what the random seed comes from: the photo's sha256
 ) -> np.ndarray:  # uint8, H×W×3; smaller where the photo was large
-    "Spoil a photo; the one given stays as it is."
+    "Make a photo worse; the one given stays as it is."
     if name not in CORRUPTIONS:
         raise ValueError(f"{name!r} is no corruption{nearest(name, CORRUPTIONS)}")
     if strength not in (0, *STRENGTHS):
         raise ValueError(f"a strength is a whole number from 0 to {STRENGTHS[-1]}, not {strength}")
     if strength == 0:
         return photo
-    height, width = photo.shape[:2]
-    if (factor := max(min(height, width) // LARGEST, -(-max(height, width) // 16_384))) > 1:
-        photo = np.array(Image.fromarray(photo).reduce(factor))
     seed = int.from_bytes(hashlib.sha256(f"{key}/{name}/{strength}".encode()).digest()[:8], "big")
-    return CORRUPTIONS[name].function(photo, CORRUPTIONS[name].values[strength - 1], seed)
+    return CORRUPTIONS[name].function(_reduced(photo), CORRUPTIONS[name].values[strength - 1], seed)

@@ -14,11 +14,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..contracts import IN_WORDS, has_codes, is_simulated
+from ..contracts import is_simulated
 from ..core import UserError, plural
-from . import corrections
+from ..fields import IN_WORDS, has_codes
+from . import corrected
 from .groups import near_pairs, same, sets_of
-from .pixels import shown
+from .reading import shown
 
 # %% ../../nbs/lib/photos/55_findings.ipynb #with-codes
 def _code_of_earlier(row: dict[str, Any]) -> str | None:
@@ -78,7 +79,7 @@ def findings(
         "with_time": sum(bool(row["taken_at"]) for row in ok),
         "with_place": sum(row["lat"] is not None and row["lon"] is not None for row in ok),
         "sites": len({row["site"] for row in ok if row["site"]}),
-        "corrections": corrections.count_corrections(rows),
+        "corrections": corrected.count_corrections(rows),
         "simulated": is_simulated(manifest),
         "notes": notes["notes"],
     }
@@ -98,7 +99,7 @@ def sentences(
            + ", ".join(f"{n:,} to {verb}" for verb, n in zip(("train", "validate", "test"), found["splits"].values(), strict=True)) + "."]
     if found["simulated"]:
         say.append("These photos are simulated.")
-    say += corrections.correction_sentences(found["corrections"])
+    say += corrected.correction_sentences(found["corrections"])
     if leaks := found["leaks"]:
         say.append(f"{plural(len(leaks), 'photo')} left out of training, too close to a held-out one. {a_few([leaks[0]['reason']])}")
     if seen := found["seen_unlabelled"]:

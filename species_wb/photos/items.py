@@ -11,20 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from .pixels import BadPhoto, shown
+from .reading import BadPhoto, shown
 
 # %% ../../nbs/lib/photos/15_items.ipynb #name-of
 Row = dict[str, Any]
-Item = tuple[Row, Callable[[], bytes | np.ndarray]]  # a row as far as it is known, and how to get the photo: encoded, or an upright H×W×3 uint8
+Item = tuple[Row, Callable[[], bytes | np.ndarray]]  # and how to get the photo: encoded, or an upright H×W×3 uint8
 
 
 def name_of(row: Row) -> str:
-    "What sentences call the photo of a row."
+    "Say what sentences call the photo of a row."
     inside = f" in {shown(row['path'])}" if row.get("member") else ""
     at = f" at {row['seconds']:g} s" if row.get("seconds") is not None else ""
     return f"{shown(row.get('member') or row.get('path') or 'This photo')}{at}{inside}"
 
 # %% ../../nbs/lib/photos/15_items.ipynb #failed
 def failed(row: Row, bad: BadPhoto) -> Row:
-    "Write into a row why its photo has no answer; `passing` where another time it may have one."
-    return {**row, "status": bad.status, "reason": bad.reason, **({"passing": True} if bad.passing else {})}
+    "Write into a row why its photo has no answer."
+    why = {"status": bad.status, "reason": bad.reason}
+    return {**row, **why, **({"passing": True} if bad.passing else {})}

@@ -18,13 +18,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from ..contracts import MANIFEST, manifest_table, path_text, read_manifest, text_path, write_table
-from ..core import UserError, cache_folder, cpu_count, plural, progress
-from . import corrections
-from .files import has_split_folders, join_table, label_and_split, photos_in_csv, walked
+from ..contracts import MANIFEST, manifest_table, read_manifest, write_table
+from ..core import UserError, cpu_count, plural
+from ..progress import progress
+from ..fields import path_text, text_path
+from . import corrected, corrections
+from .files import has_split_folders, label_and_split, walked
+from .tables import join_table, photos_in_csv
 from .groups import tie
-from .pixels import BadPhoto, decode, header, read_bytes, shown
+from .reading import BadPhoto, read_bytes, shown
+from .pixels import decode
+from .headers import header
 from .splits import split
+from ..workspace import cache_folder
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #look-at
 LOOKED_AT = ("width", "height", "sha256", "phash", "taken_at", "lat", "lon", "status", "reason")
@@ -158,7 +164,7 @@ def scan(
         raise UserError(f"{photos} holds {plural(len(table), 'file')}, but no photo that opens. {table[0].get('reason')}")
     tie(table)
     split(table, seed)
-    corrections.apply(table, corrections.of_workspace(), shown)
+    corrected.apply(table, corrections.of_workspace(), shown)
     for row in table:
         row.pop("given", None), row.pop("why", None)
     manifest = manifest_table(table, root)

@@ -17,12 +17,13 @@ from functools import lru_cache, partial
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
-from ..contracts import FORMATS, path_text, text_path
 from ..core import UserError, byte_size
+from ..fields import path_text, text_path
 from .files import walk
 from .items import Item, failed
-from .pixels import MAX_BYTES, BadPhoto, not_read, read_bytes, shown
+from .reading import MAX_BYTES, BadPhoto, not_read, read_bytes, shown
 from .video import FILMS, sampled, without_user
+from ..predictions import FORMATS
 
 # %% ../../nbs/lib/photos/40_sources.ipynb #unit
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import random
 from collections import Counter, defaultdict
 from typing import Any
 
-from . import corrections
+from . import corrected
 from .groups import NEAR
-from .pixels import shown
+from .reading import shown
 
 # %% ../../nbs/lib/photos/50_splits.ipynb #deal
 def deal(
@@ -87,7 +87,7 @@ def split(rows: list[dict[str, Any]], seed: int) -> None:
     known = {row["label"] for row in rows if row["split"] == "train"}
     for row in rows:
         if known and row["split"] in ("valid", "test") and row["label"] not in known:
-            row |= {"split": None, "code": "not-scored", "reason": corrections.not_scored(shown(row["path"]), row["label"])}
+            row |= {"split": None, "code": "not-scored", "reason": corrected.not_scored(shown(row["path"]), row["label"])}
     given = {row["split"] for row in rows} - {None}
     shares = {} if "valid" in given else {"train": 0.85, "valid": 0.15} if "test" in given else {"train": 0.7, "valid": 0.15, "test": 0.15}
     free = [row for row in rows if row["status"] == "ok" and row["label"] and (row["split"] == "train" or row["given"] is None and not row.get("why"))]

@@ -22,7 +22,9 @@ from typing import Any
 import numpy as np
 
 from ..core import UserError, byte_size, duration, now, plural
-from .pixels import BadPhoto, canonical_scale, check_pixels, format_of, not_read, shown, what_is
+from .headers import check_pixels
+from .pixels import canonical_scale
+from .reading import BadPhoto, format_of, not_read, shown, what_is
 
 # %% ../../nbs/lib/photos/35_video.ipynb #kind
 FILMS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".ts", ".wmv", ".flv", ".3gp", ".asf")  # how the names of films end

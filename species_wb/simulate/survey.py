@@ -25,10 +25,13 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from ..contracts import check_manifest, manifest_table, path_text, read_manifest, write_table
-from ..core import UserError, cache_folder, nearest, progress
+from ..contracts import check_manifest, manifest_table, read_manifest, write_table
+from ..core import UserError, nearest
+from ..progress import progress
+from ..fields import path_text
 from .animals import Pencil, draw_body
 from .scenery import HABITATS, WEATHER, camera, cover, daylight, draw_ground, draw_plants, layer, light, scatter, shade, smear
+from ..workspace import cache_folder
 
 # %% ../../nbs/lib/simulate/20_survey.ipynb #parameters-2
 VERSION = 1  # raise it whenever the same parameters draw other pictures

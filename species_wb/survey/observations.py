@@ -18,8 +18,9 @@ from typing import Any
 import pyarrow as pa
 
 from ..append_only import AppendOnlyTable, read_rows
-from ..contracts import OBSERVATIONS, read_table, write_table
+from ..contracts import read_table, write_table
 from ..core import UserError
+from ..predictions import OBSERVATIONS
 
 # %% ../../nbs/lib/survey/10_observations.ipynb #photo-text
 def photo_text(

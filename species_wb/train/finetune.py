@@ -17,10 +17,12 @@ import pyarrow as pa
 import torch
 
 from ..contracts import ModelInfo, ModelSpec
-from ..core import UserError, cache_folder, cpu_count, plural, set_seed, timed, write_aside
+from ..core import UserError, cpu_count, plural, write_aside
 from ..metrics.calibration import fit_temperature
 from ..models.export import check_parity, provenance, to_onnx
 from ..models.registry import Network
+from ..progress import timed
+from ..runs import set_seed
 from . import checkpoints
 from .augment import pipeline
 from .loading import DecodedCache, PhotoDataset
@@ -30,6 +32,7 @@ from .recipe import Recipe
 from .trainer import Trainer, restore
 from .training_set import TrainingSet, photos_of_splits, require_classes
 from .validation import average_weights, logits_of, mixture_sentence, scored
+from ..workspace import cache_folder
 
 # %% ../../nbs/lib/train/40_finetune.ipynb #decoded
 def _decoded(

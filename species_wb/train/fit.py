@@ -13,9 +13,10 @@ from typing import Any
 import pyarrow as pa
 
 from ..contracts import ModelSpec
-from ..core import UserError, read_json, set_seed, write_json
+from ..core import UserError, read_json, write_json
 from ..models.registry import Network, build
-from ..photos.pixels import BadPhoto
+from ..photos.reading import BadPhoto
+from ..runs import set_seed
 from .checkpoints import outer
 from .finetune import fit_finetune
 from .frozen import add_published_classifier

@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from ..contracts import ModelInfo, ModelSpec
-from ..core import UserError, cache_folder, cpu_count
+from ..core import UserError, cpu_count
 from ..engine.model_file import ModelFile, open_model, run_network
 from ..engine.speed import best_batch
 from ..models.export import to_onnx
@@ -21,6 +21,7 @@ from ..models.imagenet import PublishedClassifier
 from ..models.registry import Network, fingerprint, imagenet_head
 from ..taxa import members
 from .loading import embeddings
+from ..workspace import cache_folder
 
 # %% ../../nbs/lib/train/28_frozen.ipynb #key
 def _key(network: Network, spec: ModelSpec) -> str:

@@ -20,8 +20,10 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from ..contracts import ModelSpec
-from ..core import byte_size, in_threads, plural, progress, write_aside, write_json
-from ..photos.pixels import BadPhoto, decode, prepare, read_bytes
+from ..core import byte_size, in_threads, plural, write_aside, write_json
+from ..progress import progress
+from ..photos.pixels import decode, prepare
+from ..photos.reading import BadPhoto, read_bytes
 
 
 def _decode(sha256: str, path: str | Path, canonical_size: int) -> np.ndarray:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..core import UserError, progress, write_aside
+from ..core import UserError, write_aside
+from ..progress import progress
 from . import checkpoints
 from .loading import PhotoDataset
 from .recipe import rate_factor

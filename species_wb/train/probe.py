@@ -17,10 +17,11 @@ import pyarrow as pa
 import torch
 
 from ..contracts import ModelInfo, ModelSpec
-from ..core import progress, timed, write_aside
+from ..core import write_aside
 from ..engine.model_file import ModelFile
 from ..models.export import check_parity, provenance, with_head
 from ..models.registry import Network
+from ..progress import progress, timed
 from .frozen import embedded, frozen_network
 from .heads import STRENGTHS, Head, candidates, fit_heads
 from .training_set import TrainingSet, photos_of_splits, require_classes

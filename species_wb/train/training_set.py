@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..contracts import manifest_root, read_manifest, text_path, write_table
+from ..contracts import manifest_root, read_manifest, write_table
 from ..core import UserError, plural
+from ..fields import text_path
 from ..photos.scan import scan
 from ..simulate.survey import default_photos
 

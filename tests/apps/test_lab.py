@@ -25,20 +25,24 @@ import psutil
 from lab_server import LabServer, private
 from tornado.websocket import websocket_connect
 
-from species_wb import core
 from species_wb.apps import lab
 from species_wb.engine import toy
-from species_wb.contracts import predictions_table, write_predictions
 from species_wb.core import UserError
+from species_wb.predictions import predictions_table, write_predictions
 
 # Ctrl-C is heard whatever started the tests: a job in the background inherits that it is not.
-START = "import json, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from species_wb.apps.lab import start; sys.exit(start(**json.loads(sys.argv[1]), browser=False, say=lambda line: print(line, flush=True)))"
+START = """import json, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from species_wb.apps.lab import start
+sys.exit(start(**json.loads(sys.argv[1]), browser=False, say=lambda line: print(line, flush=True)))
+"""
 PANEL = """import anywidget
 class Panel(anywidget.AnyWidget):
     _esm = "export default {render({el}) { el.textContent = 'a panel' }}"
 Panel()"""
-BROKEN = "from species_wb.core import UserError\nif source.startswith('rtsp'): raise UserError('The stream is gone: plug the camera in.')"
-PEEK = """# loaded by every Python of a test: on SIGUSR2, writes TCP_NODELAY of each connection, by the port at its other end
+BROKEN = """from species_wb.core import UserError
+if source.startswith('rtsp'): raise UserError('The stream is gone: plug the camera in.')"""
+PEEK = """# every Python of a test loads this: on SIGUSR2, it writes TCP_NODELAY of each connection, by its far port
 import gc, json, os, signal, socket, sys
 def peek(*_):
     if "tornado.iostream" in sys.modules:
@@ -50,16 +54,19 @@ def peek(*_):
         os.replace(os.environ["PEEK"] + ".partial", os.environ["PEEK"])
 signal.signal(signal.SIGUSR2, peek)
 """
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR2"), reason="signals of POSIX are used to look into the server")
+needs = "signals of POSIX are used to look into the server"
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR2"), reason=needs)
 
 
 def cell(name: str, source: str, *tags: str) -> dict:
-    return {"cell_type": "code", "id": name, "metadata": {"tags": list(tags)} if tags else {}, "source": source, "execution_count": None, "outputs": []}
+    metadata = {"tags": list(tags)} if tags else {}
+    code = {"cell_type": "code", "execution_count": None, "outputs": []}
+    return {**code, "id": name, "metadata": metadata, "source": source}
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
-    "A workspace with a live notebook of its own, and files that the parameters name; its path has a space, quotes and an umlaut."
+    "A workspace whose path has a space, quotes and an umlaut, with a live notebook and the files that parameters name."
     home = tmp_path_factory.mktemp("home") / "it's a \"wörk\" space"
     (home / "nbs").mkdir(parents=True)
     (home / "a run").mkdir()
@@ -68,9 +75,11 @@ def home(tmp_path_factory) -> Path:
     rows = [{"path": "a.jpg", "status": "ok", "label": "red", "score": 0.9, "truth": "red"}]
     write_predictions(predictions_table(rows, home, ["red", "green"]), home / "a run" / "predictions.parquet")
     menus = {"cell_type": "markdown", "id": "menus", "metadata": {"tags": ["lab"]}, "source": "Choose Run All Cells."}
-    cells = [menus, cell("parameters", "model = ''\nsource = ''\nrun = ''", "parameters"), cell("panel", PANEL), cell("broken", BROKEN)]
+    parameters = cell("parameters", "model = ''\nsource = ''\nrun = ''", "parameters")
+    cells = [menus, parameters, cell("panel", PANEL), cell("broken", BROKEN)]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    (home / "nbs" / "live.ipynb").write_text(json.dumps({"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}), encoding="utf-8")
+    notebook = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    (home / "nbs" / "live.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
     return home
 
 
@@ -87,7 +96,8 @@ class Live:
 
     def __init__(self, home: Path, folder: Path, variables: dict[str, str], **arguments) -> None:
         self.before = {*(home / "reports" / "live").glob("*")}
-        self.process = subprocess.Popen([sys.executable, "-c", START, json.dumps(arguments)], stdout=subprocess.PIPE, text=True, cwd=home,
+        command = [sys.executable, "-c", START, json.dumps(arguments)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=home,
                                         env={**private(folder, home), **variables})  # fmt: skip
         self.said = []
         for line in self.process.stdout:
@@ -102,7 +112,8 @@ class Live:
 
     def get(self, path: str, data: dict | None = None, token: str | None = None):
         headers = {"Authorization": f"token {self.token if token is None else token}"}
-        return urlopen(Request(self.url + path, None if data is None else json.dumps(data).encode(), headers), timeout=60)
+        body = None if data is None else json.dumps(data).encode()
+        return urlopen(Request(self.url + path, body, headers), timeout=60)
 
     def end(self, number: int = signal.SIGINT) -> tuple[int, str, list[psutil.Process]]:
         "Send a signal to the command; return its exit code, what it said, and what it left behind."
@@ -117,7 +128,8 @@ def delays(url: str, token: str, kernel: str, server: int, said: Path) -> bool:
     async def connected() -> bool:
         socket_ = await websocket_connect(f"ws{url.removeprefix('http')}/api/kernels/{kernel}/channels?token={token}")
         header = {"msg_type": "kernel_info_request", "msg_id": "1", "session": "a", "username": "", "version": "5.3"}
-        await socket_.write_message(json.dumps({"header": header, "parent_header": {}, "metadata": {}, "content": {}, "channel": "shell"}))
+        message = {"header": header, "parent_header": {}, "metadata": {}, "content": {}, "channel": "shell"}
+        await socket_.write_message(json.dumps(message))
         while json.loads(await socket_.read_message())["msg_type"] != "kernel_info_reply":
             pass
         said.unlink(missing_ok=True)
@@ -138,9 +150,11 @@ def live(home, peeking, tmp_path_factory):
     "JupyterLab as `start` opens it, for a person whose own settings would have it elsewhere, on a port that is taken."
     folder = tmp_path_factory.mktemp("jupyter")
     (folder / "config").mkdir()
-    (folder / "config" / "jupyter_server_config.json").write_text(json.dumps({"ServerApp": {"ip": "0.0.0.0", "base_url": "/elsewhere/", "root_dir": "/", "certfile": "/gone.pem"}}))
+    own = {"ip": "0.0.0.0", "base_url": "/elsewhere/", "root_dir": "/", "certfile": "/gone.pem"}
+    (folder / "config" / "jupyter_server_config.json").write_text(json.dumps({"ServerApp": own}))
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        arguments = {"model": "Mühle \"2\".onnx", "source": "0", "run": str(home / "a run"), "port": taken.getsockname()[1]}
+        arguments = {"model": "Mühle \"2\".onnx", "source": "0", "run": str(home / "a run")}
+        arguments["port"] = taken.getsockname()[1]
         live = Live(home, folder, peeking, **arguments)
     yield live
     live.end()
@@ -150,8 +164,10 @@ def test_the_copy_holds_the_parameters_and_the_notebook_stays_as_it_is(live, hom
     values: dict = {}
     for each in json.loads((live.folder / "live.ipynb").read_text(encoding="utf-8"))["cells"][1:2]:
         exec(each["source"], values)
-    assert (values["model"], values["source"], values["run"]) == (str(home / "Mühle \"2\".onnx"), "0", str(home / "a run"))
-    assert [c["id"] for c in json.loads((home / "nbs" / "live.ipynb").read_text(encoding="utf-8"))["cells"]] == ["menus", "parameters", "panel", "broken"]
+    assert (values["model"], values["source"]) == (str(home / "Mühle \"2\".onnx"), "0")
+    assert values["run"] == str(home / "a run")
+    kept = json.loads((home / "nbs" / "live.ipynb").read_text(encoding="utf-8"))
+    assert [c["id"] for c in kept["cells"]] == ["menus", "parameters", "panel", "broken"]
 
 
 def test_a_taken_port_is_said_and_another_one_used(live):
@@ -172,13 +188,15 @@ def test_the_token_stands_on_the_screen_and_in_no_file_or_command_line(live):
     live.get(f"/?token={live.token}").close()
     assert not any(live.token in path.read_text(encoding="utf-8") for path in live.folder.iterdir() if path.is_file())
     commands = [p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline"])]
-    assert any("jupyterlab" in " ".join(c) for c in commands) and not any(live.token in part for c in commands for part in c)
+    assert any("jupyterlab" in " ".join(c) for c in commands)
+    assert not any(live.token in part for c in commands for part in c)
     assert stat.S_IMODE((live.folder / "live.ipynb").stat().st_mode) == 0o600  # a camera's address may hold a password
 
 
 def test_the_first_page_is_the_copy(live, home):
     place = live.folder.relative_to(home).as_posix()
-    assert unquote(urlsplit(live.get(f"/?token={live.token}").url).path) == f"/lab/workspaces/live/tree/{place}/live.ipynb"
+    first = unquote(urlsplit(live.get(f"/?token={live.token}").url).path)
+    assert first == f"/lab/workspaces/live/tree/{place}/live.ipynb"
     assert json.load(live.get(f"/api/contents/{place}/live.ipynb"))["content"]["cells"][2]["id"] == "panel"
 
 
@@ -203,7 +221,8 @@ def test_voila_shows_the_panel_without_code_and_ends_with_its_kernels(home, peek
     try:
         with page.get("/") as answer:
             html, policy = answer.read().decode(), answer.headers["Content-Security-Policy"]
-        assert "application/vnd.jupyter.widget-view+json" in html and "import anywidget" not in html and "rtsp" not in html and "Run All Cells" not in html
+        assert "application/vnd.jupyter.widget-view+json" in html
+        assert not any(word in html for word in ("import anywidget", "rtsp", "Run All Cells"))
         assert "The stream is gone: plug the camera in." in html and "Traceback" not in html
         assert "default-src 'self'" in policy and "https:" not in policy  # its icons would come from elsewhere
         assert "/login" in page.get("/", token="guessed").url
@@ -230,8 +249,9 @@ def test_a_server_that_cannot_start_is_a_sentence_with_its_last_words(home, tmp_
     for name, value in private(tmp_path, home).items():
         monkeypatch.setenv(name, value)
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        monkeypatch.setattr(lab, "_free_port", lambda port, say: taken.getsockname()[1])
-        monkeypatch.setattr(lab, "_await", lambda process, port, log: process.wait(30))  # somebody else answers at that port
+        monkeypatch.setattr(lab, "free_port", lambda port, say: taken.getsockname()[1])
+        # somebody else answers at that port
+        monkeypatch.setattr(lab, "_await", lambda process, port, log: process.wait(30))
         with pytest.raises(UserError, match=r"broke off \(exit code 1\).*server\.log"):
             lab.start(browser=False, say=lambda line: None)
 
@@ -245,7 +265,7 @@ def test_what_is_not_installed_is_said_before_anything_is_written(app, workspace
 
 
 def test_an_installation_without_the_notebooks_says_so(workspace, nothing_starts, monkeypatch):
-    monkeypatch.setattr(core, "_installed_from", lambda: None)
+    monkeypatch.setattr("species_wb.report.notebooks.installed_from", lambda: None)
     with pytest.raises(UserError, match="live.ipynb was not found: stand in the clone"):
         lab.start(browser=False)
 

@@ -30,8 +30,9 @@ from test_scan import odd_files
 from species_wb import cli
 from species_wb.classify import job
 from species_wb.engine import model_file, predict, toy
+from species_wb.fields import path_text, text_path
 from species_wb.photos import sources
-from species_wb.contracts import METADATA_KEY, ModelInfo, ModelSpec, info_to_json, path_text, read_table, text_path
+from species_wb.contracts import METADATA_KEY, ModelInfo, ModelSpec, info_to_json, read_table
 from species_wb.core import UserError
 from species_wb.photos.pixels import encode_jpeg
 

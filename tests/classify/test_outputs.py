@@ -21,11 +21,13 @@ from conftest import examples
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from species_wb.contracts import ModelInfo, ModelSpec, path_text, predictions_table, read_table
+from species_wb.contracts import ModelInfo, ModelSpec, read_table
 from species_wb.core import UserError
+from species_wb.fields import path_text
 from species_wb.photos.video import FILMS
 from species_wb.metrics.calibration import softmax
-from species_wb.classify.outputs import FORMATS, only_sure, submission, summary, summary_sentences, write_rows
+from species_wb.predictions import FORMATS, predictions_table
+from species_wb.classify.outputs import only_sure, submission, summary, summary_sentences, write_rows
 from species_wb.engine.predict import answer_rows
 from species_wb.classify.folders import folder_names, safe_name, sort_into
 

@@ -15,10 +15,10 @@ import pytest
 
 from species_wb.engine import toy
 from species_wb.engine.model_file import open_model
-from species_wb.contracts import PREDICTIONS
 from species_wb.core import UserError
 from species_wb.append_only import read_rows
 from species_wb.photos.pixels import encode_jpeg
+from species_wb.predictions import PREDICTIONS
 from species_wb.survey.observations import events, read_observations
 from species_wb.classify.watch import watch
 
@@ -390,4 +390,4 @@ def test_the_help_names_the_gap_that_is_used():
     from species_wb.survey.observations import GAP
 
     said = " ".join(CliRunner().invoke(app, ["watch", "--help"], env={"COLUMNS": "300"}).output.split())
-    assert f"{GAP:g} where nothing is said" in said
+    assert f"{GAP:g} if not given" in said

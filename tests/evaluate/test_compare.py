@@ -19,6 +19,8 @@ from species_wb.engine import backends, model_file
 from species_wb.evaluate import compare, compare_text
 from species_wb.metrics import calibration, paired, scores
 from species_wb.core import UserError
+from species_wb.predictions import predictions_table
+from species_wb.runs import set_state
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,12 +57,12 @@ def a_run(home: Path, name: str, rows: list[dict], gain: float, arch: str = "res
         if row["truth"] in number:
             logits[k, number[row["truth"]]] += gain
     told = [{**row, "split": "test", "status": "ok", "logits": z.astype(np.float32), "embedding": np.ones(1, np.float32), "model": file.sha256[:16]} for row, z in zip(rows, logits, strict=True)]
-    contracts.write_table(contracts.predictions_table(told, more.pop("root", home / "my photos"), list(labels)), run / "predictions.parquet")
+    contracts.write_table(predictions_table(told, more.pop("root", home / "my photos"), list(labels)), run / "predictions.parquet")
     latency = {"p50": ms, "p95": 1.3 * ms, "photos_per_second": 1100 / ms, "cpu": backends.cpu_name(), "threads": core.cpu_count(), "n": 60, "batch": 4} if ms else None
     core.write_json(run / "metrics.json", {**({"latency": latency} if latency else {}), **more.pop("metrics", {})})
     core.write_json(run / "training.json", {"method": "probe", "total": 80.0, "weights": {"used": "imagenet", "where": "ImageNet, from torchvision"}, **more.pop("training", {})})
     core.write_json(run / "params.json", {"arch": arch, "seed": 0, **more})
-    core.set_state(run, "finished")
+    set_state(run, "finished")
     return run
 
 
@@ -267,7 +269,7 @@ def test_one_bad_folder_never_stops_the_page(workspace, damage):
     elif damage == "running":
         core.write_json(bad / "status.json", {"state": "running", "pid": 0, "host": "elsewhere"})
     elif damage == "failed":
-        core.set_state(bad, "failed", f"{bad}/x is full")
+        set_state(bad, "failed", f"{bad}/x is full")
     elif damage == "empty":
         shutil.rmtree(bad), bad.mkdir(), (bad / "params.json").write_text("{}")
     found = compared()
@@ -280,7 +282,7 @@ def test_one_bad_folder_never_stops_the_page(workspace, damage):
 def test_no_finished_run_is_one_sentence(workspace):
     with pytest.raises(UserError, match="There is no finished run to compare. Train some first"):
         compare.gather_runs()
-    core.set_state(workspace / "reports" / "train" / "x", "failed", "the disk was full")
+    set_state(workspace / "reports" / "train" / "x", "failed", "the disk was full")
     with pytest.raises(UserError, match="no finished run to compare. x: failed: the disk was full. Train"):
         compare.gather_runs()
 
@@ -343,7 +345,7 @@ def test_the_command_writes_one_page_that_asks_for_nothing(workspace, tmp_path, 
     rows = photo_rows()
     for k, arch in enumerate(("resnet50", "efficientnet_lite0", "a_network_with_a_very_long_name_indeed", "<b>simple</b>")):
         a_run(workspace, f"{arch[:8].strip('<b>')}-{k}", rows, 1 + k / 2, arch=arch, ms=3.0 * 4**k)
-    core.set_state(workspace / "reports" / "train" / "killed", "failed", "the disk was full")
+    set_state(workspace / "reports" / "train" / "killed", "failed", "the disk was full")
     done = typed("compare", cwd=tmp_path, home=workspace)
     assert done.returncode == 0, done.stderr[-2000:]
     run = the_page(workspace)

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from species_wb.contracts import ModelInfo, ModelSpec, manifest_table, predictions_table
+from species_wb.contracts import ModelInfo, ModelSpec, manifest_table
 from species_wb.engine import toy
 from species_wb.engine.model_file import open_model
 from species_wb.engine.predict import predict_manifest
 from species_wb.evaluate import evaluation, evaluation_text
 from species_wb.photos.scan import scan
+from species_wb.predictions import predictions_table
 
 INFO = ModelInfo(["Aves", "Fungi"], [0, 1], ModelSpec("tiny", 32, (0.5,) * 3, (0.5,) * 3), provenance={"training_photos": ["7" * 16]})
 PHOTOS = [  # truth, logits, first digits of the sha256

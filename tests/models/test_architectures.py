@@ -14,7 +14,7 @@ from torch import nn
 
 from species_wb.engine import model_file
 from species_wb.models import registry, weights
-from species_wb.cli import NETWORKS, WEIGHTS
+from species_wb.cli_models import NETWORKS, WEIGHTS
 from species_wb.contracts import ModelInfo
 from species_wb.core import UserError
 from species_wb.models.export import FromBytes, parity, to_onnx

@@ -1,4 +1,5 @@
-"""What corrections promise: what a person said of a photo changes that photo in the next manifest, nothing else, and is never lost."""
+"""What corrections promise: what a person said of a photo is never lost, and it changes that photo in the next manifest
+and nothing else."""
 
 import itertools
 import os
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from species_wb.evaluate import evaluation, evaluation_text
-from species_wb.photos import corrections
+from species_wb.photos import corrected, corrections
 from species_wb.contracts import read_manifest, write_table
 from species_wb.core import UserError, hidden
 from species_wb.photos.findings import findings, sentences
@@ -56,21 +57,23 @@ def rows(manifest) -> dict[str, dict]:
 
 def say(manifest, path: str, action: str, new_label: str = "") -> None:
     row = rows(manifest)[path]
-    corrections.append([{"sha256": row["sha256"], "path": path, "action": action, "old_label": row["label"], "new_label": new_label}])
+    photo = {"sha256": row["sha256"], "path": path, "old_label": row["label"]}
+    corrections.append([{**photo, "action": action, "new_label": new_label}])
 
 
 def changed(before, after) -> dict[str, dict]:
-    "Of the rows that differ, what they are now; a column that is not there is null."
+    "Return the rows that differ, each with its new values; a column that is not there is null."
     old, new = rows(before), rows(after)
     assert list(old) == list(new)
-    return {p: {k: v for k, v in new[p].items() if v != old[p].get(k)} for p in new if any(v != old[p].get(k) for k, v in new[p].items())}
+    differ = {p: {k: v for k, v in new[p].items() if v != old[p].get(k)} for p in new}
+    return {p: values for p, values in differ.items() if values}
 
 
 def some(manifest, label: str | None, split: str | None) -> str:
     return next(p for p, row in rows(manifest).items() if (row["label"], row["split"]) == (label, split))
 
 
-# --- one photo, and no other ---------------------------------------------------------------------------------------------------
+# --- one photo, and no other ---
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
@@ -78,16 +81,17 @@ def test_a_correction_changes_the_row_of_its_photo_and_no_other(field, split):
     before = scan(field)
     path = some(before, "Aves", split)
     say(before, path, "relabel", "Fungi")
-    assert changed(before, scan(field)) == {path: {"label": "Fungi", "corrected": "relabel", "label_before": "Aves", "split_before": split}}
+    was = {"label_before": "Aves", "split_before": split}
+    assert changed(before, scan(field)) == {path: {"label": "Fungi", "corrected": "relabel", **was}}
     say(before, path, "exclude")
     found = changed(before, scan(field))
     assert "was excluded by hand" in found[path].pop("reason")
-    assert found == {path: {"split": None, "code": "excluded", "corrected": "exclude", "label_before": "Aves", "split_before": split}}
+    assert found == {path: {"split": None, "code": "excluded", "corrected": "exclude", **was}}
     for action in ("flag", "confirm"):
         say(before, path, "undo")
         say(before, path, "undo")
         say(before, path, action)
-        assert changed(before, scan(field)) == {path: {"corrected": action, "label_before": "Aves", "split_before": split}}
+        assert changed(before, scan(field)) == {path: {"corrected": action, **was}}
 
 
 def test_what_is_undone_leaves_no_trace_in_the_manifest(field):
@@ -98,7 +102,8 @@ def test_what_is_undone_leaves_no_trace_in_the_manifest(field):
     for path in changed(before, scan(field)):
         say(before, path, "undo")
     assert scan(field).equals(before, check_metadata=True)
-    assert [row["action"] for row in corrections.read_corrections()] == ["exclude", "relabel", "undo", "undo"]  # and every word is kept
+    kept = [row["action"] for row in corrections.read_corrections()]
+    assert kept == ["exclude", "relabel", "undo", "undo"]
 
 
 def test_photos_and_folders_are_never_written_to(field):
@@ -118,12 +123,14 @@ def test_a_copy_of_a_photo_is_the_same_photo(field):
     assert findings(before)["conflicts"]
     say(before, "Aves/03.jpg", "relabel", "Aves")
     after = scan(field)
-    assert {p: row["label_before"] for p, row in changed(before, after).items()} == {"Aves/03.jpg": "Aves", "Mollusca/copy.jpg": "Mollusca"}
+    labels = {p: row["label_before"] for p, row in changed(before, after).items()}
+    assert labels == {"Aves/03.jpg": "Aves", "Mollusca/copy.jpg": "Mollusca"}
     assert not findings(after)["conflicts"] and rows(after)["Mollusca/copy.jpg"]["label"] == "Aves"
-    assert findings(after)["corrections"]["all"] == {"relabel": 1, "exclude": 0, "flag": 0, "confirm": 1}  # on one of them the label was right
+    counts = findings(after)["corrections"]["all"]
+    assert counts == {"relabel": 1, "exclude": 0, "flag": 0, "confirm": 1}  # the label of one of them was right
 
 
-# --- splits --------------------------------------------------------------------------------------------------------------------
+# --- splits ---
 
 
 def test_a_test_photo_of_a_class_that_nothing_trains_is_not_scored(field):
@@ -134,7 +141,8 @@ def test_a_test_photo_of_a_class_that_nothing_trains_is_not_scored(field):
     after = scan(field)
     for path in paths:
         row = rows(after)[path]
-        assert row["split"] is None and row["reason"] == f"{path} is of the class Reptilia, of which there is no photo to train with: not scored."
+        said = f"{path} is of the class Reptilia, of which there is no photo to train with: not scored."
+        assert row["split"] is None and row["reason"] == said
     assert findings(after)["unknown_classes"] == {"Reptilia": 2} and not findings(after)["leaks"]
     trained = some(before, "Fungi", "train")
     say(before, trained, "relabel", "Reptilia")  # now something trains it
@@ -153,11 +161,17 @@ def test_a_misspelt_test_folder_can_be_mended_by_hand(tmp_path):
 def test_what_can_be_scored_with_another_label_is_known_by_its_code_and_not_by_its_words(tmp_path, monkeypatch):
     root = tree(tmp_path / "photos", {"train/Aves": 5, "train/Fungi": 5, "test/Aves": 2, "test/Fungy": 2})
     numbers = itertools.count()
-    monkeypatch.setattr(corrections, "not_scored", lambda name, label: f"{name} is not scored, said in way {next(numbers)}.")
+
+    def in_another_way(name: str, label: str) -> str:
+        return f"{name} is not scored, said in way {next(numbers)}."
+
+    monkeypatch.setattr(corrected, "not_scored", in_another_way)
     before = scan(root)
     say(before, "test/Fungy/00.jpg", "relabel", "Fungi")
     after = rows(scan(root))
-    assert [(after[f"test/Fungy/0{k}.jpg"]["split"], after[f"test/Fungy/0{k}.jpg"]["code"]) for k in range(2)] == [("test", None), (None, "not-scored")]
+    first, second = (after[f"test/Fungy/0{k}.jpg"] for k in range(2))
+    assert (first["split"], first["code"]) == ("test", None)
+    assert (second["split"], second["code"]) == (None, "not-scored")
     assert next(numbers) >= 4  # every photo of it was said in another way
 
 
@@ -167,9 +181,10 @@ def test_a_photo_labelled_by_hand_trains_unless_it_is_held_out(tmp_path):
     for path in ("train/00.jpg", "test/00.jpg"):
         say(before, path, "relabel", "Fungi")
     after = rows(scan(root))
-    assert (after["train/00.jpg"]["label"], after["train/00.jpg"]["split"], after["train/00.jpg"]["reason"]) == ("Fungi", "train", None)
-    assert (after["test/00.jpg"]["label"], after["test/00.jpg"]["split"]) == ("Fungi", None) and "given for test" in after["test/00.jpg"]["reason"]
-    assert (after["train/00.jpg"]["code"], after["test/00.jpg"]["code"]) == (None, "held-out")
+    train, test = after["train/00.jpg"], after["test/00.jpg"]
+    assert (train["label"], train["split"], train["reason"]) == ("Fungi", "train", None)
+    assert (test["label"], test["split"]) == ("Fungi", None) and "given for test" in test["reason"]
+    assert (train["code"], test["code"]) == (None, "held-out")
     assert set(changed(before, scan(root))) == {"train/00.jpg", "test/00.jpg"}
 
 
@@ -181,7 +196,8 @@ def test_a_photo_labelled_by_hand_beside_a_held_out_one_does_not_train(field):
     near = {p: row["split"] for p, row in rows(before).items() if row["group"] == held and row["label"]}
     say(before, "near.jpg", "relabel", "Aves")
     row = rows(scan(field))["near.jpg"]
-    assert set(near.values()) == {"test"} and row["split"] is None and row["label"] == "Aves" and "left out of training" in row["reason"]
+    assert set(near.values()) == {"test"} and row["split"] is None
+    assert row["label"] == "Aves" and "left out of training" in row["reason"]
     assert [leak["path"] for leak in findings(scan(field))["leaks"]] == ["near.jpg"] and row["code"] == "leak"
 
 
@@ -205,13 +221,14 @@ def test_a_file_that_does_not_open_is_left_alone(field):
     assert scan(field).equals(before)
 
 
-# --- where they are applied ----------------------------------------------------------------------------------------------------
+# --- where they are applied ---
 
 
 def test_only_the_manifests_of_its_workspace_are_changed(field, workspace, tmp_path, monkeypatch):
     before = scan(field)
     say(before, some(before, "Aves", "train"), "exclude")
-    assert corrections.file() == workspace / "corrections.csv" and corrections.file().exists() and changed(before, scan(field))
+    assert corrections.file() == workspace / "corrections.csv" and corrections.file().exists()
+    assert changed(before, scan(field))
     (tmp_path / "other").mkdir()
     monkeypatch.setenv("SPECIES_WB_HOME", str(tmp_path / "other"))
     assert scan(field).equals(before)
@@ -236,15 +253,20 @@ def test_columns_of_a_table_are_not_taken_for_corrections(field, tmp_path):
 def test_evaluating_on_any_folder_leaves_out_what_was_excluded(field):
     before = scan(field)
     out, other, seen = some(before, "Aves", "train"), some(before, "Aves", "valid"), some(before, "Aves", "test")
-    for path, action in ((out, "exclude"), (other, "relabel"), (seen, "exclude"), ("00.jpg", "relabel"), (some(before, "Mollusca", "train"), "exclude")):
+    mollusc = some(before, "Mollusca", "train")
+    excluded, relabelled = (out, seen, mollusc), (other, "00.jpg")
+    for path, action in [(path, "exclude") for path in excluded] + [(path, "relabel") for path in relabelled]:
         say(before, path, action, "Fungi")
     judged = evaluation.all_test(scan(field), [rows(before)[seen]["sha256"][:16]])
     got = rows(judged)
     assert [got[p]["split"] for p in (out, other, seen, "00.jpg", "01.jpg")] == [None, "test", None, "test", None]
-    assert Counter(row["split"] for row in got.values()) == {"test": 34, None: 4} and got[other]["label"] == got["00.jpg"]["label"] == "Fungi"
-    assert findings(judged)["corrections"]["test"] == {"relabel": 2, "exclude": 2, "flag": 0, "confirm": 0}  # one was trained on
+    assert Counter(row["split"] for row in got.values()) == {"test": 34, None: 4}
+    assert got[other]["label"] == got["00.jpg"]["label"] == "Fungi"
+    counts = findings(judged)["corrections"]["test"]
+    assert counts == {"relabel": 2, "exclude": 2, "flag": 0, "confirm": 0}  # the third was trained on
     assert "excluded by hand" in got[out]["reason"] and got[some(judged, "Mollusca", "test")]["split_before"] is None
-    assert all((row["code"] is None) == (row["reason"] is None) and row["code"] in (None, "excluded", "unused") for row in got.values()) and got[out]["code"] == "excluded"
+    assert all((row["code"] is None) == (row["reason"] is None) for row in got.values())
+    assert {row["code"] for row in got.values()} <= {None, "excluded", "unused"} and got[out]["code"] == "excluded"
     assert judged.schema.field("code").type == scan(field).schema.field("code").type
 
 
@@ -254,7 +276,7 @@ def test_evaluating_on_any_folder_leaves_a_persons_own_column_called_code_alone(
     assert evaluation.all_test(earlier, [])["code"].equals(earlier["code"])
 
 
-# --- what is said --------------------------------------------------------------------------------------------------------------
+# --- what is said ---
 
 
 def test_findings_and_report_count_corrections_and_those_of_the_test_split_apart(field, tmp_path):
@@ -265,7 +287,8 @@ def test_findings_and_report_count_corrections_and_those_of_the_test_split_apart
     say(before, some(before, "Aves", "test"), "exclude")  # one of a pair: leaving it out is no leak
     for path in (some(before, "Fungi", "train"), some(before, "Fungi", "valid")):
         say(before, path, "relabel", "Aves")
-    said = "Corrected by hand, the files themselves unchanged: 2 photos relabelled, 1 photo excluded. In the test split: 1 photo excluded."
+    by_hand = "Corrected by hand, the files themselves unchanged:"
+    said = f"{by_hand} 2 photos relabelled, 1 photo excluded. In the test split: 1 photo excluded."
     assert said in sentences(findings(scan(field))) and not findings(scan(field))["leaks"]
     write_table(scan(field), tmp_path / "m.parquet")
     for path in rows(before):
@@ -273,41 +296,55 @@ def test_findings_and_report_count_corrections_and_those_of_the_test_split_apart
     judged = SimpleNamespace(manifest=read_manifest(tmp_path / "m.parquet"))
     assert said in evaluation_text.data_sentences(judged, SimpleNamespace(rows=[], left_out=[]))
     say(before, some(before, "Fungi", "train"), "flag")
-    assert "Corrected by hand, the files themselves unchanged: 1 photo flagged. In the test split: none of them." in sentences(findings(scan(field)))
+    assert f"{by_hand} 1 photo flagged. In the test split: none of them." in sentences(findings(scan(field)))
 
 
-# --- the table -----------------------------------------------------------------------------------------------------------------
+# --- the table ---
 
 
 def test_the_last_word_counts_and_undo_walks_back():
     def last(*actions, other=()):
-        found = corrections.in_force([{"sha256": SHA, "action": a} for a in actions] + [{"sha256": "b" * 64, "action": a} for a in other])
+        of_others = [{"sha256": "b" * 64, "action": a} for a in other]
+        found = corrections.in_force([{"sha256": SHA, "action": a} for a in actions] + of_others)
         return found.get(SHA, {}).get("action")
 
-    assert last("relabel", "exclude") == "exclude" and last("relabel", "confirm") == "confirm" and last("exclude", "flag") == "flag"
+    assert last("relabel", "exclude") == "exclude" and last("relabel", "confirm") == "confirm"
+    assert last("exclude", "flag") == "flag"
     assert last("relabel", "exclude", "undo") == "relabel" and last("relabel", "exclude", "undo", "undo") is None
-    assert last("undo", "relabel") == "relabel" and last("relabel", "undo", "undo", "flag") == "flag" and last("relabel", other=["undo"]) == "relabel"
+    assert last("undo", "relabel") == "relabel" and last("relabel", "undo", "undo", "flag") == "flag"
+    assert last("relabel", other=["undo"]) == "relabel"
+
+
+PRINTABLE = st.characters(blacklist_categories=("C", "Z"), blacklist_characters="|")
+AWKWARD = ["-x", "'-x", "''=1", "'", "@", "'a", "＝1", "a, \"b\""]
 
 
 @examples(60)
-@given(st.lists(st.text(st.characters(blacklist_categories=("C", "Z"), blacklist_characters="|"), min_size=1, max_size=6) | st.sampled_from(["-x", "'-x", "''=1", "'", "@", "'a", "＝1", "a, \"b\""]), min_size=1, max_size=4))
+@given(st.lists(st.text(PRINTABLE, min_size=1, max_size=6) | st.sampled_from(AWKWARD), min_size=1, max_size=4))
 def test_every_label_comes_back_as_it_was_and_no_spreadsheet_runs_it(labels):
     import unicodedata
 
     path = Path(tempfile.mkdtemp()) / "c.csv"
-    corrections.append([{"sha256": SHA, "action": "relabel", "old_label": label, "new_label": label, "who": label} for label in labels], path)
-    assert [(row["old_label"], row["new_label"], row["who"]) for row in corrections.read_corrections(path)] == [(a, unicodedata.normalize("NFC", a), a) for a in labels]
-    assert not any(cell.startswith(("=", "+", "-", "@", "＝")) for line in path.read_text().splitlines() for cell in line.replace('"', "").split(","))
+    word = {"sha256": SHA, "action": "relabel"}
+    corrections.append([word | dict.fromkeys(("old_label", "new_label", "who"), label) for label in labels], path)
+    found = [(row["old_label"], row["new_label"], row["who"]) for row in corrections.read_corrections(path)]
+    assert found == [(a, unicodedata.normalize("NFC", a), a) for a in labels]
+    cells = [cell for line in path.read_text().splitlines() for cell in line.replace('"', "").split(",")]
+    assert not any(cell.startswith(("=", "+", "-", "@", "＝")) for cell in cells)
 
 
 def test_who_and_when_are_filled_in_and_what_was_given_is_kept():
-    corrections.append([{"sha256": SHA.upper(), "path": "a.jpg", "action": "flag"}, {"sha256": SHA, "action": "flag", "who": "-ada", "when": "2026-05-04"}])
+    given = {"sha256": SHA, "action": "flag", "who": "-ada", "when": "2026-05-04"}
+    corrections.append([{"sha256": SHA.upper(), "path": "a.jpg", "action": "flag"}, given])
     one, two = corrections.read_corrections()
     assert tuple(one) == corrections.COLUMNS and one["sha256"] == SHA and one["when"][4] == "-" and "T" in one["when"]
     assert (two["who"], two["when"]) == ("-ada", "2026-05-04")
 
 
-@pytest.mark.parametrize("wrong", [{"action": "delete"}, {"sha256": "0a"}, {"sha256": ""}, {"new_label": ""}, {"new_label": "  "}, {"new_label": "a|b"}, {"new_label": "a\nb"}, {"new_label": "a\rb"}])
+@pytest.mark.parametrize("wrong", [
+    {"action": "delete"}, {"sha256": "0a"}, {"sha256": ""},
+    {"new_label": ""}, {"new_label": "  "}, {"new_label": "a|b"}, {"new_label": "a\nb"}, {"new_label": "a\rb"},
+])  # fmt: skip
 def test_what_cannot_be_right_is_refused_and_nothing_of_it_kept(wrong):
     good = {"sha256": SHA, "path": "a.jpg", "action": "relabel", "new_label": "Aves"}
     with pytest.raises(UserError, match="a.jpg was not kept"):
@@ -354,19 +391,24 @@ def test_a_torn_line_is_left_out_and_mended():
 def test_processes_that_append_at_once_lose_nothing():
     code = (
         "import sys; from species_wb.photos.corrections import append\n"
-        "for n in range(12): append([{'sha256': f'{int(sys.argv[1]) * 100 + n:064x}', 'path': 'a.jpg', 'action': 'relabel', 'new_label': f'{n} {k}'} for k in range(150)])"
+        "for n in range(12):\n"
+        "    word = {'sha256': f'{int(sys.argv[1]) * 100 + n:064x}', 'path': 'a.jpg', 'action': 'relabel'}\n"
+        "    append([{**word, 'new_label': f'{n} {k}'} for k in range(150)])"
     )
     workers = [subprocess.Popen([sys.executable, "-c", code, str(k)], stderr=subprocess.PIPE) for k in range(3)]
     assert [(worker.communicate()[1].decode()[-500:], worker.returncode) for worker in workers] == [("", 0)] * 3
     got = [(row["sha256"], row["new_label"]) for row in corrections.read_corrections()]
-    assert Counter(got) == Counter((f"{w * 100 + n:064x}", f"{n} {k}") for w in range(3) for n in range(12) for k in range(150))
-    assert all(len({sha for sha, _ in got[i : i + 150]}) == 1 for i in range(0, len(got), 150))  # what was said together stands together
+    every = itertools.product(range(3), range(12), range(150))
+    assert Counter(got) == Counter((f"{w * 100 + n:064x}", f"{n} {k}") for w, n, k in every)
+    together = [{sha for sha, _ in got[i : i + 150]} for i in range(0, len(got), 150)]
+    assert all(len(shas) == 1 for shas in together)  # the rows of one call are not mixed with those of others
 
 
 def test_who_cannot_write_is_told_why(workspace, monkeypatch):
     monkeypatch.setattr(corrections, "PATIENCE", 0.1)
     row = {"sha256": SHA, "action": "flag"}
-    with FileLock(workspace / f"{hidden(corrections.file())}.lock"), pytest.raises(UserError, match="held by another process"):
+    lock = FileLock(workspace / f"{hidden(corrections.file())}.lock")
+    with lock, pytest.raises(UserError, match="held by another process"):
         corrections.append([row])
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(5, "Input/output error")))
     with pytest.raises(UserError, match="Input/output error"):
@@ -379,7 +421,7 @@ def test_who_cannot_write_is_told_why(workspace, monkeypatch):
 
 def test_a_correction_made_in_the_explorer_changes_the_next_manifest_and_only_that(workspace, survey, trained):
     pytest.importorskip("anywidget")
-    from species_wb.apps.explorer import Explorer, answered
+    from species_wb.apps.explorer import Explorer
 
     stamps = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in survey.rglob("*")}
     before = {row["path"]: row for row in scan(survey).to_pylist()}
@@ -387,14 +429,14 @@ def test_a_correction_made_in_the_explorer_changes_the_next_manifest_and_only_th
     which = next(k for k, row in enumerate(explorer.review.rows) if row["truth"])
     path, label = (explorer.review.rows[which][key] for key in ("path", "truth"))
     other = next(name for name in explorer.review.labels if name != label)
-    said, _ = answered(explorer.review, {"id": 1, "ask": "correct", "which": [which], "action": "relabel", "new_label": other})
-    assert "error" not in said, said
+    explorer.grid.photo = which
+    assert f"relabelled to {other}" in explorer.correct("relabel", other)
     after = {row["path"]: row for row in scan(survey).to_pylist()}
     assert list(after) == list(before)
     different = {p: {k for k in after[p] if after[p][k] != before[p].get(k)} for p in after}
-    assert {p: keys for p, keys in different.items() if keys} == {path: {"label", *corrections.ADDED}}
+    assert {p: keys for p, keys in different.items() if keys} == {path: {"label", *corrected.ADDED}}
     assert after[path]["label"] == other and before[path]["label"] == label
-    answered(explorer.review, {"id": 2, "ask": "undo"})
+    explorer.corrections.undo.click()
     assert {row["path"]: row for row in scan(survey).to_pylist()} == before
     assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in survey.rglob("*")} == stamps
     explorer.close()

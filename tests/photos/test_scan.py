@@ -20,14 +20,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import species_wb.photos.scan
+from species_wb.fields import CODES, path_text, text_path
 from species_wb.photos import groups
-from species_wb.contracts import CODES, MANIFEST, data_hash, manifest_root, manifest_table, path_text, read_manifest, text_path, write_table
-from species_wb.core import UserError, cache_folder
+from species_wb.contracts import MANIFEST, data_hash, manifest_root, manifest_table, read_manifest, write_table
+from species_wb.core import UserError
 from species_wb.photos.pixels import decode
 from species_wb.photos.findings import findings, require_trainable, sentences
 from species_wb.photos.groups import near_pairs
 from species_wb.photos.scan import scan
 from species_wb.photos.splits import deal
+from species_wb.workspace import cache_folder
 
 pytestmark = pytest.mark.usefixtures("workspace")
 

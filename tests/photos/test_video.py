@@ -13,7 +13,8 @@ import pytest
 
 from species_wb.core import UserError
 from species_wb.photos.video import HEAD, MAX_FILM_PIXELS, Newest, film, is_film, sampled, source_name
-from species_wb.photos.pixels import BadPhoto, encode_jpeg
+from species_wb.photos.pixels import encode_jpeg
+from species_wb.photos.reading import BadPhoto
 
 av = pytest.importorskip("av")
 COLOURS = ((220, 20, 20), (20, 220, 20), (20, 20, 220))
@@ -211,7 +212,7 @@ def test_memory_does_not_grow_with_the_film(tmp_path):
 
 def test_a_missing_library_is_a_sentence(tmp_path):
     path = write_film(tmp_path / "film.mp4", seconds=0.2)
-    code = f"import sys; sys.modules['av'] = None\nfrom species_wb.photos.video import *; from species_wb.photos.pixels import BadPhoto\ntry: list(sampled({str(path)!r}))\nexcept BadPhoto as bad: print(bad.status, bad)\ntry: Newest('rtsp://x')\nexcept Exception as error: print(type(error).__name__, error)"
+    code = f"import sys; sys.modules['av'] = None\nfrom species_wb.photos.video import *; from species_wb.photos.reading import BadPhoto\ntry: list(sampled({str(path)!r}))\nexcept BadPhoto as bad: print(bad.status, bad)\ntry: Newest('rtsp://x')\nexcept Exception as error: print(type(error).__name__, error)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
     assert said[0].startswith("unreadable") and said[1].startswith("UserError") and all("pip install '.[video]'" in s for s in said)
 

@@ -21,7 +21,8 @@ from PIL import Image
 from species_wb import contracts
 from species_wb.report import notebooks
 from species_wb.report.page import Page
-from species_wb.core import UserError, read_json, run_state
+from species_wb.core import UserError, read_json
+from species_wb.runs import run_state
 
 HOSTILE = ['<img src=x onerror="alert(1)">', '"><script>alert(2)</script>', "it's {{ 7*7 }} & \u202eoops", "a\nb\0c", "Säugetier 哺乳", "\udcff" + "x" * 300, "</style><style>*{display:none}"]
 

@@ -8,7 +8,8 @@ import pytest
 
 from species_wb.core import UserError
 from species_wb.append_only import AppendOnlyTable, read_rows
-from species_wb.survey.observations import OBSERVATIONS, Events, append_observations, events, photo_text, read_observations
+from species_wb.predictions import OBSERVATIONS
+from species_wb.survey.observations import Events, append_observations, events, photo_text, read_observations
 
 
 def shot(clock: str, label="Aves", **more):

@@ -22,7 +22,7 @@ import pytest
 import torch
 from conftest import give_memory_back
 
-from species_wb import core
+from species_wb.runs import set_seed
 from species_wb.engine import model_file
 from species_wb.models import export, imagenet, registry
 from species_wb.train import checkpoints, finetune, fit, frozen, loop, planning, steps
@@ -65,7 +65,7 @@ def fit_in(folder, manifest, seed=0, arch="simple_cnn", **how):
     with pytest.MonkeyPatch.context() as patch:
         be_quick(patch)
         labels = require_trainable(manifest)
-        core.set_seed(seed)
+        set_seed(seed)
         network, spec, told = registry.build(arch, len(labels), "none" if arch == "simple_cnn" else "auto")
         asked = {"method": "finetune", **HOW, **how}
         todo, spec = planning.planned(folder, asked, network, spec, told, photos_to_train_on(manifest))
@@ -307,7 +307,7 @@ def test_a_gradient_that_explodes_under_a_finite_loss_never_reaches_the_weights(
 
 VANISHED = """Caught BadPhoto in DataLoader worker process 0.
 Original Traceback …
-species_wb.photos.pixels.BadPhoto: a.jpg has changed."""
+species_wb.photos.reading.BadPhoto: a.jpg has changed."""
 
 
 @pytest.mark.parametrize(
@@ -454,7 +454,7 @@ def test_numbers_are_those_of_this_version(name, workspace, tmp_path, monkeypatc
     """
     be_quick(monkeypatch)
     manifest, labels = coloured(tmp_path)
-    core.set_seed(0)
+    set_seed(0)
     network, spec, _ = registry.build("simple_cnn", 3, "none")
     if name == "pretrained":  # it also sees what a published classifier says
         width = network.head.in_features

@@ -17,7 +17,9 @@ from species_wb.photos import pixels
 from species_wb.train import checkpoints, finetune, fit, heads, planning, probe
 from species_wb.train import frozen as below
 from species_wb.contracts import data_hash, manifest_table, read_manifest, write_table
-from species_wb.core import UserError, cache_folder, open_run
+from species_wb.core import UserError
+from species_wb.runs import open_run
+from species_wb.workspace import cache_folder
 from species_wb.models.export import FromBytes
 from species_wb.metrics.calibration import softmax
 from species_wb.photos.findings import require_trainable
@@ -30,7 +32,7 @@ def fitted(manifest, arch="simple_cnn", seed=0, method="auto", weights="auto", *
     give_memory_back()
     folder, _, _ = open_run(None, "train", arch, {})
     labels = require_trainable(manifest)
-    from species_wb.core import set_seed
+    from species_wb.runs import set_seed
 
     set_seed(seed)
     network, spec, told = registry.build(arch, len(labels), weights)
