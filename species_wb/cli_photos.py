@@ -96,7 +96,8 @@ def _one(where: Any, models: list[Path], top: int, min_score: float, mirrored: b
     "Answer one photo on the screen."
     from species_wb.engine import model_file
     from species_wb.engine.predict import predict_items
-    from species_wb.photos.sources import items, units
+    from species_wb.photos.units import items
+    from species_wb.photos.sources import units
 
     found = items(next(units(where)), where.root)
     (row,) = predict_items(model_file.open_models(models), found, workers=1, top=top, mirrored=mirrored)
@@ -244,7 +245,8 @@ def check(
 ) -> None:  # fmt: skip
     "Say what is in a folder of photos. Raises UserError where the manifest's name does not end in .parquet."
     from species_wb.contracts import write_table
-    from species_wb.photos.findings import findings, sentences
+    from species_wb.photos.findings import findings
+    from species_wb.photos.findings_text import sentences
     from species_wb.photos.scan import scan
 
     if manifest and not manifest.endswith(".parquet"):

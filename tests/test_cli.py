@@ -15,7 +15,8 @@ import pytest
 
 from species_wb.engine import toy
 from species_wb.core import UserError
-from species_wb.photos.findings import findings, require_trainable, sentences
+from species_wb.photos.findings import findings, require_trainable
+from species_wb.photos.findings_text import sentences
 from species_wb.photos.scan import scan
 from species_wb.photos.pixels import encode_jpeg
 from species_wb.taxa import CLASSES

@@ -20,13 +20,15 @@ from house import ROOMS, imports, maps, module_of, place, room_of
 PLACE = {module_of(n): place(n) for n in LIBRARY}
 NO_TORCH = """core progress workspace runs fields contracts predictions taxa append_only doctor
     photos.reading photos.exif photos.headers photos.pixels photos.items photos.corruptions photos.corrections
-    photos.corrected photos.files photos.tables photos.video photos.sources photos.groups photos.splits
-    photos.findings photos.scan
+    photos.corrected photos.files photos.tables photos.films photos.video photos.addresses photos.streams
+    photos.archives photos.units photos.sources photos.groups photos.splits photos.findings photos.findings_text
+    photos.inspection photos.scan
     simulate.animals simulate.scenery simulate.survey
     metrics.intervals metrics.calibration metrics.scores metrics.paired
     report.style report.label_places report.page report.notebooks
     survey.observations
-    engine.toy engine.backends engine.model_file engine.speed engine.predict engine.ensemble engine.maps
+    engine.toy engine.backends engine.model_checks engine.mix_file engine.model_file engine.speed engine.predict
+    engine.ensemble engine.occlusion engine.class_activation engine.maps engine.similar
     classify.outputs classify.folders classify.job classify.ray classify.watch
     models.ready_made models.int8 models.names
     train.heads
@@ -40,9 +42,10 @@ NO_TORCH = """core progress workspace runs fields contracts predictions taxa app
     cli_models cli_photos cli""".split()
 NO_PANDAS = """core progress workspace runs fields contracts predictions taxa append_only doctor
     photos.reading photos.exif photos.headers photos.pixels photos.items photos.corruptions photos.corrections
-    photos.corrected photos.files photos.tables photos.video photos.sources photos.groups photos.splits
-    photos.findings photos.scan
-    engine.toy engine.backends engine.model_file engine.speed engine.predict
+    photos.corrected photos.files photos.tables photos.films photos.video photos.addresses photos.streams
+    photos.archives photos.units photos.sources photos.groups photos.splits photos.findings photos.findings_text
+    photos.inspection photos.scan
+    engine.toy engine.backends engine.model_checks engine.mix_file engine.model_file engine.speed engine.predict
     classify.outputs classify.folders classify.job
     apps.ports apps.lab
     cli_models cli_photos cli""".split()

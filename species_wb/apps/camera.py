@@ -22,7 +22,7 @@ from ..fields import degrees
 from ..models.names import READY_MADE, named_model
 from .cells import STATIC, close_earlier, script
 from ..core import UserError, cpu_count, plural
-from ..photos.video import is_stream, source_name
+from ..photos.addresses import is_stream, source_name
 from .live import MIN_SCORE, SECONDS, Live, Record, Replay, Source, keep_photo, open_source
 from ..photos.reading import ACCEPT, BadPhoto, shown
 from ..photos.pixels import decode, thumbnail

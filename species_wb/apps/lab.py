@@ -25,7 +25,7 @@ from urllib.parse import quote, urlsplit
 
 from .ports import free_port
 from ..core import UserError
-from ..photos.video import is_stream
+from ..photos.addresses import is_stream
 from ..runs import new_run
 from ..workspace import placed, typed, workspace
 

@@ -27,7 +27,9 @@ from ..photos.files import walk
 from ..photos.items import Row
 from ..photos.pixels import decode
 from ..photos.reading import BadPhoto, format_of, read_bytes, shown
-from ..photos.video import FILMS, HEAD, Newest, is_stream
+from ..photos.films import FILMS, HEAD
+from ..photos.streams import Newest
+from ..photos.addresses import is_stream
 from ..survey.observations import VISIT_GAP, Events, append_observations
 from ..workspace import placed
 

@@ -26,7 +26,8 @@ from ..core import UserError, plural
 from ..progress import progress
 from ..fields import NOT_SURE, NO_ANSWER, text_path
 from ..photos.reading import BadPhoto, shown
-from ..photos.sources import Unit, archive_at, items, stamp
+from ..photos.units import Unit, items, stamp
+from ..photos.archives import archive_at
 from ..predictions import prediction_labels, rows_of
 
 # %% ../../nbs/lib/classify/15_folders.ipynb #safe-name

@@ -31,8 +31,9 @@ from ..engine.predict import predict_items
 from ..fields import path_text
 from ..photos.items import Item, Row
 from ..photos.reading import shown
-from ..photos.sources import JOB, Shard, Sources, items, parts_of, shards, stamp, units
-from ..photos.video import without_user
+from ..photos.sources import JOB, Sources, parts_of, units
+from ..photos.units import Shard, items, shards, stamp
+from ..photos.addresses import without_user
 from ..predictions import predictions_table, rows_of
 
 # %% ../../nbs/lib/classify/20_job.ipynb #task

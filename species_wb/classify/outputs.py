@@ -28,9 +28,9 @@ from ..core import UserError, now, plural, write_aside
 from ..engine.predict import answer_rows
 from ..fields import path_text, safe_cell
 from ..metrics.calibration import softmax
-from ..photos.findings import a_few
+from ..photos.findings_text import a_few
 from ..photos.reading import shown
-from ..photos.video import FILMS
+from ..photos.films import FILMS
 from ..predictions import FORMATS, ONLY_PARQUET, PREDICTIONS, prediction_labels, root_text, rows_of
 
 # %% ../../nbs/lib/classify/10_outputs.ipynb #only-sure

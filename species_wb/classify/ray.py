@@ -23,7 +23,7 @@ from .job import Engine, Task, items_of, table_of
 from ..core import UserError
 from ..engine import model_file
 from ..engine.predict import predict_items
-from ..photos.sources import Shard, Unit
+from ..photos.units import Shard, Unit
 
 # %% ../../nbs/lib/classify/25_ray.ipynb #packed
 def packed(

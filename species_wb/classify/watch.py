@@ -29,7 +29,10 @@ from ..fields import path_text, text_path
 from ..photos.files import FOLDER, walk
 from ..photos.items import Item, Row
 from ..photos.reading import BadPhoto, read_bytes, shown
-from ..photos.video import HEAD, Newest, film, is_film, is_stream, sampled, source_name
+from ..photos.films import HEAD, film, is_film
+from ..photos.streams import Newest
+from ..photos.addresses import is_stream, source_name
+from ..photos.video import sampled
 from ..predictions import PREDICTIONS
 from ..survey.observations import GAP, Events, append_observations, events, read_observations, time_of
 

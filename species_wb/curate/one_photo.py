@@ -17,12 +17,12 @@ from ..core import UserError
 from .confusions import answered_label, card, corrections_of, true_label
 from .correct import why_not_correctable
 from .predictions import Predictions, as_number, has_workspace
-from ..engine import maps
+from ..engine import maps, similar
 from ..fields import NOT_SURE, NO_ANSWER
 from ..photos.reading import BadPhoto, shown
 from ..photos.pixels import decode, thumbnail
-from ..photos.sources import Unit, items
-from ..photos.video import FILMS
+from ..photos.units import Unit, items
+from ..photos.films import FILMS
 from ..taxa import colour
 from ..workspace import cache_folder
 
@@ -105,7 +105,7 @@ def similar_photos(
         )
     if k not in numbers:
         return [], "The network has not seen this photo, so nothing can be said of similar ones."
-    found = maps.most_similar(embeddings, numbers.index(k), most)
+    found = similar.most_similar(embeddings, numbers.index(k), most)
     return [{**card(review, numbers[at]), "alike": alike} for at, alike in found], ""
 
 # %% ../../nbs/lib/curate/15_one_photo.ipynb #top

@@ -9,7 +9,8 @@ __all__ = ['PROVIDERS', 'open_session', 'cpu_name']
 import os
 import platform
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would keep a device's id and a list of events on the disk; switching it off later does not help
+# ONNX Runtime would keep a device's id and a list of events on the disk; switching this off later does not help
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from ..core import cpu_count
@@ -22,7 +23,7 @@ def open_session(
     network: bytes,  # an ONNX file's bytes
     threads: int | None = None,  # that compute one answer; by default as many as there are processors
 ) -> ort.InferenceSession:
-    "Open a network; raises what ONNX Runtime raises where it is none."
+    "Open a network. Raises what ONNX Runtime raises where the bytes are no network."
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads or cpu_count(), 1
     options.log_severity_level = 4

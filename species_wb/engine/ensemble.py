@@ -15,24 +15,74 @@ import pyarrow.compute as pc
 
 from ..core import UserError, plural
 from . import model_file
+from .mix_file import check_ensemble_name
 from .predict import predict_manifest
 from ..metrics.calibration import fit_temperature, softmax
 from ..photos import scan
 
 # %% ../../nbs/lib/engine/30_ensemble.ipynb #unseen
-LEAST = 30  # photos that a temperature needs
-
-
 def photos_no_member_saw(
     manifest: pa.Table,  # contract 1
     mix: model_file.Ensemble,
 ) -> pa.Table:  # the rows that may judge it
     "Choose photos to calibrate on: never test photos, never those a member was trained on."
-    known = pa.array([name for name, i in zip(mix.info.labels, mix.info.label_ids, strict=True) if i >= 0])
+    labels = zip(mix.info.labels, mix.info.label_ids, strict=True)
+    known = pa.array([name for name, i in labels if i >= 0])
     trained = pa.array(mix.info.provenance["training_photos"], pa.string())
     fine = pc.and_(pc.equal(manifest["status"], "ok"), pc.is_in(manifest["label"], known))
     fine = pc.and_(fine, pc.fill_null(pc.not_equal(manifest["split"], "test"), False))
-    return manifest.filter(pc.and_(fine, pc.invert(pc.is_in(pc.utf8_slice_codeunits(manifest["sha256"], 0, 16), trained))))
+    seen = pc.is_in(pc.utf8_slice_codeunits(manifest["sha256"], 0, 16), trained)
+    return manifest.filter(pc.and_(fine, pc.invert(seen)))
+
+# %% ../../nbs/lib/engine/30_ensemble.ipynb #judged
+def _judged(mix: model_file.Ensemble, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    "Return a mix's logits (N×C, float64) for labelled photos, and the numbers of their labels (N)."
+    answers = predict_manifest(mix, table)
+    rows = answers.filter(pc.equal(answers["status"], "ok"))
+    truth = [mix.info.labels.index(t) for t in rows["truth"].to_pylist()]
+    return np.array(rows["logits"].to_pylist(), np.float64), np.array(truth)
+
+# %% ../../nbs/lib/engine/30_ensemble.ipynb #validation
+def _validation(logits: np.ndarray, truth: np.ndarray, temperature: float) -> dict[str, str | int | float]:
+    "Return the scores of a mix on the photos that it was calibrated on."
+    own = softmax(logits, temperature)[np.arange(len(truth)), truth]
+    return {
+        "how": "labelled photos that no member was trained on",
+        "n": len(truth),
+        "accuracy": float((logits.argmax(1) == truth).mean()),
+        "log_loss": float(-np.log(np.maximum(own, 1e-12)).mean()),
+    }
+
+# %% ../../nbs/lib/engine/30_ensemble.ipynb #calibrated
+LEAST = 30  # photos that a temperature needs
+
+
+def _calibrated(mix: model_file.Ensemble, table: pa.Table, photos: str, out: str | Path) -> model_file.Ensemble:
+    "Give a mix the temperature that fits labelled photos. Raises UserError where there are too few."
+    if len(table) < LEAST:
+        raise UserError(
+            f"{photos} has {plural(len(table), 'labelled photo')} that no member was trained on and that is no test "
+            f"photo, and a temperature needs {LEAST}: name more, or leave --photos out."
+        )
+    logits, truth = _judged(mix, table)
+    temperature = fit_temperature(logits, truth)
+    validation = _validation(logits, truth, temperature)
+    return model_file.ensemble_of(mix.members, mix.weights, temperature, out, validation)
+
+# %% ../../nbs/lib/engine/30_ensemble.ipynb #warned
+def _about_calibration(mix: model_file.Ensemble) -> list[str]:
+    "Say how a mix was calibrated, and which members do not name their training photos."
+    unknown = [m.info.spec.name for m in mix.members if "training_photos" not in m.info.provenance]
+    does, it_was = ("does", "it was") if len(unknown) == 1 else ("do", "they were")
+    warning = (
+        f"{', '.join(unknown)} {does} not say which photos {it_was} trained on: if these were among them, "
+        "the mix is too sure of itself."
+    )
+    found, temperature = mix.info.validation, mix.info.temperature
+    return ([warning] if unknown else []) + [
+        f"Calibrated on {plural(found['n'], 'photo')} that no member is known to have been trained on: "
+        f"temperature {temperature:.2f}, accuracy {found['accuracy']:.3f}."
+    ]
 
 # %% ../../nbs/lib/engine/30_ensemble.ipynb #make
 def make_ensemble(
@@ -40,26 +90,16 @@ def make_ensemble(
     out: str | Path,  # the .mix.json to write
     photos: str = "",  # a labelled folder to calibrate on
 ) -> list[str]:  # what to tell the person
-    "Write a mix of model files."
-    model_file.check_ensemble_name(out)
-    mix, said = model_file.open_models(paths), []
+    "Write a mix of model files. Raises UserError for one model, another ending of `out`, too few photos."
+    check_ensemble_name(out)
+    mix = model_file.open_models(paths)
     if not isinstance(mix, model_file.Ensemble):
         raise UserError("A mix needs two models or more: name another one.")
     if photos:
-        table = photos_no_member_saw(scan.scan(photos), mix)
-        if len(table) < LEAST:
-            raise UserError(f"{photos} has {plural(len(table), 'labelled photo')} that no member was trained on and that is no test photo, and a temperature needs {LEAST}: name more, or leave --photos out.")
-        answers = predict_manifest(mix, table)
-        rows = answers.filter(pc.equal(answers["status"], "ok"))
-        logits, truth = np.array(rows["logits"].to_pylist(), np.float64), np.array([mix.info.labels.index(t) for t in rows["truth"].to_pylist()])
-        temperature = fit_temperature(logits, truth)
-        own = softmax(logits, temperature)[np.arange(len(truth)), truth]
-        validation = {"how": "labelled photos that no member was trained on", "n": len(truth), "accuracy": float((logits.argmax(1) == truth).mean()), "log_loss": float(-np.log(np.maximum(own, 1e-12)).mean())}
-        mix = model_file.ensemble_of(mix.members, mix.weights, temperature, out, validation)
-        unknown = [m.info.spec.name for m in mix.members if "training_photos" not in m.info.provenance]
-        said += [f"{', '.join(unknown)} {'does' if len(unknown) == 1 else 'do'} not say which photos {'it was' if len(unknown) == 1 else 'they were'} trained on: if these were among them, the mix is too sure of itself."] if unknown else []
-        said.append(f"Calibrated on {plural(len(truth), 'photo')} that no member is known to have been trained on: temperature {temperature:.2f}, accuracy {validation['accuracy']:.3f}.")
+        mix = _calibrated(mix, photos_no_member_saw(scan.scan(photos), mix), photos, out)
+        said = _about_calibration(mix)
     else:
-        said.append("It was not calibrated: with --photos FOLDER (labelled photos that no member was trained on) it would be.")
+        hint = "with --photos FOLDER (labelled photos that no member was trained on) it would be"
+        said = [f"It was not calibrated: {hint}."]
     model_file.write_ensemble(out, mix)
     return [f"{out} mixes {' and '.join(m.info.spec.name for m in mix.members)}.", *said]

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -31,8 +31,21 @@ def random_pixels(
     seed: int = 0,
 ) -> list[np.ndarray]:  # for each member n×S×S×3 uint8, noise
     "Make photos to measure with."
-    rng = np.random.default_rng(seed)
-    return [rng.integers(0, 256, (n, m.info.spec.input_size, m.info.spec.input_size, 3), np.uint8) for m in model.members]
+    rng, sides = np.random.default_rng(seed), [m.info.spec.input_size for m in model.members]
+    return [rng.integers(0, 256, (n, side, side, 3), np.uint8) for side in sides]
+
+# %% ../../nbs/lib/engine/20_speed.ipynb #best-rate
+def _best_rate(model: Model, n: int, seconds: float) -> float:
+    "Return how many photos a second the network does at best, n at once."
+    pixels = random_pixels(model, n)
+    infer(model, pixels)
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while not times or (time.perf_counter() < end and len(times) < 50):
+        start = time.perf_counter()
+        infer(model, pixels)
+        times.append(time.perf_counter() - start)
+    return n / min(times)
 
 # %% ../../nbs/lib/engine/20_speed.ipynb #best-batch
 def best_batch(
@@ -41,18 +54,29 @@ def best_batch(
     seconds: float = 0.3,  # spent on each
 ) -> int:
     "Return the batch size with which this network is fastest on this machine."
-    rates: dict[int, float] = {}
-    for n in candidates:
-        pixels = random_pixels(model, n)
-        infer(model, pixels)
-        times: list[float] = []
-        end = time.perf_counter() + seconds
-        while not times or (time.perf_counter() < end and len(times) < 50):
-            start = time.perf_counter()
-            infer(model, pixels)
-            times.append(time.perf_counter() - start)
-        rates[n] = n / min(times)
+    rates = {n: _best_rate(model, n, seconds) for n in candidates}
     return min(n for n in candidates if rates[n] >= 0.97 * max(rates.values()))
+
+# %% ../../nbs/lib/engine/20_speed.ipynb #milliseconds
+def _milliseconds(model: Model, n: int, seed: int) -> list[float]:
+    "Time n single photos, after five to warm up."
+    pixels, times = random_pixels(model, 1, seed), []
+    for k in range(n + 5):
+        start = time.perf_counter()
+        infer(model, pixels)
+        if k >= 5:
+            times.append(1000 * (time.perf_counter() - start))
+    return times
+
+# %% ../../nbs/lib/engine/20_speed.ipynb #steady-rate
+def _steady_rate(model: Model, batch: int, seed: int, seconds: float = 1) -> float:
+    "Return how many photos a second the network does on average, in batches."
+    many = random_pixels(model, batch, seed)
+    start, done = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        infer(model, many)
+        done += batch
+    return done / (time.perf_counter() - start)
 
 # %% ../../nbs/lib/engine/20_speed.ipynb #latency
 def latency(
@@ -61,28 +85,12 @@ def latency(
     seed: int = 0,
 ) -> dict[str, Any]:  # milliseconds (list), p50, p95, n, threads, cpu, batch, photos_per_second
     "Measure how long one photo takes in the network, and how many a second it does at its best batch."
-    pixels, times = random_pixels(model, 1, seed), []
-    for k in range(n + 5):
-        start = time.perf_counter()
-        infer(model, pixels)
-        if k >= 5:
-            times.append(1000 * (time.perf_counter() - start))
-    batch = best_batch(model)
-    many = random_pixels(model, batch, seed)
-    start, done = time.perf_counter(), 0
-    while time.perf_counter() - start < 1:
-        infer(model, many)
-        done += batch
-    rate = done / (time.perf_counter() - start)
+    times, batch = _milliseconds(model, n, seed), best_batch(model)
+    rate = _steady_rate(model, batch, seed)
     return {
         "milliseconds": [round(t, 3) for t in times],
-        "p50": float(np.percentile(times, 50)),
-        "p95": float(np.percentile(times, 95)),
-        "n": n,
-        "threads": model.threads,
-        "cpu": cpu_name(),
-        "batch": batch,
-        "photos_per_second": rate,
+        "p50": float(np.percentile(times, 50)), "p95": float(np.percentile(times, 95)), "n": n,
+        "threads": model.threads, "cpu": cpu_name(), "batch": batch, "photos_per_second": rate,
     }
 
 # %% ../../nbs/lib/engine/20_speed.ipynb #tuning-3
@@ -95,10 +103,6 @@ class Tuning:
     batch: int  # photos at once
     photos_per_second: float  # the network alone, on ready pixels
     measured_at: str
-
-
-BATCHES = (1, 2, 4, 8, 16, 32)
-ENOUGH = 0.85  # of the highest rate
 
 # %% ../../nbs/lib/engine/20_speed.ipynb #rate
 def photos_per_second(
@@ -124,42 +128,70 @@ def photos_per_second(
         done = sum(pool.map(work, range(workers)))
     return done / (time.perf_counter() - start)
 
+# %% ../../nbs/lib/engine/20_speed.ipynb #try
+class _Try(NamedTuple):
+    "One way to run a network, measured."
+
+    rate: float  # photos a second
+    threads: int
+    workers: int
+    batch: int
+
+# %% ../../nbs/lib/engine/20_speed.ipynb #tries
+BATCHES = (1, 2, 4, 8, 16, 32)
+
+
+def _tries(model: Model, workers: int) -> list[_Try]:
+    "Measure larger and larger batches, until one makes the network slower."
+    found: list[_Try] = []
+    for batch in BATCHES:
+        best = max((one.rate for one in found), default=0.0)
+        found.append(_Try(photos_per_second(model, workers, batch), model.threads, workers, batch))
+        if found[-1].rate < 0.8 * best:
+            break
+    return found
+
+# %% ../../nbs/lib/engine/20_speed.ipynb #chosen
+ENOUGH = 0.85  # of the highest rate
+
+
+def _chosen(found: list[_Try]) -> _Try:
+    "Choose the fewest threads that are fast enough, and for them the smallest batch that is about as fast as any."
+    most = max(found).rate
+    threads = min(one.threads for one in found if one.rate >= ENOUGH * most)
+    group = [one for one in found if one.threads == threads]
+    fast = [one for one in group if one.rate >= 0.97 * max(group).rate]
+    return min(fast, key=lambda one: one.batch)
+
 # %% ../../nbs/lib/engine/20_speed.ipynb #measure
 def measure_tuning(
     paths: Sequence[str | Path],  # of the model, or of the models to mix
 ) -> Tuning:
-    "Try the ways to share this machine's cores."
+    "Try the ways to share this machine's cores. Raises UserError where a file is not one to trust."
     found = []
     for threads, workers in {(1, cpu_count()), (cpu_count(), 1)}:
-        model, best = open_models(paths, threads), 0.0
-        for batch in BATCHES:
-            got = photos_per_second(model, workers, batch)
-            found.append((got, threads, workers, batch))
-            if got < 0.8 * best:
-                break
-            best = max(best, got)
-    most = max(found)[0]
-    threads = min(threads for got, threads, *_ in found if got >= ENOUGH * most)
-    group = [one for one in found if one[1] == threads]
-    got, threads, workers, batch = min((one for one in group if one[0] >= 0.97 * max(group)[0]), key=lambda one: one[3])  # of equals the smallest batch
-    return Tuning(threads, workers, batch, round(got, 1), now())
+        found += _tries(open_models(paths, threads), workers)
+    best = _chosen(found)
+    return Tuning(best.threads, best.workers, best.batch, round(best.rate, 1), now())
 
 # %% ../../nbs/lib/engine/20_speed.ipynb #kept
 def _kept(key: str) -> Tuning | None:
-    "What was measured before, if it can be believed."
+    "Return what was measured before; None where nothing was, or nothing that can be believed."
     try:
         tuning = Tuning(**read_json(user_cache("tuning") / f"{key}.json"))
-        return tuning if all(isinstance(n, int) and 0 < n <= 1024 for n in (tuning.threads, tuning.workers, tuning.batch)) else None
     except (UserError, TypeError, OSError):
         return None
+    numbers = (tuning.threads, tuning.workers, tuning.batch)
+    return tuning if all(isinstance(n, int) and 0 < n <= 1024 for n in numbers) else None
 
-
+# %% ../../nbs/lib/engine/20_speed.ipynb #tuned
 def tuned(
-    paths: Sequence[str | Path],
+    paths: Sequence[str | Path],  # of the model, or of the models to mix
 ) -> tuple[Model, Tuning]:  # opened with the threads that suit it
-    "Open a model as it runs best here; measured the first time."
+    "Open a model as it runs best here; measured the first time. Raises UserError where a file is not one to trust."
     model = open_models(paths, 1)
-    key = hashlib.sha256("\n".join((model.sha256, cpu_name(), str(cpu_count()), ort.__version__)).encode()).hexdigest()[:24]
+    described = "\n".join((model.sha256, cpu_name(), str(cpu_count()), ort.__version__))
+    key = hashlib.sha256(described.encode()).hexdigest()[:24]
     tuning = _kept(key)
     if not tuning:
         tuning = measure_tuning(paths)

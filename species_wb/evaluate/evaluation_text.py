@@ -22,7 +22,7 @@ from ..engine import backends
 from .evaluation import Evaluation, Scored, left_out_sentences, named, place, simulated
 from ..fields import STATUSES, text_path
 from ..metrics import intervals, scores
-from ..photos import findings, pixels, reading
+from ..photos import findings, findings_text, pixels, reading
 from ..runs import versions
 
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #percent
@@ -109,7 +109,7 @@ def subtitle(evaluation: Evaluation) -> str:
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #data-sentences
 def data_sentences(evaluation: Evaluation, scored: Scored) -> list[str]:  # paragraphs
     "Say what the photos were, what was left out and why."
-    found = findings.sentences(findings.findings(evaluation.manifest))
+    found = findings_text.sentences(findings.findings(evaluation.manifest))
     return [*found, " ".join([f"Scored are {plural(len(scored.rows), 'test photo')}.", *scored.left_out])]
 
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #training-sentences

@@ -8,13 +8,39 @@ __all__ = ['deal', 'split']
 # %% ../../nbs/lib/photos/50_splits.ipynb #imports
 import random
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 from . import corrected
 from .groups import NEAR
 from .reading import shown
 
-# %% ../../nbs/lib/photos/50_splits.ipynb #deal
+# %% ../../nbs/lib/photos/50_splits.ipynb #order
+def _order(groups: dict[str, Counter], rare: set[str], seed: int) -> list[str]:
+    "Return the groups in the order in which they are dealt."
+    order = sorted(groups)
+    random.Random(seed).shuffle(order)
+    order.sort(key=lambda group: (not rare & set(groups[group]), -groups[group].total()))
+    return order
+
+# %% ../../nbs/lib/photos/50_splits.ipynb #choice
+def _choice(
+    labels: Iterable[str],  # of a group
+    rare: set[str],  # classes with fewer than three groups
+    left: Counter,  # label → groups that are not dealt yet
+    missing: dict[str, set[str]],  # label → splits that have no photo of it yet
+    splits: Iterable[str],
+) -> set[str]:
+    "Return the splits that a group may go to."
+    if rare.intersection(labels):
+        return {"train"}
+    choice = set(splits)
+    for label in labels:
+        if left[label] <= len(missing[label]) and missing[label] & choice:
+            choice &= missing[label]
+    return choice
+
+# %% ../../nbs/lib/photos/50_splits.ipynb #deal-2
 def deal(
     groups: dict[str, Counter],  # group → label → photos
     shares: dict[str, float],  # split → share of the photos; one is "train"
@@ -22,38 +48,57 @@ def deal(
 ) -> dict[str, str]:  # group → split
     "Deal groups into splits, stratified by class."
     left = Counter(label for counts in groups.values() for label in counts)
-    few = {label for label, n in left.items() if n < 3}
+    rare = {label for label, n in left.items() if n < 3}
     total: Counter = sum(groups.values(), Counter())
     below = {(split, label): share * total[label] for split, share in shares.items() for label in total}
     missing = {label: set(shares) for label in total}
-    order = sorted(groups)
-    random.Random(seed).shuffle(order)
-    order.sort(key=lambda group: (not few & set(groups[group]), -groups[group].total()))
     dealt = {}
-    for group in order:
-        counts = groups[group]
-        choice = set(shares)
-        for label in counts:
-            if left[label] <= len(missing[label]) and missing[label] & choice:
-                choice &= missing[label]
-        if few & set(counts):
-            choice = {"train"}
-        split = max((s for s in shares if s in choice), key=lambda s: sum(n * below[s, label] / total[label] for label, n in counts.items()))
-        dealt[group] = split
+    for group in _order(groups, rare, seed):
+        counts, choice = groups[group], _choice(groups[group], rare, left, missing, shares)
+        lack = {name: sum(n * below[name, label] / total[label] for label, n in counts.items())
+                for name in shares if name in choice}
+        dealt[group] = split = max(lack, key=lambda name: lack[name])
         for label, n in counts.items():
             left[label] -= 1
             below[split, label] -= n
             missing[label].discard(split)
     return dealt
 
+# %% ../../nbs/lib/photos/50_splits.ipynb #as-given
+def _as_given(rows: list[dict[str, Any]]) -> None:
+    "Write each row's split as it is given, and why a good photo is not used."
+    for row in rows:
+        row |= {"split": row["given"] if row["status"] == "ok" and row["label"] else None, "code": None}
+        if row["status"] == "ok" and row.get("why"):
+            row |= {"code": "unused", "reason": f"{shown(row['path'])} {row['why']}: not used for training."}
+
+# %% ../../nbs/lib/photos/50_splits.ipynb #val-is-test
+def _val_is_test(rows: list[dict[str, Any]]) -> None:
+    "Take the photos that are given for validation as the test, where there is no labelled test."
+    if not any(row["split"] == "test" for row in rows):
+        for row in rows:
+            if row["given"] == "valid":
+                row["given"] = "test"
+                row["split"] = row["split"] and "test"
+
 # %% ../../nbs/lib/photos/50_splits.ipynb #apart
 def _apart(one: dict[str, Any], other: dict[str, Any]) -> tuple[bool, int]:
-    "Whether two photos are different files, and the distance of their hashes."
+    "Tell whether two photos are different files, and in how many bits their hashes differ."
     return one["sha256"] != other["sha256"], (int(one["phash"], 16) ^ int(other["phash"], 16)).bit_count()
 
+# %% ../../nbs/lib/photos/50_splits.ipynb #leak
+def _leak(row: dict[str, Any], held: list[dict[str, Any]]) -> str:
+    "Say which of the held-out photos of its group is nearest to a photo."
+    nearest = min(held, key=lambda other: (*_apart(row, other), other["path"]))
+    different, distance = _apart(row, nearest)
+    near = "is nearly the same picture as" if distance <= NEAR else "belongs together with"
+    held_for = "test" if nearest["given"] == "test" else "validation"
+    return (f"{shown(row['path'])} {near if different else 'is a copy of'} {shown(nearest['path'])}, "
+            f"which is given for {held_for}: left out of training.")
 
+# %% ../../nbs/lib/photos/50_splits.ipynb #drop-leaks
 def _drop_leaks(rows: list[dict[str, Any]]) -> None:
-    "Leave photos out of training (or validation) that hang together with one that is given for test (or validation)."
+    "Leave photos out of training (or validation) whose group has one that is given for test (or validation)."
     rank = ("train", "valid", "test")
     held = defaultdict(list)
     for row in rows:
@@ -62,38 +107,62 @@ def _drop_leaks(rows: list[dict[str, Any]]) -> None:
     for row in [row for row in rows if row["split"] in rank[:2]]:
         above = [other for other in held[row["group"]] if rank.index(other["given"]) > rank.index(row["given"])]
         if above:
-            different, distance, _, nearest = min((*_apart(row, other), other["path"], other) for other in above)
-            what = "is a copy of" if not different else "is nearly the same picture as" if distance <= NEAR else "belongs together with"
-            held_for = "test" if nearest["given"] == "test" else "validation"
-            row |= {"split": None, "code": "leak", "reason": f"{shown(row['path'])} {what} {shown(nearest['path'])}, which is given for {held_for}: left out of training."}
+            row |= {"split": None, "code": "leak", "reason": _leak(row, above)}
 
-
-def split(rows: list[dict[str, Any]], seed: int) -> None:
-    "Write each row's split, and code and reason where there is something to say of a good photo."
+# %% ../../nbs/lib/photos/50_splits.ipynb #seen-unlabelled
+def _name_seen(rows: list[dict[str, Any]]) -> None:
+    "Name the photos for training and validation whose group has a photo of an unlabelled test folder."
+    unlabelled = {row["group"]: row for row in rows
+                  if row["given"] == "test" and row["status"] == "ok" and not row["label"]}
     for row in rows:
-        row |= {"split": row["given"] if row["status"] == "ok" and row["label"] else None, "code": None}
-        if row["status"] == "ok" and row.get("why"):
-            row |= {"code": "unused", "reason": f"{shown(row['path'])} {row['why']}: not used for training."}
-    if not any(row["split"] == "test" for row in rows):  # inaturalist_12K: the photos called val are the test
-        for row in rows:
-            if row["given"] == "valid":
-                row["given"] = "test"
-                row["split"] = row["split"] and "test"
-    _drop_leaks(rows)
-    unlabelled = {row["group"]: row for row in rows if row["given"] == "test" and row["status"] == "ok" and not row["label"]}
-    for row in rows:  # Kaggle's test folder is not scored here, but whoever scores it should know
         if row["split"] in ("train", "valid") and row["group"] in unlabelled:
-            row |= {"code": "seen-unlabelled", "reason": f"{shown(row['path'])} looks like {shown(unlabelled[row['group']]['path'])} in the unlabelled test folder: used for training all the same."}
+            like = f"{shown(row['path'])} looks like {shown(unlabelled[row['group']]['path'])}"
+            row |= {"code": "seen-unlabelled",
+                    "reason": f"{like} in the unlabelled test folder: used for training all the same."}
+
+# %% ../../nbs/lib/photos/50_splits.ipynb #drop-unknown
+def _drop_unknown(rows: list[dict[str, Any]]) -> None:
+    "Leave out the held-out photos of classes that have no photo to train with."
     known = {row["label"] for row in rows if row["split"] == "train"}
     for row in rows:
         if known and row["split"] in ("valid", "test") and row["label"] not in known:
-            row |= {"split": None, "code": "not-scored", "reason": corrected.not_scored(shown(row["path"]), row["label"])}
-    given = {row["split"] for row in rows} - {None}
-    shares = {} if "valid" in given else {"train": 0.85, "valid": 0.15} if "test" in given else {"train": 0.7, "valid": 0.15, "test": 0.15}
-    free = [row for row in rows if row["status"] == "ok" and row["label"] and (row["split"] == "train" or row["given"] is None and not row.get("why"))]
+            reason = corrected.not_scored(shown(row["path"]), row["label"])
+            row |= {"split": None, "code": "not-scored", "reason": reason}
+
+# %% ../../nbs/lib/photos/50_splits.ipynb #shares
+def _shares(given: set[str]) -> dict[str, float]:
+    "Return the shares in which photos are dealt out, by what is given already; none where validation is given."
+    if "valid" in given:
+        return {}
+    return {"train": 0.85, "valid": 0.15} if "test" in given else {"train": 0.7, "valid": 0.15, "test": 0.15}
+
+# %% ../../nbs/lib/photos/50_splits.ipynb #deal-free
+def _free(row: dict[str, Any]) -> bool:
+    "Tell whether a photo's split may still be chosen."
+    unclaimed = row["split"] == "train" or row["given"] is None and not row.get("why")
+    return bool(row["status"] == "ok" and row["label"] and unclaimed)
+
+# %% ../../nbs/lib/photos/50_splits.ipynb #deal-free-rows
+def _deal_free(rows: list[dict[str, Any]], seed: int) -> None:
+    "Deal out the photos whose split may still be chosen."
+    free = [row for row in rows if _free(row)]
+    shares = _shares({row["split"] for row in rows} - {None})
     groups: dict[str, Counter] = defaultdict(Counter)
     for row in free:
         groups[row["group"]][row["label"]] += 1
     dealt = deal(groups, shares, seed) if shares else {}
     for row in free:
         row["split"] = dealt.get(row["group"], "train")
+
+# %% ../../nbs/lib/photos/50_splits.ipynb #split
+def split(
+    rows: list[dict[str, Any]],  # with "given" and "why" from `scan`; "split", "code" and "reason" are written
+    seed: int,  # for the order of groups of one size
+) -> None:
+    "Write each row's split, and a code and a reason where there is something to say about a good photo."
+    _as_given(rows)
+    _val_is_test(rows)
+    _drop_leaks(rows)
+    _name_seen(rows)
+    _drop_unknown(rows)
+    _deal_free(rows, seed)

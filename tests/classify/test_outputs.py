@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from species_wb.contracts import ModelInfo, ModelSpec, read_table
 from species_wb.core import UserError
 from species_wb.fields import path_text
-from species_wb.photos.video import FILMS
+from species_wb.photos.films import FILMS
 from species_wb.metrics.calibration import softmax
 from species_wb.predictions import FORMATS, predictions_table
 from species_wb.classify.outputs import only_sure, submission, summary, summary_sentences, write_rows

@@ -200,8 +200,8 @@ def test_without_a_workspace_thumbnails_are_kept_in_memory_and_a_correction_says
     def none():
         raise UserError("No workspace found")
 
-    for module in (core, corrections):
-        monkeypatch.setattr(module, "workspace", none)
+    for module in ("workspace", "curate.predictions", "photos.corrections"):
+        monkeypatch.setattr(f"species_wb.{module}.workspace", none)
     opened = open_predictions(run)
     assert one_photo.small_photo(opened, 0) is one_photo.small_photo(opened, 0)
     with pytest.raises(UserError, match="No workspace"):

@@ -1,4 +1,4 @@
-"""A map shows where the network looked, is made without torch, and says how; neighbours are those that look alike."""
+"""A map shows where the network looked, is made without torch, and says how it was made."""
 
 import random
 import shutil
@@ -12,58 +12,88 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from species_wb.engine import maps, model_file, toy
+from species_wb.engine import class_activation, maps, model_file, occlusion, toy
 from species_wb.models import ready_made
 from species_wb.photos import pixels
 from species_wb.contracts import METADATA_KEY, ModelInfo, ModelSpec, info_to_json
 from species_wb.core import UserError
-from species_wb.engine.maps import Map, heat_map, most_similar, overlay
+from species_wb.engine.maps import Map, heat_map, overlay
 
 SPEC = ModelSpec("small", 32, (0.5,) * 3, (0.5,) * 3, crop_fraction=1.0)
 POOL = [("ReduceMean", ["features", "places"], "embedding", {"keepdims": 0})]
 LINEAR = [*POOL, ("Gemm", ["embedding", "weight", "bias"], "logits", {})]
-BY_SIZE = [  # as our lite networks: the embedding divided by its root mean square, and another branch that is not linear
+BY_SIZE = [  # like our lite networks: the embedding divided by its root mean square, and a second branch, not linear
     *POOL,
-    ("Mul", ["embedding", "embedding"], "square", {}), ("ReduceMean", ["square", "last"], "mean", {"keepdims": 1}), ("Sqrt", ["mean"], "size", {}), ("Div", ["embedding", "size"], "seen", {}),
-    ("Gemm", ["seen", "weight", "bias"], "first", {}), ("Exp", ["first"], "known", {}), ("Add", ["first", "known"], "logits", {}),
+    ("Mul", ["embedding", "embedding"], "square", {}), ("ReduceMean", ["square", "last"], "mean", {"keepdims": 1}),
+    ("Sqrt", ["mean"], "size", {}), ("Div", ["embedding", "size"], "seen", {}),
+    ("Gemm", ["seen", "weight", "bias"], "first", {}), ("Exp", ["first"], "known", {}),
+    ("Add", ["first", "known"], "logits", {}),
 ]  # fmt: skip
 FIRST = [*POOL, ("Gemm", ["embedding", "weight", "bias"], "first", {})]
-AROUND = [*FIRST, ("ReduceMean", ["planes", "places"], "colour", {"keepdims": 0}), ("Add", ["first", "colour"], "logits", {})]
+AROUND = [
+    *FIRST, ("ReduceMean", ["planes", "places"], "colour", {"keepdims": 0}), ("Add", ["first", "colour"], "logits", {}),
+]  # fmt: skip
 NOISE = [*FIRST, ("RandomNormal", [], "noise", {"shape": [1, 3]}), ("Add", ["first", "noise"], "logits", {})]
-AMOUNT = [*FIRST, ("ReduceMean", ["embedding", "last"], "amount", {"keepdims": 1}), ("Log", ["amount"], "log", {}), ("Mul", ["first", "log"], "logits", {})]
+AMOUNT = [
+    *FIRST,
+    ("ReduceMean", ["embedding", "last"], "amount", {"keepdims": 1}), ("Log", ["amount"], "log", {}),
+    ("Mul", ["first", "log"], "logits", {}),
+]  # fmt: skip
+IDENTITY = [("Identity", ["map"], "features", {})]
 IN_BYTES = [("QuantizeLinear", ["map", "scale"], "bytes", {}), ("DequantizeLinear", ["bytes", "scale"], "features", {})]
 
 
-def write(path: Path, tail=LINEAR, last=(("Identity", ["map"], "features", {}),), stride: int = 4, labels=("a", "b", "c"), spec=SPEC) -> Path:
+def write(path: Path, tail=LINEAR, last=IDENTITY, stride: int = 4, labels=("a", "b", "c"), spec=SPEC) -> Path:
     "Write a small model file with random weights: 7 features from a convolution, and any head."
     rng, side = np.random.default_rng(9), SPEC.input_size // stride
     tensors = {
-        "kernel": rng.normal(0, 0.02, (7, 3, stride, stride)).astype(np.float32), "weight": rng.normal(0, 1, (7, 3)).astype(np.float32), "bias": rng.normal(0, 1, 3).astype(np.float32),
+        "kernel": rng.normal(0, 0.02, (7, 3, stride, stride)).astype(np.float32),
+        "weight": rng.normal(0, 1, (7, 3)).astype(np.float32), "bias": rng.normal(0, 1, 3).astype(np.float32),
         "places": np.array([2, 3]), "last": np.array([1]), "scale": np.array(0.02, np.float32),
     }  # fmt: skip
-    body = [("Cast", ["pixels"], "x", {"to": TensorProto.FLOAT}), ("Transpose", ["x"], "planes", {"perm": [0, 3, 1, 2]}), ("Conv", ["planes", "kernel"], "convolved", {"strides": [stride, stride]}), ("Relu", ["convolved"], "map", {})]
-    nodes = [helper.make_node(kind, inputs, [output], **options) for kind, inputs, output, options in (*body, *last, *tail)]
+    body = [
+        ("Cast", ["pixels"], "x", {"to": TensorProto.FLOAT}), ("Transpose", ["x"], "planes", {"perm": [0, 3, 1, 2]}),
+        ("Conv", ["planes", "kernel"], "convolved", {"strides": [stride, stride]}), ("Relu", ["convolved"], "map", {}),
+    ]  # fmt: skip
+    steps = (*body, *last, *tail)
+    nodes = [helper.make_node(kind, inputs, [output], **options) for kind, inputs, output, options in steps]
     taken = [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", 32, 32, 3])]
-    given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", *shape]) for name, shape in (("logits", [3]), ("embedding", [7]), ("features", [7, side, side]))]
-    model = helper.make_model(helper.make_graph(nodes, "small", taken, given, [numpy_helper.from_array(v, n) for n, v in tensors.items()]), opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    shapes = {"logits": [3], "embedding": [7], "features": [7, side, side]}
+    given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", *shape]) for name, shape in shapes.items()]
+    weights = [numpy_helper.from_array(v, n) for n, v in tensors.items()]
+    graph = helper.make_graph(nodes, "small", taken, given, weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     helper.set_model_props(model, {METADATA_KEY: info_to_json(ModelInfo(list(labels), [0, 1, 2], spec))})
     onnx.save(model, path)
     return path
 
 
 def opened(path: Path) -> model_file.ModelFile:
+    "Open a model file with one thread."
     found = model_file.open_model(path, 1)
     assert isinstance(found, model_file.ModelFile)
     return found
 
 
 def tensor(path: Path, name: str) -> np.ndarray:
+    "Read a weight out of a model file."
     return next(numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer if t.name == name)
 
 
 def scaled(parts: np.ndarray) -> np.ndarray:
+    "Scale parts as a map is: nothing below 0, the largest is 1."
     assert parts.max() > 0 > parts.min()  # else little would be tested
     return parts.clip(0) / parts.max()
+
+
+def first_features(model: model_file.ModelFile, photo: np.ndarray) -> np.ndarray:
+    "Return the map of features of a photo, D×h×w."
+    return model_file.run_network(model, photo[None], ("features",))[0][0]
+
+
+def toy_model(path: Path, **more) -> model_file.Model:
+    "Write the toy that tells red from green, and open it with one thread."
+    return model_file.open_model(toy.write_toy(path / "toy.onnx", **more), 1)
 
 
 @pytest.fixture
@@ -71,19 +101,21 @@ def photo() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
 
 
-@pytest.mark.parametrize("last", [(("Identity", ["map"], "features", {}),), IN_BYTES], ids=["fp32", "int8"])
+@pytest.mark.parametrize("last", [IDENTITY, IN_BYTES], ids=["fp32", "int8"])
 def test_with_pooling_and_a_linear_head_a_map_is_the_class_activation_map_of_zhou(tmp_path, photo, last):
     model = opened(write(tmp_path / "model.onnx", last=last))
-    features, weight = model_file.run_network(model, photo[None], ("features",))[0][0], tensor(model.path, "weight")
+    features, weight = first_features(model, photo), tensor(model.path, "weight")
     for k, label in enumerate("abc"):
         found = heat_map(model, photo, label)
-        assert found.method == "class activation" and found.heat.dtype == np.float32 and found.heat.shape == (8, 8) and found.label == label
+        assert (found.method, found.label) == ("class activation", label)
+        assert found.heat.dtype == np.float32 and found.heat.shape == (8, 8)
         assert np.allclose(found.heat, scaled(np.tensordot(weight[:, k] - weight.mean(1), features, 1)), atol=1e-4)
 
 
 def test_a_head_that_is_not_linear_is_asked_and_not_approximated(tmp_path, photo):
     model = opened(write(tmp_path / "model.onnx", BY_SIZE))
-    features, weight, bias = model_file.run_network(model, photo[None], ("features",))[0][0], tensor(model.path, "weight"), tensor(model.path, "bias")
+    features = first_features(model, photo)
+    weight, bias = tensor(model.path, "weight"), tensor(model.path, "bias")
 
     def evidence(features: np.ndarray, k: int) -> float:
         embedding = features.mean((1, 2)).astype(float)
@@ -116,17 +148,19 @@ class Counting:
 
 def test_a_large_map_is_taken_out_by_blocks_and_few_copies_at_a_time(tmp_path, photo, monkeypatch):
     model = opened(write(tmp_path / "model.onnx"))
-    fine, head = heat_map(model, photo, "b").heat, Counting(maps._head(model.path, model.sha256, 1))
-    monkeypatch.setattr(maps, "_head", lambda *_: head)
-    monkeypatch.setattr(maps, "COPIES", 7 * 8 * 8 * 5)
-    assert np.allclose(heat_map(model, photo, "b").heat, fine, atol=1e-6) and max(head.sizes) == 5 and sum(head.sizes) == 1 + 64
-    monkeypatch.setattr(maps, "PLACES", 4)
-    features, weight = model_file.run_network(model, photo[None], ("features",))[0][0], tensor(model.path, "weight")
+    fine, head = heat_map(model, photo, "b").heat, Counting(class_activation._head(model.path, model.sha256, 1))
+    monkeypatch.setattr(class_activation, "_head", lambda *_: head)
+    monkeypatch.setattr(class_activation, "COPIES", 7 * 8 * 8 * 5)
+    assert np.allclose(heat_map(model, photo, "b").heat, fine, atol=1e-6)
+    assert max(head.sizes) == 5 and sum(head.sizes) == 1 + 64
+    monkeypatch.setattr(class_activation, "PLACES", 4)
+    features, weight = first_features(model, photo), tensor(model.path, "weight")
     blocks = np.tensordot(weight[:, 1] - weight.mean(1), features, 1).reshape(4, 2, 4, 2).sum((1, 3))
     assert np.allclose(heat_map(model, photo, "b").heat, scaled(blocks), atol=1e-4)
 
 
 def without_features(path: Path) -> None:
+    "Take the output called features out of a model file."
     model = onnx.load(path)
     del model.graph.output[2]
     onnx.save(model, path)
@@ -144,12 +178,14 @@ def without_features(path: Path) -> None:
     ids=["passes by", "one place", "by chance", "not a number", "no features"],
 )
 def test_a_file_that_has_no_class_activation_map_is_covered_with_grey_and_says_why(tmp_path, tail, stride, why):
-    path, photo = write(tmp_path / "model.onnx", tail or LINEAR, stride=stride), np.zeros((32, 32, 3), np.uint8)
+    path = write(tmp_path / "model.onnx", tail or LINEAR, stride=stride)
+    photo = np.zeros((32, 32, 3), np.uint8)
     photo[4:8, 4:8] = 255  # the only place with features: without it the logarithm of their amount is not a number
     if tail is None:
         without_features(path)
     found = heat_map(opened(path), photo, "a")
-    assert found.method == "occlusion" and why in found.said and found.heat.shape == (12, 12) and np.isfinite(found.heat).all()
+    assert found.method == "occlusion" and why in found.said
+    assert found.heat.shape == (12, 12) and np.isfinite(found.heat).all()
 
 
 def test_without_the_package_onnx_maps_are_still_made(tmp_path, photo, monkeypatch):
@@ -178,23 +214,25 @@ def test_a_model_file_is_read_again_once_and_not_for_every_photo(tmp_path, photo
 
 @pytest.mark.parametrize("corner", [(0, 0), (0, 1), (1, 0), (1, 1)])
 def test_occlusion_finds_what_speaks_for_a_label(tmp_path, corner):
-    model, photo = model_file.open_model(toy.write_toy(tmp_path / "toy.onnx", side=48), 1), np.full((96, 96, 3), 128, np.uint8)
+    model, photo = toy_model(tmp_path, side=48), np.full((96, 96, 3), 128, np.uint8)
     y, x = (12 + 54 * c for c in corner)
     photo[y : y + 18, x : x + 18] = (255, 0, 0)
     found = heat_map(model, photo, "red")
     row, column = np.unravel_index(found.heat.argmax(), found.heat.shape)
     assert (row >= 6, column >= 6) == corner and found.heat[(1 - corner[0]) * 6 :][:6].max() < 0.5
-    assert not heat_map(model, photo, "green").heat.any() and "Nothing in the photo speaks for green" in heat_map(model, photo, "green").said
+    nothing = heat_map(model, photo, "green")
+    assert not nothing.heat.any() and "Nothing in the photo speaks for green" in nothing.said
 
 
 def test_errors_of_rounding_are_no_map():
-    logits, lost = np.array([[1000.0, 0, -3]], np.float32), np.array([[1, 0, 0], [2, 0, 0], [0, 0, 0], [-1, 0, 0]], np.float32)
-    assert not maps._parts(logits, logits - 1e-3 * lost, 0, (2, 2)).any()
-    assert np.allclose(maps._parts(logits, logits - lost, 0, (2, 2)), [[0.5, 1], [0, 0]], atol=1e-3)
+    logits = np.array([[1000.0, 0, -3]], np.float32)
+    lost = np.array([[1, 0, 0], [2, 0, 0], [0, 0, 0], [-1, 0, 0]], np.float32)
+    assert not occlusion.evidence_lost(logits, logits - 1e-3 * lost, 0, (2, 2)).any()
+    assert np.allclose(occlusion.evidence_lost(logits, logits - lost, 0, (2, 2)), [[0.5, 1], [0, 0]], atol=1e-3)
 
 
 def test_a_photo_that_says_nothing_has_an_empty_map(tmp_path):
-    model = model_file.open_model(toy.write_toy(tmp_path / "toy.onnx"), 1)
+    model = toy_model(tmp_path)
     grey = np.full((40, 40, 3), 128, np.uint8)
     found = heat_map(model, grey, "red")
     assert not found.heat.any() and (overlay(grey, found) == grey).all()
@@ -226,15 +264,16 @@ def test_a_mix_is_the_weighted_mean_of_its_members_maps(tmp_path, photo):
 
 def test_members_of_a_mix_are_laid_where_each_of_them_looked(tmp_path):
     photo = np.full((96, 192, 3), 128, np.uint8)
-    photo[36:60, 4:28] = (255, 0, 0)  # far on the left: seen by the one that squashes, not by the one that crops
-    whole, middle = toy.write_toy(tmp_path / "whole.onnx", side=48), toy.write_toy(tmp_path / "middle.onnx", side=48)
-    squashing = model_file.open_model(whole, 1)
-    assert isinstance(squashing, model_file.ModelFile)
+    photo[36:60, 4:28] = (255, 0, 0)  # far on the left: the one that squashes sees it, the one that crops does not
+    middle = toy.write_toy(tmp_path / "middle.onnx", side=48)
+    squashing = opened(toy.write_toy(tmp_path / "whole.onnx", side=48))
     squashing = replace(squashing, info=replace(squashing.info, spec=replace(squashing.info.spec, resize="squash")))
     found = heat_map(model_file.ensemble_of([squashing, opened(middle)]), photo, "red")
-    assert found.seen == (0, 0, 1, 1) and found.heat.max() == 1 and np.unravel_index(found.heat.argmax(), found.heat.shape)[1] < 9
-    photo[36:60, 4:28], photo[12:24, 120:132] = 128, (255, 0, 0)  # seen by both, on the right of the middle and above
-    row, column = np.unravel_index(heat_map(model_file.ensemble_of([squashing, opened(middle)], [1, 9]), photo, "red").heat.argmax(), (48, 48))
+    assert found.seen == (0, 0, 1, 1) and found.heat.max() == 1
+    assert np.unravel_index(found.heat.argmax(), found.heat.shape)[1] < 9
+    photo[36:60, 4:28], photo[12:24, 120:132] = 128, (255, 0, 0)  # both see it, on the right of the middle and above
+    found = heat_map(model_file.ensemble_of([squashing, opened(middle)], [1, 9]), photo, "red")
+    row, column = np.unravel_index(found.heat.argmax(), (48, 48))
     assert abs((column + 0.5) / 48 - 126 / 192) < 0.07 and abs((row + 0.5) / 48 - 18 / 96) < 0.1
 
 
@@ -248,18 +287,21 @@ def test_members_that_crop_differently_are_laid_over_what_any_of_them_sees(tmp_p
     x0, y0, x1, y1 = found.seen
     row, column = np.unravel_index(found.heat.argmax(), (48, 48))
     assert found.seen == maps._seen(photo, wide.info.spec)
-    assert abs((x0 + (column + 0.5) / 48 * (x1 - x0)) * 192 - 105) < 6 and abs((y0 + (row + 0.5) / 48 * (y1 - y0)) * 96 - 33) < 6
+    assert abs((x0 + (column + 0.5) / 48 * (x1 - x0)) * 192 - 105) < 6
+    assert abs((y0 + (row + 0.5) / 48 * (y1 - y0)) * 96 - 33) < 6
 
 
 def test_a_label_is_found_in_each_member_by_its_id(tmp_path, photo):
     usual = opened(toy.write_toy(tmp_path / "usual.onnx"))
     turned = opened(toy.write_toy(tmp_path / "turned.onnx", ("green", "red"), (1, 0), ((-1, 1), (1, -1), (0, 0))))
     alone = maps._enlarged(heat_map(usual, photo, "red").heat, 48, 48)
-    assert np.allclose(heat_map(model_file.ensemble_of([usual, turned]), photo, "red").heat, alone / alone.max(), atol=1e-5)
+    both = heat_map(model_file.ensemble_of([usual, turned]), photo, "red").heat
+    assert np.allclose(both, alone / alone.max(), atol=1e-5)
 
 
 def test_members_that_do_not_know_a_label_are_left_out(tmp_path):
-    knows = toy.write_toy(tmp_path / "knows.onnx", ("red", "green", "neither"), (0, 1, -1), ((1, -1, 0), (-1, 1, 0), (0, 0, 2)))
+    labels, weight = ("red", "green", "neither"), ((1, -1, 0), (-1, 1, 0), (0, 0, 2))
+    knows = toy.write_toy(tmp_path / "knows.onnx", labels, (0, 1, -1), weight)
     mix = model_file.ensemble_of([opened(toy.write_toy(tmp_path / "two.onnx")), opened(knows)])
     blue = np.zeros((40, 40, 3), np.uint8)
     blue[6:16, 6:16, 2] = 255
@@ -268,8 +310,9 @@ def test_members_that_do_not_know_a_label_are_left_out(tmp_path):
 
 
 def test_a_label_that_the_model_does_not_know_is_refused_with_the_nearest(tmp_path, photo):
-    with pytest.raises(UserError, match=r"toy.onnx does not know the label 'gren', so there is no map of it: did you mean green\?"):
-        heat_map(model_file.open_model(toy.write_toy(tmp_path / "toy.onnx"), 1), photo, "gren")
+    said = r"toy.onnx does not know the label 'gren', so there is no map of it: did you mean green\?"
+    with pytest.raises(UserError, match=said):
+        heat_map(toy_model(tmp_path), photo, "gren")
 
 
 def test_an_overlay_changes_the_photo_only_where_there_is_heat_and_only_where_the_network_looked(photo):
@@ -281,13 +324,14 @@ def test_an_overlay_changes_the_photo_only_where_there_is_heat_and_only_where_th
     assert drawn.shape == large.shape and drawn.dtype == np.uint8 and changed[2:18, 44:56].mean() > 0.9
     assert not changed[:, :40].any() and not changed[:, 120:].any() and not changed[60:].any()
     hottest = maps.OPACITY * np.array(maps.VIRIDIS[-1]) + (1 - maps.OPACITY) * large[0, 40]
-    assert np.abs(drawn[0, 40] - hottest).max() < 12 and (large == np.random.default_rng(1).integers(0, 256, (90, 160, 3), np.uint8)).all()
+    assert np.abs(drawn[0, 40] - hottest).max() < 12
+    assert (large == np.random.default_rng(1).integers(0, 256, (90, 160, 3), np.uint8)).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 900), (900, 2), (7, 5)])
 def test_a_map_is_drawn_over_photos_of_any_size(tmp_path, size):
     tiny = np.full((*size, 3), (250, 5, 5), np.uint8)
-    found = heat_map(model_file.open_model(toy.write_toy(tmp_path / "toy.onnx"), 1), tiny, "red")
+    found = heat_map(toy_model(tmp_path), tiny, "red")
     assert overlay(tiny, found).shape == tiny.shape and found.heat.max() == 1
     assert overlay(tiny, replace(found, seen=(0.45, 0.45, 0.55, 0.55))).shape == tiny.shape
 
@@ -295,38 +339,6 @@ def test_a_map_is_drawn_over_photos_of_any_size(tmp_path, size):
 def test_the_colours_are_matplotlibs_viridis():
     theirs = matplotlib.colormaps["viridis"](np.linspace(0, 1, len(maps.VIRIDIS)))[:, :3] * 255
     assert np.abs(theirs - np.array(maps.VIRIDIS)).max() <= 0.51
-
-
-def test_neighbours_are_those_of_scikit_learn():
-    from sklearn.neighbors import NearestNeighbors
-
-    rows = np.random.default_rng(0).normal(0, 1, (300, 20)).astype(np.float32) * np.random.default_rng(1).uniform(0.01, 100, (300, 1)).astype(np.float32)
-    distance, index = NearestNeighbors(n_neighbors=9, metric="cosine").fit(rows).kneighbors(rows[[17]])
-    found = most_similar(rows, 17)
-    assert [n for n, _ in found] == index[0][1:].tolist() and np.allclose([s for _, s in found], 1 - distance[0][1:], atol=2e-5)
-
-
-def test_neighbours_in_a_tie_stand_in_the_order_of_their_rows():
-    rng = np.random.default_rng(2)
-    kinds, which = rng.normal(0, 1, (20, 100)).astype(np.float32), rng.integers(0, 20, 1003)
-    for row in range(20):
-        order = [n for n, _ in most_similar(kinds[which], row, k=2000)]
-        assert sorted([row, *order]) == list(range(1003))
-        alike = int((which == which[row]).sum()) - 1
-        assert {int(which[n]) for n in order[:alike]} == {which[row]}
-        for kind in range(20):
-            same = [n for n in order if which[n] == kind]
-            assert same == sorted(same)
-
-
-def test_what_has_no_embedding_is_nobodys_neighbour():
-    rows = np.ones((8, 4), np.float32)
-    rows[1], rows[2, 3], rows[3, 0] = 0, np.nan, np.inf
-    rows[4], rows[5] = 1e30, 1e-30  # whose squares are too large and too small to be told from infinity and nothing
-    assert [n for n, _ in most_similar(rows, 0)] == [6, 7]
-    assert [most_similar(rows, n) for n in range(1, 6)] == [[]] * 5
-    assert most_similar((300 * np.ones((3, 4))).astype(np.float16), 0, k=1) == [(1, 1.0)]  # whose squares are too large for 16 bits
-    assert most_similar(rows[:1], 0) == []
 
 
 @pytest.fixture(scope="module")
@@ -342,11 +354,15 @@ def four_in_one(photos: Path, spec: ModelSpec, pictures: int):
     for _ in range(pictures):
         names = rng.sample(classes, 4)
         four = [pixels.load(rng.choice(sorted((photos / "test" / name).glob("*.jpg"))), half) for name in names]
-        yield names, np.pad(np.vstack([np.hstack(four[:2]), np.hstack(four[2:])]), ((margin, margin), (margin, margin), (0, 0)), constant_values=128)
+        picture = np.vstack([np.hstack(four[:2]), np.hstack(four[2:])])
+        yield names, np.pad(picture, ((margin, margin), (margin, margin), (0, 0)), constant_values=128)
 
 
 def on_the_right_one(model: model_file.ModelFile, photos: Path, pictures: int) -> tuple[float, set[str]]:
-    "Return the share of maps whose hottest place lies on the photo of the class asked for, and how they were made (grid pointing game, Böhle and others 2021)."
+    """Return the share of maps whose hottest place lies on the photo of the class asked for, and how they were made.
+
+    This is the grid pointing game of Böhle and others, 2021.
+    """
     right, methods = [], set()
     for names, picture in four_in_one(photos, model.info.spec, pictures):
         for k, name in enumerate(names):
@@ -362,9 +378,11 @@ def test_maps_of_real_photos_point_at_the_photo_of_the_class_asked_for(model, ph
     assert methods == {"class activation"} and share > 0.6  # n = 60; by chance 0.25
 
 
-def test_maps_by_occlusion_of_real_photos_point_at_the_photo_of_the_class_asked_for(model, photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(maps, "GRID", 6)  # a quarter of the places, the square as large as ever: a quarter of the time
-    monkeypatch.setattr(maps, "SQUARE", 1.5)
+def test_maps_by_occlusion_of_real_photos_point_at_the_photo_of_the_class_asked_for(
+    model, photos, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(occlusion, "GRID", 6)  # a quarter of the places take a quarter of the time
+    monkeypatch.setattr(occlusion, "SQUARE", 1.5)  # the square is as large as ever
     shutil.copy(model.path, tmp_path / "model.onnx")
     without_features(tmp_path / "model.onnx")
     share, methods = on_the_right_one(opened(tmp_path / "model.onnx"), photos, 2)

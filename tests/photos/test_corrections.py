@@ -23,7 +23,8 @@ from species_wb.evaluate import evaluation, evaluation_text
 from species_wb.photos import corrected, corrections
 from species_wb.contracts import read_manifest, write_table
 from species_wb.core import UserError, hidden
-from species_wb.photos.findings import findings, sentences
+from species_wb.photos.findings import findings
+from species_wb.photos.findings_text import sentences
 from species_wb.photos.scan import scan
 
 pytestmark = pytest.mark.usefixtures("workspace")

@@ -19,13 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-import species_wb.photos.scan
+import species_wb.photos.inspection
 from species_wb.fields import CODES, path_text, text_path
 from species_wb.photos import groups
 from species_wb.contracts import MANIFEST, data_hash, manifest_root, manifest_table, read_manifest, write_table
 from species_wb.core import UserError
 from species_wb.photos.pixels import decode
-from species_wb.photos.findings import findings, require_trainable, sentences
+from species_wb.photos.findings import findings, require_trainable
+from species_wb.photos.findings_text import sentences
 from species_wb.photos.groups import near_pairs
 from species_wb.photos.scan import scan
 from species_wb.photos.splits import deal
@@ -553,8 +554,8 @@ def test_of_a_manifest_that_lies_with_the_photos_our_codes_are_dealt_anew_and_a_
 def test_a_second_scan_reads_only_what_changed(tmp_path, monkeypatch):
     root = tree(tmp_path / "photos", {"Aves": 8, "Fungi": 8})
     first, read = scan(root), []
-    real = species_wb.photos.scan.read_bytes
-    monkeypatch.setattr("species_wb.photos.scan.read_bytes", lambda path, name: read.append(name) or real(path, name))
+    real = species_wb.photos.inspection.read_bytes
+    monkeypatch.setattr("species_wb.photos.inspection.read_bytes", lambda path, name: read.append(name) or real(path, name))
     assert scan(root).equals(first) and read == []
     before = os.stat(root / "Aves/001.jpg")
     data = encoded(picture(500))
@@ -585,7 +586,7 @@ def test_a_damaged_cache_is_ignored_and_made_again(tmp_path):
 
 def test_a_stopped_scan_keeps_what_it_has_seen(tmp_path, monkeypatch):
     root = tree(tmp_path / "photos", {"Aves": 20, "Fungi": 20})
-    real, seen = species_wb.photos.scan._look_at, []
+    real, seen = species_wb.photos.inspection._look_at, []
 
     def look(root, path):
         seen.append(path)
@@ -593,17 +594,17 @@ def test_a_stopped_scan_keeps_what_it_has_seen(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(root, path)
 
-    monkeypatch.setattr("species_wb.photos.scan._look_at", look)
+    monkeypatch.setattr("species_wb.photos.inspection._look_at", look)
     with pytest.raises(KeyboardInterrupt):
         scan(root, workers=1)
-    monkeypatch.setattr("species_wb.photos.scan._look_at", lambda root, path: seen.append(path) or real(root, path))
+    monkeypatch.setattr("species_wb.photos.inspection._look_at", lambda root, path: seen.append(path) or real(root, path))
     seen.clear()
     assert set(scan(root)["status"].to_pylist()) == {"ok"} and sorted(seen)[0] == "Fungi/010.jpg" and len(seen) == 10
 
 
 def test_a_scan_needs_no_workspace(tmp_path, monkeypatch):
     root = tree(tmp_path / "photos", {"Aves": 5, "Fungi": 5})
-    monkeypatch.setattr("species_wb.photos.scan.cache_folder", lambda *parts: (_ for _ in ()).throw(UserError("No workspace found.")))
+    monkeypatch.setattr("species_wb.photos.inspection.cache_folder", lambda *parts: (_ for _ in ()).throw(UserError("No workspace found.")))
     assert len(scan(root)) == 10
 
 

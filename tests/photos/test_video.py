@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 
 from species_wb.core import UserError
-from species_wb.photos.video import HEAD, MAX_FILM_PIXELS, Newest, film, is_film, sampled, source_name
+from species_wb.photos.films import HEAD, MAX_FILM_PIXELS, film, is_film
+from species_wb.photos.streams import Newest
+from species_wb.photos.video import sampled
+from species_wb.photos.addresses import source_name
 from species_wb.photos.pixels import encode_jpeg
 from species_wb.photos.reading import BadPhoto
 
@@ -21,7 +24,7 @@ COLOURS = ((220, 20, 20), (20, 220, 20), (20, 20, 220))
 
 
 def write_film(path, seconds=4.0, fps=10, size=(160, 120), codec="libx264", rotation=None, noise=20, **options):
-    "A film whose every second has another colour, with noise (so that every packet has some bytes) and a white upper left corner."
+    "Write a film with another colour each second, noise (every packet has bytes) and a white upper left corner."
     rng = np.random.default_rng(0)
     with av.open(str(path), "w", options=options) as out:
         stream = out.add_stream(codec, rate=fps)
@@ -33,7 +36,8 @@ def write_film(path, seconds=4.0, fps=10, size=(160, 120), codec="libx264", rota
             pixels = np.zeros((size[1], size[0], 3), np.uint8)
             pixels[:] = COLOURS[k // fps % 3]
             if noise:
-                pixels[size[1] // 2 :] = np.clip(pixels[size[1] // 2 :].astype(int) + rng.integers(-noise, noise, (size[1] - size[1] // 2, size[0], 3)), 0, 255)
+                lower = pixels[size[1] // 2 :]
+                lower[:] = np.clip(lower.astype(int) + rng.integers(-noise, noise, lower.shape), 0, 255)
             pixels[: size[1] // 4, : size[0] // 4] = 255
             out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
         out.mux(stream.encode())
@@ -54,12 +58,13 @@ def read_until_bad(path, **options) -> tuple[list, BadPhoto | None]:
     return seen, None
 
 
-KINDS = {"mp4": "libx264", "mov": "mpeg4", "avi": "mjpeg", "mkv": "libx264", "webm": "libvpx", "ts": "libx264", "flv": "libx264", "mpg": "mpeg2video"}
+KINDS = {"mp4": "libx264", "mov": "mpeg4", "avi": "mjpeg", "mkv": "libx264",
+         "webm": "libvpx", "ts": "libx264", "flv": "libx264", "mpg": "mpeg2video"}
 
 
 @pytest.mark.parametrize("ending", KINDS)
 def test_every_common_container_is_known_by_its_first_bytes_and_read(tmp_path, ending):
-    fps, size = (25, (320, 240)) if ending == "mpg" else (10, (160, 120))  # of little data its length is estimated badly
+    fps, size = (25, (320, 240)) if ending == "mpg" else (10, (160, 120))  # a small MPEG's length is badly estimated
     path = write_film(tmp_path / f"film.{ending}", fps=fps, size=size, codec=KINDS[ending])
     path = path.rename(tmp_path / "film.jpg")  # the name says nothing
     with path.open("rb") as file:
@@ -73,19 +78,24 @@ def test_every_common_container_is_known_by_its_first_bytes_and_read(tmp_path, e
 
 
 def test_photos_and_texts_are_no_films():
-    for head in (b"", b"\xff\xd8\xff\xe0" + bytes(600), b"\0\0\0\x1cftypavif\0\0\0\0avif", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", b"RIFF\0\0\0\0WEBPVP8 ", b"#EXTM3U\n", b"G" * 3, b"ffconcat version 1.0\nfile /etc/passwd"):
+    for head in (b"", b"\xff\xd8\xff\xe0" + bytes(600), b"\0\0\0\x1cftypavif\0\0\0\0avif",
+                 b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", b"RIFF\0\0\0\0WEBPVP8 ", b"#EXTM3U\n", b"G" * 3,
+                 b"ffconcat version 1.0\nfile /etc/passwd"):
         assert not is_film(head), head
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
 def test_frames_are_upright(tmp_path, rotation):
     path = write_film(tmp_path / "film.mp4", seconds=0.3, rotation=rotation)
-    expected = np.rot90(next(sampled(write_film(tmp_path / "plain.mp4", seconds=0.3)))[1], rotation // 90)  # av turns counter-clockwise
+    plain = next(sampled(write_film(tmp_path / "plain.mp4", seconds=0.3)))[1]
+    expected = np.rot90(plain, rotation // 90)  # av turns counter-clockwise
     turned = next(sampled(path))[1]
     assert turned.shape == expected.shape and np.abs(turned.astype(int) - expected).mean() < 2
 
 
-@pytest.mark.parametrize(("size", "canonical", "expected"), [((320, 240), 256, (240, 320)), ((640, 480), 256, (480, 640)), ((1280, 1024), 256, (256, 320)), ((642, 514), 256, (257, 321)), ((1280, 1024), 512, (512, 640)), ((4096, 2304), 256, (288, 512))])
+@pytest.mark.parametrize(("size", "canonical", "expected"), [
+    ((320, 240), 256, (240, 320)), ((640, 480), 256, (480, 640)), ((1280, 1024), 256, (256, 320)),
+    ((642, 514), 256, (257, 321)), ((1280, 1024), 512, (512, 640)), ((4096, 2304), 256, (288, 512))])
 def test_frames_have_the_canonical_size(tmp_path, size, canonical, expected):
     path = write_film(tmp_path / "film.mp4", seconds=0.1, size=size, noise=0)
     assert next(sampled(path, canonical_size=canonical))[1].shape == (*expected, 3)
@@ -165,7 +175,8 @@ def test_what_is_no_film_is_a_sentence(tmp_path):
         sound.sample_rate = 44100
         out.mux(stream.encode(sound))
         out.mux(stream.encode())
-    expected = {"list.mp4": "not-a-photo", "empty.mp4": "empty", "pipe.mp4": "not-a-file", "stub.mkv": "unreadable", "photo.mp4": "not-a-photo", "sound.mp4": "not-a-photo", "gone.mp4": "missing", ".": "not-a-file"}
+    expected = {"list.mp4": "not-a-photo", "empty.mp4": "empty", "pipe.mp4": "not-a-file", "stub.mkv": "unreadable",
+                "photo.mp4": "not-a-photo", "sound.mp4": "not-a-photo", "gone.mp4": "missing", ".": "not-a-file"}
     for name, status in expected.items():
         seen, bad = read_until_bad(tmp_path / name)
         assert not seen and bad and bad.status == status, (name, bad)
@@ -212,34 +223,49 @@ def test_memory_does_not_grow_with_the_film(tmp_path):
 
 def test_a_missing_library_is_a_sentence(tmp_path):
     path = write_film(tmp_path / "film.mp4", seconds=0.2)
-    code = f"import sys; sys.modules['av'] = None\nfrom species_wb.photos.video import *; from species_wb.photos.reading import BadPhoto\ntry: list(sampled({str(path)!r}))\nexcept BadPhoto as bad: print(bad.status, bad)\ntry: Newest('rtsp://x')\nexcept Exception as error: print(type(error).__name__, error)"
+    code = f"""
+import sys; sys.modules['av'] = None
+from species_wb.photos.reading import BadPhoto
+from species_wb.photos.streams import Newest
+from species_wb.photos.video import sampled
+try: list(sampled({str(path)!r}))
+except BadPhoto as bad: print(bad.status, bad)
+try: Newest('rtsp://x')
+except Exception as error: print(type(error).__name__, error)"""
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
-    assert said[0].startswith("unreadable") and said[1].startswith("UserError") and all("pip install '.[video]'" in s for s in said)
+    assert said[0].startswith("unreadable") and said[1].startswith("UserError")
+    assert all("pip install '.[video]'" in s for s in said)
 
 
-SECRETS = ["rtsp://ada:s3cret@cam/1", "rtsp://ada:s3/cret@cam/1", "rtsp://ada:s3@cret@cam/1", "http://cam/v?user=ada&password=s3cret", "http://cam/v?pwd=s3cret&channel=2", "rtsp://cam/user=ada&password=s3cret&channel=1", "http://cam/v?access_token=s3cret", "rtsp://ada:s3%40cret@[fe80::1]:554/x"]
+SECRETS = [
+    "rtsp://ada:s3cret@cam/1", "rtsp://ada:s3/cret@cam/1", "rtsp://ada:s3@cret@cam/1",
+    "rtsp://ada:s3%40cret@[fe80::1]:554/x", "rtsp://cam/user=ada&password=s3cret&channel=1",
+    "http://cam/v?user=ada&password=s3cret", "http://cam/v?pwd=s3cret&channel=2", "http://cam/v?access_token=s3cret",
+]
 
 
 @pytest.mark.parametrize("source", SECRETS)
 def test_passwords_are_never_shown(source):
-    assert "s3" not in source_name(source) and "cret" not in source_name(source) and "ada" not in source_name(source).replace("camada", "")
+    name = source_name(source)
+    assert "s3" not in name and "cret" not in name and "ada" not in name.replace("camada", "")
 
 
 def test_passwords_are_in_no_sentence_of_a_stream_that_fails():
     said, told = [], threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]  # listens, and never answers
-        with Newest(f"rtsp://ada:s3cret@127.0.0.1:{port}/x?token=s3cret", say=lambda sentence: (said.append(sentence), told.set()), patience=0.5) as newest:
+        source = f"rtsp://ada:s3cret@127.0.0.1:{port}/x?token=s3cret"
+        with Newest(source, say=lambda sentence: (said.append(sentence), told.set()), patience=0.5) as newest:
             assert told.wait(30) and newest.get(0) is None
     assert said and all("s3cret" not in s and "ada" not in s for s in said) and "cannot be reached" in said[0]
 
 
 class Broadcast:
-    "A camera on the net: a transport stream over HTTP at its own speed, again and again; it can be cut and come back."
+    "A camera on the net: a film sent over HTTP again and again; it can be cut off and come back."
 
     def __init__(self, path):
         self.data, self.on, self.closed, self.port = path.read_bytes(), threading.Event(), False, 0
-        self.sent_away = 0  # who came while it was cut
+        self.sent_away = 0  # requests that came while it was cut off
         self.on.set()
         self.server = socket.create_server(("127.0.0.1", 0))
         self.port = self.server.getsockname()[1]
@@ -293,7 +319,7 @@ def test_a_stream_that_breaks_is_reached_again_and_says_so_once(broadcast):
         assert newest.get(40), said
         broadcast.on.clear()
         end = time.monotonic() + 60
-        while broadcast.sent_away < 3 and time.monotonic() < end:  # two tries in vain, and the next one
+        while broadcast.sent_away < 3 and time.monotonic() < end:  # two tries fail, and a third
             time.sleep(0.05)
         while newest.get(0):
             pass
@@ -304,9 +330,10 @@ def test_a_stream_that_breaks_is_reached_again_and_says_so_once(broadcast):
         assert len(said) == 3 and "answers" in said[2], said
 
 
-def test_whether_a_film_ended_well_is_told_by_no_word(tmp_path):
+def test_no_word_decides_whether_a_film_ended_well(tmp_path):
     (tmp_path / "has ended.mp4").write_text("no film at all")
-    for name, failed in ((write_film(tmp_path / "it cannot be.mp4", seconds=0.5), False), (tmp_path / "has ended.mp4", True)):
+    film = write_film(tmp_path / "it cannot be.mp4", seconds=0.5)
+    for name, failed in ((film, False), (tmp_path / "has ended.mp4", True)):
         with Newest(name) as newest:
             while newest.get(10):
                 assert not newest.failed
@@ -326,7 +353,8 @@ def test_a_slow_reader_gets_the_newest_frame_and_none_twice(tmp_path):
 
 
 def test_closing_is_prompt_and_ends_the_thread(tmp_path, broadcast):
-    for source in (str(write_film(tmp_path / "film.mp4", seconds=30, fps=1)), f"http://127.0.0.1:{broadcast.port}/live", "rtsp://127.0.0.1:9/none"):
+    path = str(write_film(tmp_path / "film.mp4", seconds=30, fps=1))
+    for source in (path, f"http://127.0.0.1:{broadcast.port}/live", "rtsp://127.0.0.1:9/none"):
         told = threading.Event()
         newest = Newest(source, say=lambda _, told=told: told.set())
         assert told.wait(30)  # it is open, or cannot be reached
