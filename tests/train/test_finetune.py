@@ -28,15 +28,10 @@ from species_wb.models import export, imagenet, registry
 from species_wb.train import checkpoints, finetune, fit, frozen, loop, planning, steps
 from species_wb.contracts import manifest_table, read_manifest, write_table
 from species_wb.core import UserError
-<<<<<<< HEAD
 from species_wb.photos.pixels import encode_jpeg
 from species_wb.train.recipe import Recipe
-from species_wb.photos.findings import findings, require_trainable, sentences
-=======
-from species_wb.train.finetune import Recipe, Trainer
 from species_wb.photos.findings import findings, require_trainable
 from species_wb.photos.findings_text import sentences
->>>>>>> 8b55badbb45a4a93d72027c43be40258373ebd49
 from species_wb.photos.scan import scan
 from species_wb.train.training_set import photos_to_train_on
 
@@ -449,7 +444,7 @@ KNOWN = {  # by recipe and `checkpoints.NUMBERS`; history: train loss, validatio
             -0.37645, -0.0749455, 0.323043, -0.233303],
     },
 }  # fmt: skip
-ROUNDING = {"from nothing": 2e-3, "pretrained": 2e-2}  # ten and five times what other processors differ by
+ROUNDING = {"from nothing": 2e-3, "pretrained": 3e-2}  # a processor without AVX differs by 0.0006 and 0.014
 
 
 @pytest.mark.parametrize("name", TINY)
