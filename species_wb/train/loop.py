@@ -109,7 +109,7 @@ def train_to_the_end(
     folder: Path,  # the run folder: gets `checkpoint.pt` and `history.csv`
     made_from: dict[str, str],  # from `checkpoints.origin`
 ) -> None:
-    "Train from wherever the trainer stands; `best` then holds the weights to keep. Raises UserError where it is stopped."
+    "Train from where the trainer stands; `best` then holds the weights to keep. Raises UserError where it is stopped."
     recipe, photos = trainer.recipe, len(trainer.batches.truth)
     bar, keeper = progress(None, "training", recipe.epochs * photos), _Keeper(trainer, folder, made_from)
     bar.update((trainer.epoch - 1) * photos + trainer.seen)

@@ -48,7 +48,7 @@ def require_finite(
 
 # %% ../../nbs/lib/train/34_steps.ipynb #take-smaller-parts
 def _take_smaller_parts(trainer: Trainer, photos: int) -> None:  # of the batch
-    "Halve what is computed at once, where memory was short. Raises UserError where it cannot be halved any more."
+    "Halve what is computed at once, where memory was short. Raises UserError where it cannot be halved."
     from accelerate.utils.memory import clear_device_cache
 
     least, batch = 2 if trainer.recipe.train_norm else 1, plural(photos, "photo")
