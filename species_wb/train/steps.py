@@ -53,8 +53,8 @@ def _take_smaller_parts(trainer: Trainer, photos: int) -> None:  # of the batch
 
     least, batch = 2 if trainer.recipe.train_norm else 1, plural(photos, "photo")
     if photos // trainer.parts <= least:
-        few = f"Not even {plural(least, 'photo')} of {trainer.spec.input_size} px"
-        raise UserError(f"{few} fit into memory with {trainer.spec.name}: give a smaller size, or close other programs.")
+        few = f"Not even {plural(least, 'photo')} of {trainer.spec.input_size} px fit into memory"
+        raise UserError(f"{few} with {trainer.spec.name}: give a smaller size, or close other programs.")
     trainer.parts *= 2
     trainer.notes.append(
         f"A batch of {batch} did not fit into memory: from epoch {trainer.epoch} on it is taken in "
