@@ -97,8 +97,10 @@ def trained(folder: Path, manifest: Path) -> dict[str, float]:
     from species_wb.train import checkpoints
     from species_wb.train.augment import pipeline
     from species_wb.contracts import read_manifest
-    from species_wb.train.finetune import Recipe, Trainer
     from species_wb.train.loading import DecodedCache, PhotoDataset
+    from species_wb.train.recipe import Recipe
+    from species_wb.train.steps import one_step
+    from species_wb.train.trainer import Trainer
     from species_wb.models.registry import build
     from species_wb.photos.findings import require_trainable
     from species_wb.train.training_set import photos_of_splits
@@ -124,7 +126,7 @@ def trained(folder: Path, manifest: Path) -> dict[str, float]:
             if done >= min(FIRST, len(train.photos)):
                 break
         found["load"] = clock() / done
-        trainer.one_step(pixels, truth)
+        one_step(trainer, pixels, truth)
     return found
 
 

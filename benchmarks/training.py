@@ -5,7 +5,7 @@
 PHOTOS holds class folders; so many of its photos, drawn at random, are copied to a temporary folder, the same for all. All train the same network on photos of the same
 size in the same batches, in fp32, each with the augmentation, loss, optimizer and bookkeeping that it has by default:
 
-- ours: `finetune.Trainer` on `loading.PhotoDataset`, as `fit_finetune` puts them together (TrivialAugment, AdamW, clipped gradients, averaged weights), with the decoded cache full,
+- ours: `trainer.Trainer` on `loading.PhotoDataset`, as `fit_finetune` puts them together (TrivialAugment, AdamW, clipped gradients, averaged weights), with the decoded cache full,
   and with no room in it, so that every photo is decoded each time; where the plan would choose bfloat16 on this machine, that too;
 - torchvision: references/classification/train.py of pytorch/vision with its `ClassificationPresetTrain` (crop, mirror, normalise; SGD; accuracy of every batch). It has no
   option for channels_last;
@@ -37,8 +37,11 @@ from species_wb.runs import set_seed
 from species_wb.train.augment import pipeline
 from species_wb.engine.backends import cpu_name
 from species_wb.core import cpu_count
-from species_wb.train.finetune import Recipe, Trainer, _keep_freed_memory
+from species_wb.train.finetune import _keep_freed_memory
 from species_wb.train.loading import DecodedCache, PhotoDataset
+from species_wb.train.recipe import Recipe
+from species_wb.train.steps import one_epoch
+from species_wb.train.trainer import Trainer
 from species_wb.models.registry import build
 from species_wb.photos.findings import require_trainable
 from species_wb.photos.scan import scan
@@ -88,7 +91,7 @@ class Ours:
 
     def trained(self, workers: int) -> Iterator[int]:
         photos: list[int] = []
-        self.trainer.one_epoch(photos.append)
+        one_epoch(self.trainer, photos.append)
         yield from photos
 
 

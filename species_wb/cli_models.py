@@ -102,7 +102,7 @@ def _check_training(asked: dict[str, Any], weights: str) -> None:  # weights as 
     from species_wb.evaluate.robustness import check_how
 
     if not _are_known(asked["arch"], asked["method"], weights):
-        from species_wb.train.fit import check_words
+        from species_wb.train.planning import check_words
 
         check_words(asked["arch"] or "efficientnet_lite0", asked["method"] or "auto", asked["weights"] or "auto")
     check_how(asked["robustness"] or "none")

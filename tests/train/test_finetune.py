@@ -1,6 +1,7 @@
-"""Fine-tuning: what survives a kill, a full disk, too little memory and a loss that explodes, and that equal seeds give equal numbers."""
+"""Fine-tuning survives a kill, a full disk, short memory and a loss that explodes; equal seeds give equal numbers."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -21,13 +22,14 @@ import pytest
 import torch
 from conftest import give_memory_back
 
-from species_wb.engine import model_file
-from species_wb.models import export, registry
 from species_wb.runs import set_seed
-from species_wb.train import checkpoints, finetune, fit, probe
+from species_wb.engine import model_file
+from species_wb.models import export, imagenet, registry
+from species_wb.train import checkpoints, finetune, fit, frozen, loop, planning, steps
 from species_wb.contracts import manifest_table, read_manifest, write_table
 from species_wb.core import UserError
-from species_wb.train.finetune import Recipe, Trainer
+from species_wb.photos.pixels import encode_jpeg
+from species_wb.train.recipe import Recipe
 from species_wb.photos.findings import findings, require_trainable
 from species_wb.photos.findings_text import sentences
 from species_wb.photos.scan import scan
@@ -38,28 +40,36 @@ OUT = ["logits", "embedding", "features"]
 
 
 def quick_onnx(network, info, path):
-    "Write a model file with torch's older exporter: the same answers in a twentieth of the time, and the gate of `fit` compares them all the same."
+    "Write a model file with torch's older exporter: a twentieth of the time, and `fit` compares the answers."
     network = export.FromBytes(network.cpu().eval(), info.spec).eval()
     side = info.spec.input_size
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(network, (torch.zeros(2, side, side, 3, dtype=torch.uint8),), path, input_names=["pixels"], output_names=OUT, dynamic_axes={name: {0: "n"} for name in ["pixels", *OUT]}, dynamo=False)
+        pixels, free = torch.zeros(2, side, side, 3, dtype=torch.uint8), {name: {0: "n"} for name in ["pixels", *OUT]}
+        names = {"input_names": ["pixels"], "output_names": OUT, "dynamic_axes": free}
+        torch.onnx.export(network, (pixels,), path, **names, dynamo=False)
     export._save(onnx.load(path), info, path)
 
 
+def be_quick(patch):
+    "Leave out what these tests are not about: how fast this machine is, and how a network becomes a file."
+    patch.setattr(planning, "_seconds_a_photo", lambda *_: 0.01)
+    patch.setattr(finetune, "to_onnx", quick_onnx)
+    patch.setattr(frozen, "to_onnx", quick_onnx)
+    patch.setattr(frozen, "best_batch", lambda engine: 4)
+    patch.setattr(finetune, "_keep_freed_memory", lambda: None)  # this process has other tests to do
+
+
 def fit_in(folder, manifest, seed=0, arch="simple_cnn", **how):
-    "Fit as the notebook does; how fast this machine is now is not what is tested, nor how the network becomes a file."
+    "Fit as the notebook does."
     give_memory_back()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "_seconds_a_photo", lambda *_: 0.01)
-        patch.setattr(finetune, "to_onnx", quick_onnx)
-        patch.setattr(probe, "to_onnx", quick_onnx)
-        patch.setattr(probe, "best_batch", lambda engine: 4)
-        patch.setattr(finetune, "_keep_freed_memory", lambda: None)  # this process has other tests to do
+        be_quick(patch)
         labels = require_trainable(manifest)
         set_seed(seed)
         network, spec, told = registry.build(arch, len(labels), "none" if arch == "simple_cnn" else "auto")
-        todo, spec = fit.planned(folder, {"method": "finetune", **HOW, **how}, network, spec, told, photos_to_train_on(manifest))
+        asked = {"method": "finetune", **HOW, **how}
+        todo, spec = planning.planned(folder, asked, network, spec, told, photos_to_train_on(manifest))
         todo = replace(todo, recipe=replace(todo.recipe, precision="fp32"))
         return fit.fit(folder, manifest, labels, network, spec, told, todo, seed)
 
@@ -83,7 +93,8 @@ def answers(folder):
     "What the finished model says to made-up photos."
     file = model_file.open_model(folder / "model.onnx")
     side = file.info.spec.input_size
-    return model_file.run_network(file, np.random.default_rng(0).integers(0, 256, (4, side, side, 3), np.uint8))[0] / file.info.temperature
+    pixels = np.random.default_rng(0).integers(0, 256, (4, side, side, 3), np.uint8)
+    return model_file.run_network(file, pixels)[0] / file.info.temperature
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +146,8 @@ def test_equal_seeds_give_equal_numbers_and_others_do_not(whole, manifest, tmp_p
     (tmp_path / "other").mkdir(), (tmp_path / "same").mkdir()
     fit_in(tmp_path / "same", manifest)
     fit_in(tmp_path / "other", manifest, seed=1)
-    assert numbers(tmp_path / "same") == numbers(whole) and np.array_equal(answers(tmp_path / "same"), answers(whole))
+    assert numbers(tmp_path / "same") == numbers(whole)
+    assert np.array_equal(answers(tmp_path / "same"), answers(whole))
     assert numbers(tmp_path / "other") != numbers(whole)
 
 
@@ -143,9 +155,9 @@ CHILD = """
 import os, sys
 from pathlib import Path
 import accelerate
-from species_wb.train import finetune
+from species_wb.train import loop
 from species_wb.contracts import read_manifest
-finetune.KEEP_SECONDS = 0
+loop.KEEP_SECONDS = 0
 sys.path[:0] = sys.argv[3:]
 from test_finetune import fit_in
 for _ in range(3):  # packages are imported once
@@ -158,11 +170,12 @@ for _ in range(3):  # packages are imported once
 
 
 def test_a_killed_training_ends_as_an_unbroken_one(whole, few, manifest, tmp_path):
-    "kill -9 at moments drawn at random, in the middle of an epoch as likely as not; each resumed run goes on from the last step kept."
+    "kill -9 comes at moments drawn at random, often within an epoch; the run goes on from the last step kept."
     rng, kills = np.random.default_rng(), 0
     places, checkpoint = [], tmp_path / "checkpoint.pt"
     words = [sys.executable, "-c", CHILD, str(tmp_path), str(few), *map(str, Path(__file__).parents[:2])]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as children:
+    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(words, **quiet) as children:
         for _ in range(3):
             child, seen = int(children.stdout.readline()), time.time()
             with suppress(ProcessLookupError):  # it came to its end
@@ -182,7 +195,8 @@ def test_a_killed_training_ends_as_an_unbroken_one(whole, few, manifest, tmp_pat
 
 def test_a_checkpoint_holds_all_that_decides_the_next_step_as_tensors_and_plain_types(whole):
     state = torch.load(whole / "checkpoint.pt", weights_only=True)
-    assert set(state) >= {"made_from", "network", "averages", "optimizer", "schedule", "random", "epoch", "step", "history", "best"}
+    tensors, place = {"network", "averages", "optimizer", "random"}, {"schedule", "epoch", "step", "history", "best"}
+    assert set(state) >= {"made_from", *tensors, *place}
 
 
 def test_a_checkpoint_cut_short_is_refused(whole, manifest, tmp_path):
@@ -200,13 +214,14 @@ def test_a_checkpoint_of_something_else_is_refused(whole, manifest, tmp_path, mo
         rows[k] = next(label for label in rows if label and label != rows[k])
         manifest = manifest.set_column(manifest.schema.get_field_index("label"), "label", pa.array(rows))
     if what == "code":
-        monkeypatch.setattr(checkpoints, "MODULES", ("core", *checkpoints.MODULES))
-    with pytest.raises(UserError, match={"photos": "other photos or labels", "code": "another version", "plan": "other parameters"}[what]):
+        monkeypatch.setattr(checkpoints, "NUMBERS", checkpoints.NUMBERS + 1)
+    said = {"photos": "other photos or labels", "code": "another version", "plan": "other parameters"}[what]
+    with pytest.raises(UserError, match=said):
         fit_in(tmp_path, manifest, **({"epochs": 5} if what == "plan" else {}))
 
 
 def test_a_photo_that_changed_since_the_checkpoint_stops_the_resumed_run(whole, few, survey, workspace, tmp_path):
-    "Its pixels are not the ones the run began with; the cache of this workspace is empty, so it has to be read again."
+    "The cache of this workspace is empty, so the photo is read again, and its pixels differ from those of the start."
     shutil.copytree(survey, tmp_path / "mine")
     manifest = manifest_table(read_manifest(few).to_pylist(), tmp_path / "mine")
     (tmp_path / "checkpoint.pt").write_bytes((whole / "checkpoint.pt").read_bytes())
@@ -232,65 +247,78 @@ def test_a_disk_that_fills_leaves_the_last_checkpoint_whole(manifest, tmp_path, 
 
 
 def test_a_batch_that_does_not_fit_is_taken_in_parts_and_said(manifest, tmp_path, monkeypatch):
-    real, asked = Trainer._gradients, []
+    real, asked = steps._gradients, []
 
-    def little_memory(self, x, y, share):
+    def little_memory(trainer, x, y, share):
         asked.append(len(x))
         if len(x) > 8:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return real(self, x, y, share)
+        return real(trainer, x, y, share)
 
-    monkeypatch.setattr(Trainer, "_gradients", little_memory)
+    monkeypatch.setattr(steps, "_gradients", little_memory)
     told = fit_in(tmp_path, manifest, epochs=1, batch=32)
     assert max(asked) == 32 and told["parts"] == 4
-    assert any("did not fit into memory" in s and "4 parts" in s and "still one of 32 photos" in s for s in told["sentences"])
+    (said,) = (s for s in told["sentences"] if "did not fit into memory" in s and "4 parts" in s)
+    assert "still one of 32 photos" in said
 
 
 def test_not_even_one_photo_is_a_sentence_and_another_error_stays_itself(manifest, tmp_path, monkeypatch):
-    def none(self, x, y, share):
+    def none(trainer, x, y, share):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
 
-    monkeypatch.setattr(Trainer, "_gradients", none)
+    monkeypatch.setattr(steps, "_gradients", none)
     with pytest.raises(UserError, match="Not even 2 photos of 32 px fit"):
         fit_in(tmp_path, manifest, epochs=1)
-    monkeypatch.setattr(Trainer, "_gradients", lambda *_: (_ for _ in ()).throw(RuntimeError("sizes do not match")))
+    ours = RuntimeError("sizes do not match")
+    monkeypatch.setattr(steps, "_gradients", lambda *_: (_ for _ in ()).throw(ours))
     with pytest.raises(RuntimeError, match="sizes do not match"):
         fit_in(tmp_path, manifest, epochs=1)
 
 
 def test_a_loss_that_is_no_number_stops_with_step_rate_and_advice(manifest, tmp_path, monkeypatch):
-    real, steps = Trainer._gradients, []
+    real, taken = steps._gradients, []
 
-    def explodes(self, x, y, share):
-        steps.append(1)
-        return real(self, x, y, share) if len(steps) < 7 else float("nan")
+    def explodes(trainer, x, y, share):
+        taken.append(1)
+        return real(trainer, x, y, share) if len(taken) < 7 else float("nan")
 
-    monkeypatch.setattr(Trainer, "_gradients", explodes)
-    with pytest.raises(UserError, match=r"became nan at step \d of epoch 2, at a rate of .*start a new run with a smaller rate, such as rate=0.0001"):
+    monkeypatch.setattr(steps, "_gradients", explodes)
+    advice = "start a new run with a smaller rate, such as rate=0.0001"
+    with pytest.raises(UserError, match=rf"became nan at step \d of epoch 2, at a rate of .*{advice}"):
         fit_in(tmp_path, manifest)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["epoch"] == 2  # the one before stands
 
 
 def test_a_gradient_that_explodes_under_a_finite_loss_never_reaches_the_weights(manifest, tmp_path, monkeypatch):
-    real, steps = Trainer._gradients, []
+    real, taken = steps._gradients, []
 
-    def explodes(self, x, y, share):
-        loss = real(self, x, y, share)
-        steps.append(1)
-        if len(steps) == 7:
-            self.module.head.weight.grad.fill_(float("inf"))
+    def explodes(trainer, x, y, share):
+        loss = real(trainer, x, y, share)
+        taken.append(1)
+        if len(taken) == 7:
+            trainer.module.head.weight.grad.fill_(float("inf"))
         return loss
 
-    monkeypatch.setattr(Trainer, "_gradients", explodes)
+    monkeypatch.setattr(steps, "_gradients", explodes)
     with pytest.raises(UserError, match=r"The gradient became (nan|inf) at step \d of epoch 2"):
         fit_in(tmp_path, manifest)
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert all(v.isfinite().all() for v in state["network"].values())
 
 
-@pytest.mark.parametrize(("text", "said"), [("Caught BadPhoto in DataLoader worker process 0.\nOriginal Traceback …\nspecies_wb.photos.reading.BadPhoto: a.jpg has changed.", "a.jpg has changed. Put it back"), ("CUDA out of memory.", "memory of the machine is full")])
+VANISHED = """Caught BadPhoto in DataLoader worker process 0.
+Original Traceback …
+species_wb.photos.reading.BadPhoto: a.jpg has changed."""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(VANISHED, "a.jpg has changed. Put it back"), ("CUDA out of memory.", "memory of the machine is full")],
+)
 def test_what_stops_a_training_from_outside_is_a_sentence(text, said, tmp_path):
-    assert said in finetune._explained(RuntimeError(text), torch.device("cpu"), tmp_path) and finetune._explained(RuntimeError("a mistake of ours"), torch.device("cpu"), tmp_path) == ""
+    processor = torch.device("cpu")
+    assert said in loop._explained(RuntimeError(text), processor, tmp_path)
+    assert loop._explained(RuntimeError("a mistake of ours"), processor, tmp_path) == ""
 
 
 def test_a_start_that_stands_on_other_photos_is_refused(tuned, few, manifest, tmp_path):
@@ -306,41 +334,47 @@ def test_a_start_that_stands_on_other_photos_is_refused(tuned, few, manifest, tm
 
 
 def test_an_input_size_is_tried_before_anything_is_trained(monkeypatch):
-    monkeypatch.setattr(fit, "_seconds_a_photo", lambda *_: 0.01)  # whole batches of 512 px fill the memory, and it is asked after the size was tried
+    "How long a photo takes is asked after the size was tried; it is not measured here, because 512 px fill the memory."
+    monkeypatch.setattr(planning, "_seconds_a_photo", lambda *_: 0.01)
     network, spec, told = registry.build("simple_cnn", 3, "none")
-    larger = fit.plan(network, spec, told, 100, "finetune", size=512, epochs=1)[1]
+    larger = planning.plan(network, spec, told, 100, "finetune", size=512, epochs=1)[1]
     assert larger.canonical_size == 512  # photos are decoded as large as it needs
     vit, own, told = registry.build("timm/vit_tiny_patch16_224", 3, "none")
     with pytest.raises(UserError, match="does not work at 100 px"):
-        fit.plan(vit, own, told, 100, "finetune", size=100, epochs=1)
+        planning.plan(vit, own, told, 100, "finetune", size=100, epochs=1)
 
 
 def test_a_gpu_that_disappears_is_a_sentence(manifest, tmp_path, monkeypatch):
-    def gone(self, after_step):
-        self.device = torch.device("cuda")
+    def gone(trainer, after_step):
+        trainer.device = torch.device("cuda")
         raise RuntimeError("CUDA error: unspecified launch failure\nCompile with ...")
 
-    monkeypatch.setattr(Trainer, "one_epoch", gone)
+    monkeypatch.setattr(loop, "one_epoch", gone)
     with pytest.raises(UserError, match="The GPU stopped answering .*go on with run="):
         fit_in(tmp_path, manifest)
 
 
 def test_it_stops_early_when_validation_no_longer_improves(manifest, tmp_path, monkeypatch):
-    monkeypatch.setattr(finetune, "judge", lambda logits, truth: {"valid_loss": 1.0, "valid_accuracy": 0.5, "valid_weighted_f1": 0.5})
-    monkeypatch.setattr(fit, "FROM_NOTHING", Recipe(epochs=60, patience=2))
+    always = {"valid_loss": 1.0, "valid_accuracy": 0.5, "valid_weighted_f1": 0.5}
+    monkeypatch.setattr(loop, "judge", lambda logits, truth: always)
+    monkeypatch.setattr(planning, "FROM_NOTHING", Recipe(epochs=60, patience=2))
     told = fit_in(tmp_path, manifest, epochs=20, size=32)
-    assert told["epochs_done"] == 3 and any("stopped early, after 2 epochs" in s and "Epoch 1 had" in s for s in told["sentences"])
+    assert told["epochs_done"] == 3
+    assert any("stopped early, after 2 epochs" in s and "Epoch 1 had" in s for s in told["sentences"])
 
 
 def test_a_class_that_only_validation_has_is_said_and_left_out(survey, workspace, tmp_path):
-    for k, path in enumerate(sorted(p for label in ("Aves", "Fungi", "Plantae") for p in (survey / label).glob("*.jpg"))):
+    paths = sorted(p for label in ("Aves", "Fungi", "Plantae") for p in (survey / label).glob("*.jpg"))
+    for k, path in enumerate(paths):
         split = "val" if path.parent.name == "Plantae" else ("train", "val", "test")[k % 3]
         (folder := tmp_path / "mine" / split / path.parent.name).mkdir(parents=True, exist_ok=True)
         shutil.copy(path, folder)
     manifest = scan(tmp_path / "mine")
-    assert any("Plantae" in s and "held out for validation" in s for s in sentences(findings(manifest))) and require_trainable(manifest) == ["Aves", "Fungi"]
+    assert any("Plantae" in s and "held out for validation" in s for s in sentences(findings(manifest)))
+    assert require_trainable(manifest) == ["Aves", "Fungi"]
     told = fit_in(tmp_path, manifest, epochs=1, size=32)
-    assert model_file.open_model(tmp_path / "model.onnx").info.labels == ["Aves", "Fungi"] and told["validation"]["n"] == manifest["split"].to_pylist().count("valid")
+    assert model_file.open_model(tmp_path / "model.onnx").info.labels == ["Aves", "Fungi"]
+    assert told["validation"]["n"] == manifest["split"].to_pylist().count("valid")
 
 
 def test_uneven_classes_are_balanced_and_said(manifest, tmp_path):
@@ -358,7 +392,8 @@ def test_uneven_classes_are_balanced_and_said(manifest, tmp_path):
 def test_finetuning_starts_from_a_fitted_head_and_ends_in_a_mixture(tuned):
     folder, told = tuned
     said = " ".join(told["sentences"])
-    assert (folder / "start.safetensors").exists() and "The head was fitted first" in said and "of the fine-tuned weights" in said
+    assert (folder / "start.safetensors").exists()
+    assert "The head was fitted first" in said and "of the fine-tuned weights" in said
     assert [r["share"] for r in told["mix"]] == [k / 10 for k in range(11)]
     best = min(told["mix"], key=lambda r: r["log_loss"])
     assert told["validation"]["log_loss"] == pytest.approx(best["log_loss"], abs=0.02)
@@ -369,3 +404,71 @@ def test_finetuning_starts_from_a_fitted_head_and_ends_in_a_mixture(tuned):
 def test_mixup_and_cutmix_train_with_soft_labels(manifest, tmp_path):
     fit_in(tmp_path, manifest, epochs=1, size=32, mixup=0.2, cutmix=1.0)
     assert json.loads((tmp_path / "plan.json").read_text())["recipe"]["cutmix"] == 1.0
+
+
+def coloured(folder):
+    "Forty made-up photos of three classes, as uneven as real ones."
+    rng, rows = np.random.default_rng(0), []
+    for k in range(40):
+        place, split = (0, 0, 0, 0, 1, 1, 2)[k % 7], "train" if k % 4 else "valid"
+        label = ("Aves", "Fungi", "Plantae")[place]
+        picture = rng.integers(0, 200, (6, 7, 3)).repeat(8, 0).repeat(8, 1)
+        picture[..., place] += rng.integers(0, 56)
+        (folder / f"{k}.jpg").write_bytes(data := encode_jpeg(picture.astype(np.uint8)))
+        row = {"path": f"{k}.jpg", "label": label, "split": split, "status": "ok"}
+        rows.append({**row, "sha256": hashlib.sha256(data).hexdigest()})
+    return manifest_table(rows, folder), ["Aves", "Fungi", "Plantae"]
+
+
+TINY = {
+    "from nothing": Recipe(epochs=2, batch=8, rate=0.003, policy="crop", least=0.7, averaging=0.3),
+    "pretrained": Recipe(epochs=2, batch=8, rate=0.0001, lowest=0.1, mixup=0.2, cutmix=1.0, train_norm=False),
+}
+KNOWN = {  # by recipe and `checkpoints.NUMBERS`; history: train loss, validation loss, accuracy, weighted F1, rate
+    ("from nothing", 1): {
+        "history": [[1.15004, 0.970397, 0.5, 0.508571, 0.003], [0.888616, 1.1959, 0.2, 0.191429,
+            0.00183378]],
+        "mix": [],
+        "temperature": 0.176543,
+        "log_loss": 0.765678,
+        "logits": [0.489097, -0.246191, -0.419426, 0.665308, -0.334207, -0.491619, 0.455288, -0.263968,
+            -0.398342, 0.536232, -0.226063, -0.476527],
+    },
+    ("pretrained", 1): {
+        "history": [[1.0567, 0.552494, 0.7, 0.691667, 0.0001], [1.19022, 0.348347, 1.0, 1.0, 6.1126e-05]],
+        "mix": [0.0274035, 0.00982091, 0.00348567, 0.00119335, 0.000404018, 0.0001357, 4.48854e-05,
+            1.50837e-05, 5.0463e-06, 1.9131e-06, 2.80663e-06],
+        "temperature": 0.05,
+        "log_loss": 1.9131e-06,
+        "logits": [0.243231, 0.224443, -0.45275, 0.293097, 0.298163, -0.576299, 0.165101, 0.226233,
+            -0.37645, -0.0749455, 0.323043, -0.233303],
+    },
+}  # fmt: skip
+ROUNDING = {"from nothing": 2e-3, "pretrained": 3e-2}  # a processor without AVX differs by 0.0006 and 0.014
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_numbers_are_those_of_this_version(name, workspace, tmp_path, monkeypatch):
+    """A checkpoint is gone on with wherever `checkpoints.NUMBERS` is the same, so the same numbers must come out.
+
+    Where this fails because the code computes something else now: raise NUMBERS, and write the new numbers here.
+    """
+    be_quick(monkeypatch)
+    manifest, labels = coloured(tmp_path)
+    set_seed(0)
+    network, spec, _ = registry.build("simple_cnn", 3, "none")
+    if name == "pretrained":  # it also sees what a published classifier says
+        width = network.head.in_features
+        members = [[0, 1], [2, 3], [4, 5]]
+        network.known = imagenet.PublishedClassifier(torch.randn(6, width) / 9, torch.zeros(6), members)
+        network.head = torch.nn.Linear(width + 3, 3)
+    (folder := tmp_path / "run").mkdir()
+    spec = registry.at_size(spec, 32)
+    told = finetune.fit_finetune(folder, manifest, labels, network, spec, TINY[name], name == "pretrained", seed=3)
+    history = [[float(x) for x in line.split(",")[1:]] for line in numbers(folder)[1:]]
+    found = {
+        "history": history, "mix": [r["log_loss"] for r in told["mix"]], "temperature": told["temperature"],
+        "log_loss": told["validation"]["log_loss"], "logits": (told["temperature"] * answers(folder)).ravel().tolist(),
+    }  # fmt: skip
+    for what, values in KNOWN[name, checkpoints.NUMBERS].items():
+        assert np.allclose(found[what], values, rtol=ROUNDING[name], atol=ROUNDING[name]), (what, found[what])

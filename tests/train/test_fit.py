@@ -14,17 +14,18 @@ from test_finetune import quick_onnx, some
 from species_wb.engine import model_file, toy
 from species_wb.models import registry
 from species_wb.photos import pixels
-from species_wb.runs import open_run
-from species_wb.train import checkpoints, finetune, fit, heads, probe
+from species_wb.train import checkpoints, finetune, fit, heads, planning, probe
+from species_wb.train import frozen as below
 from species_wb.contracts import data_hash, manifest_table, read_manifest, write_table
 from species_wb.core import UserError
+from species_wb.runs import open_run
+from species_wb.workspace import cache_folder
 from species_wb.models.export import FromBytes
 from species_wb.metrics.calibration import softmax
 from species_wb.photos.findings import require_trainable
 from species_wb.photos.scan import scan
 from species_wb.photos.pixels import load
 from species_wb.train.training_set import manifest_of_run, photos_to_train_on
-from species_wb.workspace import cache_folder
 
 
 def fitted(manifest, arch="simple_cnn", seed=0, method="auto", weights="auto", **how):
@@ -35,7 +36,7 @@ def fitted(manifest, arch="simple_cnn", seed=0, method="auto", weights="auto", *
 
     set_seed(seed)
     network, spec, told = registry.build(arch, len(labels), weights)
-    todo, spec = fit.plan(network, spec, told, photos_to_train_on(manifest), method, **how)
+    todo, spec = planning.plan(network, spec, told, photos_to_train_on(manifest), method, **how)
     return folder, fit.fit(folder, manifest, labels, network, spec, told, todo, seed), network
 
 
@@ -61,7 +62,7 @@ def written(tmp_path_factory) -> Path:
 @pytest.fixture
 def frozen(written, workspace, monkeypatch):
     "The network that a probe stands on is written once for all; large batches only fill the memory."
-    monkeypatch.setattr(probe, "best_batch", lambda engine: 4)
+    monkeypatch.setattr(below, "best_batch", lambda engine: 4)
     monkeypatch.setattr(probe, "check_parity", partial(probe.check_parity, n=4))
     shutil.copytree(written, cache_folder("frozen"), dirs_exist_ok=True)
     yield
@@ -78,15 +79,15 @@ def test_same_seed_same_numbers_for_the_probe(manifest, frozen):
 
 def test_a_resumed_run_keeps_its_plan(manifest, tmp_path, monkeypatch):
     "The machine may be busier now, and a hub out of reach: what the run was started with holds."
-    asked = dict.fromkeys(fit.PLANNED, 0) | {"method": "auto"}
+    asked = dict.fromkeys(planning.PLANNED, 0) | {"method": "auto"}
     network, spec, told = registry.build("simple_cnn", 10)
-    monkeypatch.setattr(fit, "_seconds_a_photo", lambda *_: 0.5)
-    first = fit.planned(tmp_path, asked, network, spec, told, 100)
-    monkeypatch.setattr(fit, "_seconds_a_photo", lambda *_: 0.01)
-    assert fit.planned(tmp_path, asked, network, spec, told, 100) == first
-    assert fit.plan(network, spec, told, 100)[0].recipe.epochs != first[0].recipe.epochs
+    monkeypatch.setattr(planning, "_seconds_a_photo", lambda *_: 0.5)
+    first = planning.planned(tmp_path, asked, network, spec, told, 100)
+    monkeypatch.setattr(planning, "_seconds_a_photo", lambda *_: 0.01)
+    assert planning.planned(tmp_path, asked, network, spec, told, 100) == first
+    assert planning.plan(network, spec, told, 100)[0].recipe.epochs != first[0].recipe.epochs
     with pytest.raises(UserError, match="was started from weights 'none'"):
-        fit.planned(tmp_path, asked, network, spec, {**told, "used": "imagenet"}, 100)
+        planning.planned(tmp_path, asked, network, spec, {**told, "used": "imagenet"}, 100)
 
 
 def test_a_file_that_answers_differently_never_gets_its_name(manifest, monkeypatch):
@@ -96,17 +97,23 @@ def test_a_file_that_answers_differently_never_gets_its_name(manifest, monkeypat
     monkeypatch.setattr("species_wb.models.export.parity", lie)
     folder, _, _ = open_run(None, "train", "simple_cnn", {})
     monkeypatch.setattr(finetune, "_keep_freed_memory", lambda: None)
-    monkeypatch.setattr(finetune, "to_onnx", lambda network, info, path: toy.write_toy(path, info.labels, info.label_ids, [[0] * len(info.labels)] * 3, side=info.spec.input_size))
+
+    def another(network, info, path):
+        toy.write_toy(path, info.labels, info.label_ids, [[0] * len(info.labels)] * 3, side=info.spec.input_size)
+
+    monkeypatch.setattr(finetune, "to_onnx", another)
     labels = require_trainable(manifest)
     network, spec, told = registry.build("simple_cnn", len(labels))
-    todo, spec = fit.plan(network, spec, told, 10, epochs=1, size=32)
+    todo, spec = planning.plan(network, spec, told, 10, epochs=1, size=32)
     with pytest.raises(UserError, match="answers differently"):
         fit.fit(folder, manifest, labels, network, spec, told, todo)
     assert not (folder / "model.onnx").exists() and not list(folder.glob("*.partial"))
 
 
 @pytest.mark.parametrize("arch", ["efficientnet_lite0", "simple_cnn"])
-def test_a_photo_that_vanished_since_the_scan_is_said_and_stops_nothing(survey, manifest, frozen, tmp_path, monkeypatch, arch):
+def test_a_photo_that_vanished_since_the_scan_is_said_and_stops_nothing(
+    survey, manifest, frozen, tmp_path, monkeypatch, arch
+):
     monkeypatch.setattr(finetune, "to_onnx", quick_onnx)
     monkeypatch.setattr(finetune, "_keep_freed_memory", lambda: None)
     shutil.copytree(survey, tmp_path / "mine")
@@ -121,7 +128,7 @@ def test_a_photo_that_vanished_since_the_scan_is_said_and_stops_nothing(survey, 
 def test_impossible_parameters_are_one_sentence(wrong):
     network, spec, told = registry.build("simple_cnn", 2)
     with pytest.raises(UserError, match=next(iter(wrong))):
-        fit.plan(network, spec, told, 100, **wrong)
+        planning.plan(network, spec, told, 100, **wrong)
 
 
 def test_a_probe_without_pretrained_weights_is_refused(manifest):
@@ -132,22 +139,24 @@ def test_a_probe_without_pretrained_weights_is_refused(manifest):
 def test_what_was_substituted_is_said(manifest, monkeypatch):
     monkeypatch.setattr("species_wb.models.weights._answers", lambda url, seconds=5: False)
     monkeypatch.setenv("TORCH_HOME", "nowhere")
-    monkeypatch.setattr(fit, "_seconds_a_photo", lambda *_: 0.1)
+    monkeypatch.setattr(planning, "_seconds_a_photo", lambda *_: 0.1)
     network, spec, told = registry.build("resnet50", 3)
     assert told["used"] == "none" and "did not answer within 5 s" in told["substituted"]
-    todo, _ = fit.plan(network, spec, told, 100, epochs=1)
+    todo, _ = planning.plan(network, spec, told, 100, epochs=1)
     assert todo.method == "finetune" and "No pretrained weights" in todo.why
     with pytest.raises(UserError, match="cannot be had"):
         registry.build("resnet50", 3, "imagenet")
 
 
 def test_auto_states_size_and_length(monkeypatch):
-    monkeypatch.setattr(fit, "_seconds_a_photo", partial(fit._seconds_a_photo, batch=2))  # a whole batch fills the memory
+    measured = partial(planning._seconds_a_photo, batch=2)  # a whole batch fills the memory
+    monkeypatch.setattr(planning, "_seconds_a_photo", measured)
     network, spec, told = registry.build("resnet18", 3, "none")
-    todo, smaller = fit.plan(network, spec, told, 5000)
+    todo, smaller = planning.plan(network, spec, told, 5000)
     assert todo.recipe.epochs >= 1 and smaller.input_size <= spec.input_size
     said = " ".join(todo.sentences)
-    assert f"{smaller.input_size} px" in said and ("minutes" in said or "One epoch" in said) and todo.recipe.precision in ("fp32", "bf16")
+    assert f"{smaller.input_size} px" in said and ("minutes" in said or "One epoch" in said)
+    assert todo.recipe.precision in ("fp32", "bf16")
 
 
 def test_unknown_words_name_the_nearest(manifest):
@@ -183,7 +192,8 @@ def test_photos_of_one_group_are_on_one_side_of_every_fold():
 
 
 def test_the_data_hash_names_content_not_places(tmp_path):
-    rows = [{"path": f"{k}.jpg", "sha256": f"{k:064d}", "label": "a", "split": "train", "status": "ok"} for k in range(3)]
+    row = {"label": "a", "split": "train", "status": "ok"}
+    rows = [{"path": f"{k}.jpg", "sha256": f"{k:064d}", **row} for k in range(3)]
     same = data_hash(manifest_table(rows, tmp_path))
     assert same == data_hash(manifest_table([{**r, "path": "x/" + r["path"]} for r in reversed(rows)], "/elsewhere"))
     assert same != data_hash(manifest_table([{**rows[0], "label": "b"}, *rows[1:]], tmp_path))
@@ -217,9 +227,19 @@ def test_the_next_training_gets_a_correction_and_earlier_runs_stay_as_they_were(
     assert list(changed(first, manifest_of_run(tmp_path / "two", asked))) == [path]
 
 
-def test_a_checkpoint_made_before_the_package_had_rooms_is_gone_on_with():
+@pytest.mark.parametrize("code", ["as it is", "7b788fc9d5794c10"])  # of the commits 81fe235 and 656559c
+def test_a_checkpoint_of_earlier_code_that_gave_the_same_numbers_is_gone_on_with(code, tmp_path, monkeypatch):
     made = Path(__file__).parents[1] / "before_rooms" / "checkpoint.pt"
     now = checkpoints.origin([("ab" * 32, "a.jpg")], [0], {"epochs": 3})
     there = torch.load(made, weights_only=True)["made_from"]
-    state = checkpoints.load_checkpoint(made, {**now, "packages": there["packages"]})  # whatever is installed here
+    if code != "as it is":
+        state = torch.load(made, weights_only=True)
+        state["made_from"]["code"], made = code, tmp_path / "checkpoint.pt"
+        torch.save(state, made)
+    here = {**now, "packages": there["packages"]}  # whatever is installed here
+    state = checkpoints.load_checkpoint(made, here)
     assert there["code"] != now["code"] and state["epoch"] == 1 and state["weights"]["w"].tolist() == [0, 1, 2, 3]
+    monkeypatch.setattr(checkpoints, "NUMBERS", checkpoints.NUMBERS + 1)
+    raised = checkpoints.origin([("ab" * 32, "a.jpg")], [0], {"epochs": 3})
+    with pytest.raises(UserError, match="another version of species_wb"):
+        checkpoints.load_checkpoint(made, {**raised, "packages": there["packages"]})
