@@ -109,6 +109,7 @@ def test_the_ready_made_model_is_used_where_none_is_named(tmp_path, photos):
     assert typed("submit", "ready-made", photos / "test" / "Aves", "--out", tmp_path / "s.csv").returncode == 0
 
 
+@pytest.mark.slow
 def test_the_ready_made_model_reaches_its_accuracy_on_real_photos(tmp_path, photos):
     from species_wb.metrics.intervals import wilson
 

@@ -36,6 +36,7 @@ def linked(notebook: nbformat.NotebookNode, folder: Path) -> Path:
     return (folder / unquote(re.search(r'<a href="([^"]+)"', shown)[1])).resolve()
 
 
+@pytest.mark.slow
 def test_with_an_output_path_from_another_folder(few_photos, workspace, tmp_path):
     "Typed paths are relative to where the person stands; the run still lands in the workspace."
     os.symlink(few_photos, tmp_path / "mine")

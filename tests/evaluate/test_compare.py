@@ -394,6 +394,7 @@ def test_model_files_on_labelled_photos(survey, workspace, tmp_path):
     assert "simulated" in text and text.count("data:image/jpeg") > 3  # the photos on which they disagree
 
 
+@pytest.mark.slow
 def test_papermill_from_another_folder(workspace, tmp_path):
     a_run(workspace, "a", photo_rows(80), 2, arch="a"), a_run(workspace, "b", photo_rows(80), 1, arch="b")
     os.symlink(workspace / "reports" / "train", tmp_path / "mine")

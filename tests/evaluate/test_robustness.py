@@ -387,6 +387,7 @@ def test_a_figure_for_every_corruption(measured):
         assert set(clean) == {right[0]} == {measured["clean_accuracy"]["value"]}
 
 
+@pytest.mark.slow
 def test_the_report_shows_it_where_asked_and_keeps_it_after(trained, judged, workspace, tmp_path):
     run, command = tmp_path / "run", str(Path(sys.executable).parent / "species-wb")
     shutil.copytree(trained, run)
