@@ -98,7 +98,8 @@ def trained(folder: Path, manifest: Path) -> dict[str, float]:
     from species_wb.train.augment import pipeline
     from species_wb.contracts import read_manifest
     from species_wb.train.finetune import Recipe, Trainer
-    from species_wb.train.loading import DecodedCache, PhotoDataset
+    from species_wb.train.decoded_photos import DecodedCache
+    from species_wb.train.loading import PhotoDataset
     from species_wb.models.registry import build
     from species_wb.photos.findings import require_trainable
     from species_wb.train.training_set import photos_of_splits

@@ -38,7 +38,8 @@ from species_wb.train.augment import pipeline
 from species_wb.engine.backends import cpu_name
 from species_wb.core import cpu_count
 from species_wb.train.finetune import Recipe, Trainer, _keep_freed_memory
-from species_wb.train.loading import DecodedCache, PhotoDataset
+from species_wb.train.decoded_photos import DecodedCache
+from species_wb.train.loading import PhotoDataset
 from species_wb.models.registry import build
 from species_wb.photos.findings import require_trainable
 from species_wb.photos.scan import scan

@@ -35,7 +35,8 @@ from ..models.registry import AUXILIARY_WEIGHT, Network
 from ..runs import set_seed
 from . import checkpoints
 from .augment import Batches, mixup_or_cutmix, pipeline
-from .loading import DecodedCache, PhotoDataset
+from .decoded_photos import DecodedCache
+from .loading import PhotoDataset
 from .probe import best_head
 from .training_set import TrainingSet, photos_of_splits, require_classes
 from ..workspace import cache_folder
