@@ -75,7 +75,7 @@ def _fold(network: nn.Module, x: torch.Tensor) -> None:
     for conv, norm in _pairs(network, x):
         fixed = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *fixed)
-        rest = nn.Sequential(norm.drop, norm.act) if hasattr(norm, "act") else nn.Identity()  # timm's hold an activation
+        rest = nn.Sequential(norm.drop, norm.act) if hasattr(norm, "act") else nn.Identity()  # keeps an activation
         network.set_submodule(names[norm], rest)
 
 # %% ../../nbs/lib/models/30_export.ipynb #folded
