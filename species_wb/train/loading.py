@@ -82,6 +82,13 @@ def _read_batches(
     if names:
         yield names, pixels
 
+# %% ../../nbs/lib/train/15_loading.ipynb #rows
+def _rows(photos: list[tuple[str, str]], known: dict[str, np.ndarray]) -> np.ndarray:
+    "Return an embedding for each photo, NaN where there is none."
+    width = len(next(iter(known.values()))) if known else 0
+    unread = np.full(width, np.nan, np.float32)
+    return np.stack([known.get(sha, unread) for sha, _ in photos]) if photos else np.zeros((0, width), np.float32)
+
 # %% ../../nbs/lib/train/15_loading.ipynb #embeddings
 SHARD = 4096  # embeddings that are written at once
 
@@ -117,13 +124,6 @@ def embeddings(
         _write_features(folder, fresh)
     known.update(fresh)
     return _rows(photos, known), failed
-
-
-def _rows(photos: list[tuple[str, str]], known: dict[str, np.ndarray]) -> np.ndarray:
-    "Return an embedding for each photo, NaN where there is none."
-    width = len(next(iter(known.values()))) if known else 0
-    unread = np.full(width, np.nan, np.float32)
-    return np.stack([known.get(sha, unread) for sha, _ in photos]) if photos else np.zeros((0, width), np.float32)
 
 # %% ../../nbs/lib/train/15_loading.ipynb #augmented
 def _augmented(
