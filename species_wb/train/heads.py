@@ -113,7 +113,7 @@ def out_of_fold(
     seed: int = 0,
     emphasis: np.ndarray | float = 1.0,  # as in `fit_heads`
 ) -> Iterator[np.ndarray]:  # for each strength N×C logits of the photos as they are
-    "Judge every photo by heads fitted without its group, one strength after the other. Raises UserError as `folds` does."
+    "Judge photos by heads fitted without their groups, strength by strength. Raises UserError as `folds` does."
     from threadpoolctl import threadpool_limits
 
     def fitted(rows: np.ndarray) -> Iterator[Head]:
