@@ -79,7 +79,8 @@ def _make_room(
     "Drop shards that hold nothing needed, oldest first, while the cache is more than half full."
     shards = [p for p in folder.glob("*.bin") if p.exists()]
     shards.sort(key=lambda p: p.stat().st_mtime)
-    used, dropped = sum(p.stat().st_size for p in shards), set()
+    used = sum(p.stat().st_size for p in shards)
+    dropped: set[str] = set()
     for pixels in shards:
         if used <= limit // 2:
             break

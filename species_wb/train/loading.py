@@ -107,7 +107,8 @@ def embeddings(
     "Embed photos: take from the cache what is there, and add what was not."
     folder = Path(folder) / (key + ("-flip" if flip else ""))
     folder.mkdir(parents=True, exist_ok=True)
-    known, failed = _read_features(folder), {}
+    known = _read_features(folder)
+    failed: dict[str, str] = {}
     missing = [(sha, path) for sha, path in dict(photos).items() if sha not in known]
     size = batch() if missing else 0
     loaded = in_threads(partial(_prepared_or_reason, spec=spec, flip=flip), missing, workers)
