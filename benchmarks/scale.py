@@ -97,7 +97,8 @@ def trained(folder: Path, manifest: Path) -> dict[str, float]:
     from species_wb.train import checkpoints
     from species_wb.train.augment import pipeline
     from species_wb.contracts import read_manifest
-    from species_wb.train.loading import DecodedCache, PhotoDataset
+    from species_wb.train.decoded_photos import DecodedCache
+    from species_wb.train.loading import PhotoDataset
     from species_wb.train.recipe import Recipe
     from species_wb.train.steps import one_step
     from species_wb.train.trainer import Trainer

@@ -38,7 +38,8 @@ from species_wb.train.augment import pipeline
 from species_wb.engine.backends import cpu_name
 from species_wb.core import cpu_count
 from species_wb.train.finetune import _keep_freed_memory
-from species_wb.train.loading import DecodedCache, PhotoDataset
+from species_wb.train.decoded_photos import DecodedCache
+from species_wb.train.loading import PhotoDataset
 from species_wb.train.recipe import Recipe
 from species_wb.train.steps import one_epoch
 from species_wb.train.trainer import Trainer

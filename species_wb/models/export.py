@@ -43,11 +43,12 @@ class FromBytes(nn.Module):
         self,
         pixels: torch.Tensor,  # N×S×S×3 uint8
     ) -> tuple[torch.Tensor, ...]:  # logits N×C, embedding N×D, features N×D×h×w
+        "Scale the bytes as the spec says, and run the network."
         return self.network(pixels.permute(0, 3, 1, 2).to(torch.float32) * self.scale - self.shift)
 
-# %% ../../nbs/lib/models/30_export.ipynb #folded
+# %% ../../nbs/lib/models/30_export.ipynb #pairs
 def _pairs(network: nn.Module, x: torch.Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    "Run a network once, and see which batch norm is given what which convolution made."
+    "Run a network once, and pair each batch norm with the convolution whose output it gets."
     made: dict[int, tuple[nn.Conv2d, torch.Tensor]] = {}  # the tensor is kept, or another one could get its id
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
 
@@ -58,30 +59,62 @@ def _pairs(network: nn.Module, x: torch.Tensor) -> list[tuple[nn.Conv2d, nn.Batc
         if id(given[0]) in made and norm.running_mean is not None:
             pairs.append((made[id(given[0])][0], norm))
 
-    hooks = [layer.register_forward_hook(after) for layer in network.modules() if isinstance(layer, nn.Conv2d)]
-    hooks += [layer.register_forward_pre_hook(before) for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    layers = [*network.modules()]
+    hooks = [layer.register_forward_hook(after) for layer in layers if isinstance(layer, nn.Conv2d)]
+    hooks += [layer.register_forward_pre_hook(before) for layer in layers if isinstance(layer, nn.BatchNorm2d)]
     network(x)
     for hook in hooks:
         hook.remove()
     return pairs
 
+# %% ../../nbs/lib/models/30_export.ipynb #fold
+@torch.no_grad()
+def _fold(network: nn.Module, x: torch.Tensor) -> None:
+    "Fold each batch norm into the convolution before it, in place."
+    names = {layer: name for name, layer in network.named_modules()}
+    for conv, norm in _pairs(network, x):
+        fixed = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *fixed)
+        rest = nn.Sequential(norm.drop, norm.act) if hasattr(norm, "act") else nn.Identity()  # keeps an activation
+        network.set_submodule(names[norm], rest)
 
+# %% ../../nbs/lib/models/30_export.ipynb #folded
 @torch.no_grad()
 def folded(
     network: nn.Module,  # in evaluation mode; left as it was
     x: torch.Tensor,  # some input
 ) -> nn.Module:  # a copy without these batch norms, or the network itself where the copy answers differently
-    "Fold each batch norm into the convolution before it."
+    "Return a network whose batch norms are folded into the convolutions before them."
     if not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules()):
         return network
     lighter = deepcopy(network)
-    names = {layer: name for name, layer in lighter.named_modules()}
-    for convolution, norm in _pairs(lighter, x):
-        convolution.weight, convolution.bias = fuse_conv_bn_weights(convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
-        rest = nn.Sequential(norm.drop, norm.act) if hasattr(norm, "act") else nn.Identity()  # timm's have an activation in them
-        lighter.set_submodule(names[norm], rest)
-    same = all(torch.allclose(a, b, rtol=1e-3, atol=1e-4 * float(a.abs().max())) for a, b in zip(network(x), lighter(x), strict=True))
+    _fold(lighter, x)
+    both = zip(network(x), lighter(x), strict=True)
+    same = all(torch.allclose(a, b, rtol=1e-3, atol=1e-4 * float(a.abs().max())) for a, b in both)
     return lighter if same else network
+
+# %% ../../nbs/lib/models/30_export.ipynb #save
+def _save(model: onnx.ModelProto, info: ModelInfo, path: str | Path) -> None:
+    "Write a model with its metadata, and nothing of this machine."
+    del model.metadata_props[:]
+    model.metadata_props.add(key=METADATA_KEY, value=info_to_json(info))
+    for part in (*model.graph.node, *model.graph.initializer, *model.graph.value_info, model.graph):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    with write_aside(path) as aside:
+        onnx.save(model, aside)
+
+# %% ../../nbs/lib/models/30_export.ipynb #program
+def _program(module: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
+    "Export a module for any number of photos, without the exporter's warnings."
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    outputs, sizes = ["logits", "embedding", "features"], {"pixels": {0: torch.export.Dim("n")}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.onnx.export(
+            module, (example,), input_names=["pixels"], output_names=outputs, dynamic_shapes=sizes,
+            dynamo=True, external_data=False, verbose=False,
+        ).model_proto  # fmt: skip
 
 # %% ../../nbs/lib/models/30_export.ipynb #to-onnx
 def to_onnx(
@@ -90,37 +123,14 @@ def to_onnx(
     path: str | Path,  # the .onnx file to write
 ) -> None:
     "Write a network as one model file (contract 3)."
-    device, training = next(network.parameters()).device, network.training
+    device, training, side = next(network.parameters()).device, network.training, info.spec.input_size
     try:
-        side = info.spec.input_size
-        example = torch.randint(0, 256, (2, side, side, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-        module = folded(FromBytes(network.cpu().eval(), info.spec).eval(), example[:1])
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                module,
-                (example,),
-                input_names=["pixels"],
-                output_names=["logits", "embedding", "features"],
-                dynamic_shapes={"pixels": {0: torch.export.Dim("n")}},
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
+        seeded = torch.Generator().manual_seed(0)
+        example = torch.randint(0, 256, (2, side, side, 3), dtype=torch.uint8, generator=seeded)
+        model = _program(folded(FromBytes(network.cpu().eval(), info.spec).eval(), example[:1]), example)
     finally:
         network.to(device).train(training)
-    _save(program.model_proto, info, path)
-
-# %% ../../nbs/lib/models/30_export.ipynb #save
-def _save(model: onnx.ModelProto, info: ModelInfo, path: str | Path) -> None:
-    del model.metadata_props[:]
-    model.metadata_props.add(key=METADATA_KEY, value=info_to_json(info))
-    for part in (*model.graph.node, *model.graph.initializer, *model.graph.value_info, model.graph):
-        part.ClearField("metadata_props")  # the exporter leaves stack traces with the paths of this machine
-        part.ClearField("doc_string")
-    with write_aside(path) as aside:
-        onnx.save(model, aside)
+    _save(model, info, path)
 
 # %% ../../nbs/lib/models/30_export.ipynb #with-head
 def with_head(
@@ -130,7 +140,7 @@ def with_head(
     info: ModelInfo,  # with C labels
     path: str | Path,  # the .onnx file to write
 ) -> None:
-    "Write a model file with the network of another and a head of its own."
+    "Write the network of another file with a new head; raises ValueError where that has no linear head."
     model = onnx.load(source)
     new = {"network.head.weight": weight, "network.head.bias": bias}
     found = [t for t in model.graph.initializer if t.name in new]
@@ -142,15 +152,9 @@ def with_head(
     logits.type.tensor_type.shape.dim[1].dim_value = len(bias)
     _save(model, info, path)
 
-# %% ../../nbs/lib/models/30_export.ipynb #parity
-def parity(
-    model: ModelFile,  # the file
-    network: Network,  # what it was made from
-    pixels: np.ndarray,  # N×S×S×3 uint8: real photos, prepared
-    tolerance: float = 0.001,  # largest difference of a probability
-) -> dict[str, Any]:  # n, largest difference of a probability and of a logit, share of equal labels
-    "Compare a file with its network on real photos; a file that answers differently is refused."
-    network = network.cpu().eval()
+# %% ../../nbs/lib/models/30_export.ipynb #both-answers
+def _both_answers(model: ModelFile, network: Network, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Return the logits N×C of a file and of its network, 16 photos at a time."
     module = FromBytes(network, model.info.spec).eval()
     logits, reference = [], []
     for start in range(0, len(pixels), 16):
@@ -158,17 +162,24 @@ def parity(
         logits.append(run_network(model, part, ("logits",))[0])
         with torch.inference_mode():
             reference.append(module(torch.from_numpy(part))[0].numpy())
-    ours, theirs = np.concatenate(logits), np.concatenate(reference)
+    return np.concatenate(logits), np.concatenate(reference)
+
+# %% ../../nbs/lib/models/30_export.ipynb #parity
+def parity(
+    model: ModelFile,  # the file
+    network: Network,  # what it was made from
+    pixels: np.ndarray,  # N×S×S×3 uint8: real photos, prepared
+    tolerance: float = 0.001,  # largest difference of a probability
+) -> dict[str, Any]:  # n, largest difference of a probability and of a logit, share of equal labels
+    "Compare a file with its network on real photos. Raises UserError where the file answers differently."
+    ours, theirs = _both_answers(model, network.cpu().eval(), pixels)
     difference = float(np.abs(softmax(ours) - softmax(theirs)).max())
-    found = {
-        "n": len(pixels),
-        "probability": difference,
-        "logit": float(np.abs(ours - theirs).max()),
-        "same_label": float((ours.argmax(1) == theirs.argmax(1)).mean()),
-    }
     if not difference <= tolerance:
-        raise UserError(f"The model file answers differently from the network it was made from (by {difference:.3g} in a probability, {tolerance} is allowed; n = {len(pixels)}): please report this with your versions (`species-wb doctor`).")
-    return found
+        found = f"(by {difference:.3g} in a probability, {tolerance} is allowed; n = {len(pixels)})"
+        report = "please report this with your versions (`species-wb doctor`)."
+        raise UserError(f"The model file answers differently from the network it was made from {found}: {report}")
+    logit, same = float(np.abs(ours - theirs).max()), float((ours.argmax(1) == theirs.argmax(1)).mean())
+    return {"n": len(pixels), "probability": difference, "logit": logit, "same_label": same}
 
 # %% ../../nbs/lib/models/30_export.ipynb #check-parity
 def check_parity(
@@ -179,15 +190,17 @@ def check_parity(
     spec: ModelSpec,
     n: int = 24,  # photos
 ) -> dict[str, Any]:  # from `parity`, and a sentence
-    "Compare the model file with the network on real photos, spread over the classes."
+    "Compare a model file with its network on photos of all classes. Raises UserError as `parity` does."
     order = np.argsort(truth, kind="stable")[np.linspace(0, len(truth) - 1, min(n, len(truth))).astype(int)]
-    pixels = np.stack([prepare(decode(read_bytes(photos[k][1]), spec.canonical_size), spec) for k in dict.fromkeys(order.tolist())])
+    paths = [photos[k][1] for k in dict.fromkeys(order.tolist())]
+    pixels = np.stack([prepare(decode(read_bytes(p), spec.canonical_size), spec) for p in paths])
     found = parity(open_model(path), network, pixels)
-    return {**found, "sentence": f"The model file answers like the network it was made from: no probability differs by more than {max(found['probability'], 1e-7):.1g} (n = {found['n']} photos)."}
+    most = f"no probability differs by more than {max(found['probability'], 1e-7):.1g} (n = {found['n']} photos)."
+    return {**found, "sentence": f"The model file answers like the network it was made from: {most}"}
 
 # %% ../../nbs/lib/models/30_export.ipynb #provenance
 def provenance(
-    manifest: pa.Table,
+    manifest: pa.Table,  # contract 1
     photos: list[tuple[str, str]],  # (sha256, path) of those it was fitted to
     run_id: str,  # the run folder's name
     seed: int,

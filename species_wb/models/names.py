@@ -19,10 +19,10 @@ READY_MADE = "ready-made"
 
 
 def named_file(
-    name: str | Path,  # a model file, a mix, a run folder; "" or "ready-made": the ready-made model (./ready-made is a folder of that name)
-    tell: Callable[[str], Any] | None = None,  # is told before something has to be made
+    name: str | Path,  # a model file, a mix, a run folder; "" or "ready-made": the ready-made model
+    tell: Callable[[str], Any] | None = None,  # gets a sentence before something has to be made
 ) -> Path:  # absolute
-    "Return the file that a name means; raises `UserError` where the ready-made model cannot be made."
+    "Return the file that a name means. Raises UserError where the ready-made model cannot be made."
     if not name or name == READY_MADE:
         return ready_made.find(tell)
     return file_at(placed(name))
@@ -31,8 +31,8 @@ def named_file(
 def named_model(
     names: str | Path | Sequence[str | Path] = "",  # of one model, or of several that answer as one
     threads: int | None = None,  # of ONNX Runtime; by default as many as there are processors
-    tell: Callable[[str], Any] | None = None,
+    tell: Callable[[str], Any] | None = None,  # as in `named_file`
 ) -> Model:
-    "Open what a person named; raises `UserError` where it is not there or not to be trusted."
+    "Open what a person named. Raises UserError where a file is not there or not to be trusted."
     several = [names] if isinstance(names, str | Path) else [*names] or [READY_MADE]
     return open_models([named_file(name, tell) for name in several], threads)

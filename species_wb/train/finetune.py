@@ -25,7 +25,8 @@ from ..progress import timed
 from ..runs import set_seed
 from . import checkpoints
 from .augment import pipeline
-from .loading import DecodedCache, PhotoDataset
+from .decoded_photos import DecodedCache
+from .loading import PhotoDataset
 from .loop import train_to_the_end
 from .probe import best_head
 from .recipe import Recipe

