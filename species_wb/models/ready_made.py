@@ -23,7 +23,7 @@ from ..taxa import CLASSES, imagenet, members
 from ..workspace import user_cache
 
 if TYPE_CHECKING:
-    from species_wb.models.registry import Network
+    from species_wb.models.networks import Network
 
 # %% ../../nbs/lib/models/35_ready_made.ipynb #data
 NONE = "none of these"

@@ -20,7 +20,7 @@ from ..core import UserError, write_aside
 
 # %% ../../nbs/lib/train/35_checkpoints.ipynb #origin
 MODULES = (
-    "contracts", "taxa", "photos.reading", "photos.exif", "photos.headers", "photos.pixels", "metrics.calibration", "models.simple_cnn", "models.weights", "models.registry", "models.imagenet", "models.export",
+    "contracts", "taxa", "photos.reading", "photos.exif", "photos.headers", "photos.pixels", "metrics.calibration", "models.simple_cnn", "models.weights", "models.networks", "models.pretrained", "models.registry", "models.imagenet", "models.export",
     "train.training_set", "train.loading", "train.augment", "train.heads", "train.probe", "train.checkpoints", "train.finetune",
 )  # fmt: skip  their text decides the numbers
 EARLIER = {"caeeb6d37e2ce4b7"}  # texts of other wording that gave the same numbers (here: before the package had rooms); empty it when numbers change

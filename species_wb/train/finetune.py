@@ -31,7 +31,7 @@ from ..core import UserError, cpu_count, plural, write_aside
 from ..progress import progress, timed
 from ..metrics.calibration import fit_temperature, softmax
 from ..models.export import FromBytes, check_parity, provenance, to_onnx
-from ..models.registry import AUXILIARY_WEIGHT, Network
+from ..models.networks import AUXILIARY_WEIGHT, Network
 from ..runs import set_seed
 from . import checkpoints
 from .augment import Batches, mixup_or_cutmix, pipeline

@@ -17,7 +17,8 @@ import torch
 
 from ..contracts import ModelSpec
 from ..core import UserError, duration, nearest, plural, read_json, write_json
-from ..models.registry import WEIGHTS, Network, at_size, build, check_weights, works_at
+from ..models.registry import WEIGHTS, at_size, build, check_weights
+from ..models.networks import Network, works_at
 from ..photos.reading import BadPhoto
 from ..runs import set_seed
 from .checkpoints import outer

@@ -25,7 +25,8 @@ from ..engine.model_file import ModelFile, open_model, run_network
 from ..engine.speed import best_batch
 from ..models.export import check_parity, provenance, to_onnx, with_head
 from ..models.imagenet import PublishedClassifier
-from ..models.registry import Network, fingerprint, imagenet_head
+from ..models.networks import Network, fingerprint
+from ..models.registry import imagenet_head
 from ..taxa import members
 from .heads import STRENGTHS, Head, candidates, fit_heads
 from .loading import embeddings
