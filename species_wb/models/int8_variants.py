@@ -227,7 +227,7 @@ def _straight(graph: "onnx.GraphProto") -> None:
         for node in nodes[1:4]:
             graph.node.remove(node)
 
-# %% ../../nbs/lib/models/38_int8_variants.ipynb #write-file
+
 def write_file(
     path: Path,  # as ONNX Runtime's tools wrote it
     info: ModelInfo,
