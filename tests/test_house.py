@@ -32,8 +32,8 @@ NO_TORCH = """core progress workspace runs fields contracts predictions taxa app
     engine.ensemble engine.occlusion engine.class_activation engine.maps engine.similar
     classify.answers classify.megadetector classify.outputs classify.submission classify.folders classify.resume
     classify.job classify.ray classify.arrivals classify.watch_tables classify.watch
-    models.ready_made models.int8 models.names
-    train.heads
+    models.ready_made models.calibration_photos models.int8_variants models.int8_gate models.int8 models.names
+    train.decoded_photos train.heads
     evaluate.plots evaluate.confusion_plot evaluate.run_plots evaluate.evaluation evaluate.scoring
     evaluate.evaluation_text evaluate.evaluation_tables evaluate.training_plots evaluate.robustness
     evaluate.robustness_text evaluate.subgroups evaluate.seeds evaluate.ensemble_gain evaluate.evaluation_page

@@ -23,7 +23,7 @@ from ..contracts import METADATA_KEY, ModelInfo, ModelSpec, data_hash, info_to_j
 from ..core import UserError, now, write_aside
 from ..engine.model_file import ModelFile, open_model, run_network
 from ..metrics.calibration import softmax
-from .registry import Network
+from .networks import Network
 from ..photos.pixels import decode, prepare
 from ..photos.reading import read_bytes
 from ..runs import versions

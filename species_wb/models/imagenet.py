@@ -9,9 +9,26 @@ __all__ = ['PublishedClassifier']
 import torch
 from torch import nn
 
+# %% ../../nbs/lib/models/25_imagenet.ipynb #belonging
+def _belonging(
+    members: list[list[int]],  # for each of C labels its classes among the thousand
+) -> tuple[list[int], torch.Tensor]:  # the U classes that are used, and 1 where class u belongs to label c, U×C
+    "Say which classes are used, and to which labels they belong."
+    used = sorted({k for classes in members for k in classes})
+    return used, torch.tensor([[float(k in classes) for classes in members] for k in used])
+
+# %% ../../nbs/lib/models/25_imagenet.ipynb #log-evidence
+def _log_evidence(
+    logits: torch.Tensor,  # N×U, of the published classes that are used
+    belongs: torch.Tensor,  # U×C
+) -> torch.Tensor:  # N×C, the mean of each row 0
+    "Sum the exponentials of each label's classes, in logarithms."
+    evidence = torch.log((logits - logits.amax(1, keepdim=True)).exp() @ belongs + 1e-20)
+    return evidence - evidence.mean(1, keepdim=True)
+
 # %% ../../nbs/lib/models/25_imagenet.ipynb #known-3
 class PublishedClassifier(nn.Module):
-    "The evidence for each label from a published classifier, which is kept as it is."
+    "The evidence for each label from a published classifier, whose weights stay as they are."
 
     def __init__(
         self,
@@ -20,16 +37,10 @@ class PublishedClassifier(nn.Module):
         members: list[list[int]],  # for each of C labels its classes among the thousand; none is empty
     ):
         super().__init__()
-        used = sorted({k for classes in members for k in classes})
-        belongs = torch.tensor([[float(k in classes) for classes in members] for k in used])
+        used, belongs = _belonging(members)
         for name, value in (("weight", weight[used]), ("bias", bias[used]), ("belongs", belongs)):
             self.register_buffer(name, value.detach().clone())
 
-    def forward(
-        self,
-        embedding: torch.Tensor,  # N×D, what the published classifier saw
-    ) -> torch.Tensor:  # N×C log evidence, the mean of each row 0
-        "Sum the exponentials of each label's classes, in logarithms."
-        logits = nn.functional.linear(embedding, self.weight, self.bias)
-        evidence = torch.log((logits - logits.amax(1, keepdim=True)).exp() @ self.belongs + 1e-20)
-        return evidence - evidence.mean(1, keepdim=True)
+    def forward(self, embedding: torch.Tensor) -> torch.Tensor:  # N×D → N×C log evidence, the mean of each row 0
+        "Return the evidence for each label, from what the published classifier saw."
+        return _log_evidence(nn.functional.linear(embedding, self.weight, self.bias), self.belongs)

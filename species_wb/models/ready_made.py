@@ -25,7 +25,7 @@ from ..workspace import user_cache
 if TYPE_CHECKING:
     import torch
 
-    from species_wb.models.registry import Network
+    from species_wb.models.networks import Network
 
 # %% ../../nbs/lib/models/35_ready_made.ipynb #data
 SETTINGS = "ready_made.json"

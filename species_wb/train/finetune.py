@@ -20,7 +20,7 @@ from ..contracts import ModelInfo, ModelSpec
 from ..core import UserError, cpu_count, plural, write_aside
 from ..metrics.calibration import fit_temperature
 from ..models.export import check_parity, provenance, to_onnx
-from ..models.registry import Network
+from ..models.networks import Network
 from ..progress import timed
 from ..runs import set_seed
 from . import checkpoints

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from ..contracts import ModelSpec
 from ..core import UserError, read_json, write_json
-from ..models.registry import Network, build
+from ..models.networks import Network
+from ..models.registry import build
 from ..photos.reading import BadPhoto
 from ..runs import set_seed
 from .checkpoints import outer

@@ -18,7 +18,8 @@ from ..engine.model_file import ModelFile, open_model, run_network
 from ..engine.speed import best_batch
 from ..models.export import to_onnx
 from ..models.imagenet import PublishedClassifier
-from ..models.registry import Network, fingerprint, imagenet_head
+from ..models.networks import Network, fingerprint
+from ..models.registry import imagenet_head
 from ..taxa import members
 from .loading import embeddings
 from ..workspace import cache_folder

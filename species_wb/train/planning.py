@@ -15,7 +15,8 @@ import torch
 
 from ..contracts import ModelSpec
 from ..core import UserError, duration, nearest, plural, read_json, write_json
-from ..models.registry import WEIGHTS, Network, at_size, check_weights, works_at
+from ..models.registry import WEIGHTS, at_size, check_weights
+from ..models.networks import Network, works_at
 from .recipe import FROM_NOTHING, PRETRAINED, Recipe
 
 # %% ../../nbs/lib/train/42_planning.ipynb #check-method

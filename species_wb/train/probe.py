@@ -20,7 +20,7 @@ from ..contracts import ModelInfo, ModelSpec
 from ..core import write_aside
 from ..engine.model_file import ModelFile
 from ..models.export import check_parity, provenance, with_head
-from ..models.registry import Network
+from ..models.networks import Network
 from ..progress import progress, timed
 from .frozen import embedded, frozen_network
 from .heads import STRENGTHS, Head, candidates, fit_heads

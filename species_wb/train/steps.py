@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from ..core import UserError, plural
-from ..models.registry import AUXILIARY_WEIGHT
+from ..models.networks import AUXILIARY_WEIGHT
 from .trainer import Trainer
 
 # %% ../../nbs/lib/train/34_steps.ipynb #gradients

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from ..contracts import ModelSpec
 from ..core import cpu_count
 from ..models.export import FromBytes
-from ..models.registry import Network
+from ..models.networks import Network
 from .augment import Batches, mixup_or_cutmix
 from .loading import PhotoDataset
 from .recipe import Recipe, parameter_groups, rate_factor

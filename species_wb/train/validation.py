@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..metrics.calibration import fit_temperature, softmax
-from ..models.registry import Network
+from ..models.networks import Network
 from .loading import PhotoDataset
 from .trainer import Normalise
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from species_wb.engine import model_file
-from species_wb.models import registry, weights
+from species_wb.models import networks, registry, weights
 from species_wb.cli_models import NETWORKS, WEIGHTS
 from species_wb.contracts import ModelInfo
 from species_wb.core import UserError
@@ -83,14 +83,14 @@ def test_it_learns_and_its_file_answers_like_it(name, tmp_path):
     assert told["used"] == "none" and network.training
     pixels = some_pixels(spec)
 
-    size = 128 if registry.works_at(network, 128) else spec.input_size  # one step, at a size that is quick where it can be chosen
+    size = 128 if networks.works_at(network, 128) else spec.input_size  # one step, at a size that is quick where it can be chosen
     x = FromBytes(nn.Identity(), replace(spec, input_size=size))(torch.from_numpy(pixels[:, :size, :size].copy()))
     optimizer = torch.optim.SGD(network.parameters(), 1e-3)
     before = network.head.weight.detach().clone()
     logits, _, _, *auxiliary = network(x)
     assert len(auxiliary) == (name == "inception_v3")
     truth = torch.tensor([0, 1, 2, 0])
-    loss = sum((w * nn.functional.cross_entropy(y, truth) for w, y in zip((1, registry.AUXILIARY_WEIGHT), (logits, *auxiliary), strict=False)), torch.zeros(()))
+    loss = sum((w * nn.functional.cross_entropy(y, truth) for w, y in zip((1, networks.AUXILIARY_WEIGHT), (logits, *auxiliary), strict=False)), torch.zeros(()))
     loss.backward()
     assert [k for k, p in network.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()] == []
     optimizer.step()
@@ -117,8 +117,8 @@ def test_inception_trains_at_other_sizes(size):
 
 def test_a_size_that_cannot_be_is_known_beforehand():
     inception, transformer = registry.build("inception_v3", 2, "none")[0], registry.build("timm/vit_tiny_patch16_224", 2, "none")[0]
-    assert registry.works_at(inception, 75) and not registry.works_at(inception, 64) and inception.training
-    assert registry.works_at(transformer, 224) and not registry.works_at(transformer, 160)
+    assert networks.works_at(inception, 75) and not networks.works_at(inception, 64) and inception.training
+    assert networks.works_at(transformer, 224) and not networks.works_at(transformer, 160)
 
 
 # ── what is published ────────────────────────────────────────────────────────
@@ -352,4 +352,4 @@ def test_a_run_that_went_wrong_lends_no_weights(tmp_path):
 
 def test_the_same_weights_have_the_same_fingerprint_whatever_the_head():
     first, second = (registry.build("efficientnet_lite0", n)[0] for n in (3, 10))
-    assert registry.fingerprint(first.body) == registry.fingerprint(second.body) != registry.fingerprint(registry.build("efficientnet_lite0", 3, "none")[0].body)
+    assert networks.fingerprint(first.body) == networks.fingerprint(second.body) != networks.fingerprint(registry.build("efficientnet_lite0", 3, "none")[0].body)

@@ -12,12 +12,13 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from species_wb.models import int8
-from species_wb.engine.model_file import open_model, run_network
 from species_wb.contracts import ModelInfo
 from species_wb.core import UserError
+from species_wb.engine.model_file import open_model, run_network
+from species_wb.models import calibration_photos, int8, int8_gate
 from species_wb.models.export import to_onnx, with_head
 from species_wb.models.int8 import NotClose, quantise
+from species_wb.models.int8_variants import Variant, _fold, make_ready, make_variant
 from species_wb.models.registry import build
 from species_wb.photos.pixels import encode_jpeg, load
 
@@ -46,18 +47,18 @@ def quick():
     "Speed is no promise of these tests, and the search for layers that hurt has its own: both are cut short."
     with pytest.MonkeyPatch.context() as patch:
         speed = {"p50": 1.0, "p95": 2.0, "n": 3, "photos_per_second": 100.0, "batch": 4, "threads": 1, "cpu": "not measured"}
-        patch.setattr(int8, "latency", lambda _: speed)
+        patch.setattr(int8_gate, "latency", lambda _: speed)
         patch.setattr("species_wb.engine.model_file.cpu_count", lambda: 1)  # threads of several test workers would wait for one another
-        patch.setattr(int8, "MEASUREMENTS", 0)
-        patch.setattr(int8, "PARTS", 2)
+        patch.setattr(int8_gate, "MEASUREMENTS", 0)
+        patch.setattr(int8_gate, "PARTS", 2)
         yield
 
 
 @pytest.fixture
 def thorough(monkeypatch):
     "Layers that hurt are looked for as they are outside of tests."
-    monkeypatch.setattr(int8, "MEASUREMENTS", 36)
-    monkeypatch.setattr(int8, "PARTS", 12)
+    monkeypatch.setattr(int8_gate, "MEASUREMENTS", 36)
+    monkeypatch.setattr(int8_gate, "PARTS", 12)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,8 @@ def model(colours, tmp_path_factory):
     to_onnx(network, info, path)
     files = sorted((colours / "train").rglob("*.jpg"))
     pixels, file = np.stack([load(f, info.spec) for f in files]), open_model(path)
-    embedding, truth = np.concatenate([run_network(file, pixels[k : k + 20])[1] for k in range(0, len(pixels), 20)]), [LABELS.index(f.parent.name) for f in files]
+    embedding = np.concatenate([run_network(file, pixels[k : k + 20])[1] for k in range(0, len(pixels), 20)])
+    truth = [LABELS.index(f.parent.name) for f in files]
     scale = embedding.std(0) + 1e-6
     head = LogisticRegression(max_iter=1000).fit(embedding / scale, truth)
     trained = sorted({hashlib.sha256(f.read_bytes()).hexdigest()[:16] for f in files})
@@ -102,9 +104,9 @@ def used() -> list[set[str]]:
 
 @pytest.fixture(scope="module")
 def made(model, colours, used, tmp_path_factory):
-    out, load_rows = tmp_path_factory.mktemp("made") / "int8.onnx", int8._load
+    out, load_rows = tmp_path_factory.mktemp("made") / "int8.onnx", calibration_photos._load
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(int8, "_load", lambda rows, *rest: used.append({r["path"] for r in rows}) or load_rows(rows, *rest))
+        patch.setattr(calibration_photos, "_load", lambda rows, *rest: used.append({r["path"] for r in rows}) or load_rows(rows, *rest))
         return quantise(model, colours, out), out
 
 
@@ -155,13 +157,13 @@ def test_the_whole_body_runs_in_bytes(model, made, tmp_path):
 
 
 def test_a_layer_kept_in_floats_runs_in_floats(model, tmp_path):
-    ready = int8._ready(onnx.load(model), open_model(model).info, tmp_path, fresh(model, 16))
+    ready = make_ready(onnx.load(model), open_model(model).info, tmp_path, fresh(model, 16))
     names, pixels = list(ready.layers), fresh(model)
     for kept in (names[1], names[3], names[-2]):
-        path = int8._make(ready, int8.Variant(kept=(kept,)))
+        path = make_variant(ready, Variant(kept=(kept,)))
         found, _ = operators(path, tmp_path)
         assert (found["Conv"], found["QLinearConv"]) == (1, len(names) - 1), found
-    (theirs, _), *ours = (run_network(open_model(p), pixels) for p in (model, int8._make(ready, int8.Variant(kept=tuple(names[1:])))))
+    (theirs, _), *ours = (run_network(open_model(p), pixels) for p in (model, make_variant(ready, Variant(kept=tuple(names[1:])))))
     assert np.abs(ours[0][0] - theirs).max() < 0.1 * np.abs(theirs).max()  # and nothing was lost on the way
 
 
@@ -170,15 +172,15 @@ def test_a_mobile_network_runs_in_bytes_too(colours, tmp_path):
     network, spec, _ = build("mobilenet_v2", 3, weights="none")
     info = ModelInfo(LABELS, [2, 1, 0], replace(spec, input_size=64))
     to_onnx(network, info, tmp_path / "model.onnx")
-    ready = int8._ready(onnx.load(tmp_path / "model.onnx"), info, tmp_path, fresh(tmp_path / "model.onnx", 16))
+    ready = make_ready(onnx.load(tmp_path / "model.onnx"), info, tmp_path, fresh(tmp_path / "model.onnx", 16))
     before = Counter(node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node)
-    after, _ = operators(int8._make(ready, int8.Variant()), tmp_path)
+    after, _ = operators(make_variant(ready, Variant()), tmp_path)
     assert after["QLinearConv"] == before["Conv"] == 52 and not after["Conv"] + after["Clip"] + after["Cast"] + after["QuantizeLinear"], after
 
 
 def test_folding_the_normalisation_changes_only_the_border(model):
     network = onnx.load(model)
-    assert int8._fold(network) is not None and int8._fold(network) is None  # there is nothing left to fold
+    assert _fold(network) is not None and _fold(network) is None  # there is nothing left to fold
     plain, folded = (ort.InferenceSession(m.SerializeToString()) for m in (onnx.load(model), network))
     pixels = fresh(model)
     theirs, ours = (s.run(["features"], {"pixels": pixels})[0] for s in (plain, folded))
@@ -217,7 +219,7 @@ def test_the_temperature_is_fitted_again_on_labelled_photos_new_to_the_model(mod
 def test_no_temperature_is_fitted_on_photos_that_the_model_was_trained_on(model):
     pixels = fresh(model, 120)
     for new in (True, False):
-        photos = int8.CalibrationPhotos(pixels, np.arange(120) % 3, np.full(120, new), "")
+        photos = calibration_photos.CalibrationPhotos(pixels, np.arange(120) % 3, np.full(120, new), "")
         assert (int8._temperature(open_model(model), photos)[0] != 1.25) == new
 
 
@@ -258,7 +260,7 @@ def test_layers_that_hurt_are_named_and_stay_in_fp32(model, colours, tmp_path, t
 
 def test_a_file_that_would_answer_differently_is_not_written(model, colours, tmp_path, thorough, monkeypatch):
     hurting = spoil(model, tmp_path / "spoilt.onnx", 3000.0)
-    monkeypatch.setattr(int8, "FOUND", 1)  # so that only one layer is ever left in floats: not enough
+    monkeypatch.setattr(int8_gate, "FOUND", 1)  # so that only one layer is ever left in floats: not enough
     with pytest.raises(NotClose) as error:
         quantise(tmp_path / "spoilt.onnx", colours, tmp_path / "out.onnx")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["spoilt.onnx"]
@@ -268,8 +270,8 @@ def test_a_file_that_would_answer_differently_is_not_written(model, colours, tmp
 
 
 def test_a_loss_of_accuracy_alone_keeps_the_file_from_being_written(model, colours, tmp_path, monkeypatch):
-    judge = int8._judge
-    monkeypatch.setattr(int8, "_judge", lambda *given: {**(found := judge(*given)), "accuracy": found["accuracy"] - 0.02})
+    judge = int8.judge
+    monkeypatch.setattr(int8, "judge", lambda *given: {**(found := judge(*given)), "accuracy": found["accuracy"] - 0.02})
     with pytest.raises(NotClose, match="points of accuracy"):
         quantise(model, colours, tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
