@@ -115,7 +115,8 @@ def learned(
     "Show how a model learned: curves over the epochs, or over the strengths that were tried."
     found = []
     if judged.history:
-        found.append((run_plots.learning_curves(judged.history), CURVES, "Curves of loss and accuracy over the epochs."))
+        figure = run_plots.learning_curves(judged.history)
+        found.append((figure, CURVES, "Curves of loss and accuracy over the epochs."))
     if rows := evaluation_text.strengths(judged):
         figure = run_plots.strength_curve(rows, rows[0]["n"], judged.training.get("chosen"))
         found.append((figure, STRENGTHS, "Curve of log loss and accuracy over the strength of regularisation."))
