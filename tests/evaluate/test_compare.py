@@ -365,6 +365,7 @@ def test_the_command_writes_one_page_that_asks_for_nothing(workspace, tmp_path, 
         context.close()
 
 
+@pytest.mark.slow
 def test_one_run_makes_a_page_that_says_so(workspace, tmp_path):
     a_run(workspace, "alone", photo_rows(80), 2)
     done = typed("compare", "workspace/reports/train/alone", cwd=tmp_path, home=workspace)
@@ -378,6 +379,7 @@ def test_mistakes_are_one_sentence(workspace, tmp_path):
         assert done.returncode == 1 and said in done.stderr.strip().splitlines()[-1] and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_model_files_on_labelled_photos(survey, workspace, tmp_path):
     "Bare files and a run, all run on the photos given; what one was trained on is left out for all."
     from species_wb.photos.scan import scan

@@ -76,7 +76,12 @@ def test_the_registry_holds_what_was_promised():
 # ── each architecture, from building to its file ─────────────────────────────
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LITE[1:] else name for name in ALL])  # they are lite0, deeper
+# The quick tests have one network of each family; test-slow has its sisters.
+SISTERS = {*LITE[1:], "resnet18", "mobilenet_v3_large", "efficientnet_v2_s", "convnext_tiny"}
+EACH = [pytest.param(name, marks=pytest.mark.slow) if name in SISTERS else name for name in ALL]
+
+
+@pytest.mark.parametrize("name", EACH)
 def test_it_learns_and_its_file_answers_like_it(name, tmp_path):
     torch.manual_seed(0)
     network, spec, told = registry.build(name, 3, weights="none")

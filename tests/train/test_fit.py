@@ -69,6 +69,7 @@ def frozen(written, workspace, monkeypatch):
     shutil.copytree(cache_folder("frozen"), written, dirs_exist_ok=True)
 
 
+@pytest.mark.slow
 def test_same_seed_same_numbers_for_the_probe(manifest, frozen):
     first, second = (fitted(manifest, "efficientnet_lite0") for _ in range(2))
     assert first[1]["candidates"] == second[1]["candidates"] and first[1]["temperature"] == second[1]["temperature"]
