@@ -64,7 +64,7 @@ def test_several_seeds_are_trained_scored_and_reported_and_an_unfinished_one_is_
     (run / "seed-2" / "training.json").unlink()
     env = {**os.environ, "SPECIES_WB_HOME": str(tmp_path)}
     again = subprocess.run([COMMAND, "evaluate", str(run)], env=env, capture_output=True, text=True)
-    assert again.returncode != 0 and "seed-2/training.json is not there" in again.stderr + again.stdout
+    assert again.returncode != 0 and "seed-2/training.json is missing" in again.stderr + again.stdout
 
 
 def test_the_run_folder_is_complete(trained):

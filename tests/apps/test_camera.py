@@ -158,7 +158,7 @@ def test_the_label_changes_with_the_picture_and_back_and_stop_ends_the_camera(st
     stage.page.wait_for_timeout(500)
     assert answers(stage) > before and stage.page.evaluate(LIVING) == 1
     stage.page.get_by_role("button", name="Stop").click()
-    assert stage.page.evaluate(LIVING) == 0
+    stage.page.wait_for_function(f"() => ({LIVING})() === 0", timeout=2_000)  # the link acts after the click
     assert stage.page.locator(".swb-hint").is_visible()
     assert not stage.page.evaluate(MIRRORED), "words in mirror writing"
 

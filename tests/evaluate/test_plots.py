@@ -118,11 +118,11 @@ CASES = {
 }  # fmt: skip
 
 
-LONG = pytest.param(*CASES["forty"], id="forty", marks=pytest.mark.slow)
+SLOWEST = pytest.param(*CASES["forty"], id="forty", marks=pytest.mark.slow)
 MOST = [pytest.param(*case, id=name) for name, case in CASES.items() if name != "forty"]
 
 
-@pytest.mark.parametrize(("labels", "n"), [*MOST, LONG])
+@pytest.mark.parametrize(("labels", "n"), [*MOST, SLOWEST])
 def test_nothing_is_cut_or_lies_on_something_else_and_axes_and_n_are_named(labels, n, request):
     if labels in (TEN, ODD):
         figures = request.getfixturevalue("of_ten")[0] if labels is TEN else request.getfixturevalue("of_odd")
