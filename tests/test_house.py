@@ -40,7 +40,7 @@ NO_TORCH = """core progress workspace runs fields contracts predictions taxa app
     evaluate.compare_runs evaluate.compare evaluate.compare_text evaluate.compare_tables evaluate.compare_plots
     evaluate.compare_page
     curate.predictions curate.confusions curate.correct curate.one_photo
-    apps.cells apps.no_delay apps.visits apps.sources apps.live apps.player apps.camera_messages apps.camera_view
+    apps.cells apps.controls apps.no_delay apps.visits apps.sources apps.live apps.player apps.camera_messages apps.camera_view
     apps.camera_controls apps.camera apps.explorer_words apps.explorer_views apps.explorer_controls
     apps.explorer_panel apps.explorer apps.ports apps.web_access apps.web_answers apps.serve apps.lab
     cli_models cli_photos cli""".split()

@@ -12,8 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import traitlets
-
+from . import controls  # noqa: F401  # it says what is not installed
 from .camera_messages import halt, read, receive
 from .cells import STATIC, script
 from .live import MIN_SCORE, Live
@@ -21,11 +20,8 @@ from .player import Player
 from .visits import why_not_kept
 from ..core import UserError
 from ..photos.reading import ACCEPT
-
-try:
-    import anywidget
-except ImportError:
-    raise UserError("The camera panel needs packages that are not installed: pip install '.[lab]'.") from None
+import anywidget
+import traitlets
 
 # %% ../../nbs/lib/apps/23_camera_view.ipynb #want
 LONGEST_QUEUE = 8  # frames of all pages that wait; a page never has more than two

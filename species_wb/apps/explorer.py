@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from .cells import close_earlier
 from .explorer_controls import fill_filters, list_confusions, offer_labels, show_page, wanted
-from .explorer_panel import Panel, inside, shown
+from .controls import inside
+from .explorer_panel import Panel, shown
 from .explorer_views import ANSWERS, MAPS, PICTURES, WORDS, Part, answered, sentence
 from .explorer_words import NEW, heading, label_meant, next_photo, pictures, words
 from ..core import UserError, plural

@@ -13,15 +13,12 @@ from typing import Any
 
 from ..curate import one_photo
 from ..curate.predictions import Predictions
+from . import controls  # noqa: F401  # it says what is not installed
 from .cells import STATIC, script
 from ..core import UserError, cpu_count, in_threads
 from ..photos.reading import BadPhoto
-
-try:
-    import anywidget
-    from traitlets import Bool, Dict, Int, List, Tuple, Unicode, observe
-except ImportError:
-    raise UserError("The confusion explorer needs one more package: pip install '.[lab]'.") from None
+import anywidget
+from traitlets import Bool, Dict, Int, List, Tuple, Unicode, observe
 
 # %% ../../nbs/lib/apps/27_explorer_views.ipynb #thumbnail
 def _thumbnail(review: Predictions, k: int) -> tuple[int, bytes, str]:  # or a sentence why there is none

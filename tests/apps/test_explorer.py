@@ -393,8 +393,10 @@ def test_jupyterlabs_own_keys_stay_quiet_in_it(staged):
     assert staged().page.locator(".swb-explorer[data-lm-suppress-shortcuts=true]").count() == 1
 
 
-def test_without_anywidget_the_install_line_is_said():
-    code = "import sys; sys.modules['anywidget'] = None\nimport species_wb.apps.explorer"
+@pytest.mark.parametrize("panel", ["explorer", "camera"])
+@pytest.mark.parametrize("package", ["anywidget", "ipywidgets"])
+def test_without_a_package_the_install_line_is_said(panel, package):
+    code = f"import sys; sys.modules[{package!r}] = None\nimport species_wb.apps.{panel}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "needs one more package: pip install '.[lab]'" in done.stderr
 
