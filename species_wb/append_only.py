@@ -81,9 +81,10 @@ def _write(file: TextIO, path: Path, names: list[str], rows: list[dict[str, Any]
 # %% ../nbs/lib/15_append_only.ipynb #begin
 def _columns(path: Path) -> list[str]:
     "Return the columns of a table: the header of a .csv, the fields of the first row of a .jsonl."
-    first = next(read_rows(path), None)
+    if path.suffix == ".jsonl":
+        return list(next(read_rows(path), {}))
     with path.open(encoding="utf-8", newline="") as file:
-        return next(csv.reader(file), []) if path.suffix == ".csv" else list(first or {})
+        return next(csv.reader(file), [])
 
 # %% ../nbs/lib/15_append_only.ipynb #growing-3
 class AppendOnlyTable:

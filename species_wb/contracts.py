@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['SPLITS', 'MANIFEST', 'RESIZE_RULES', 'INTERPOLATIONS', 'CANONICAL_SIZES', 'JOINERS', 'FORMAT_VERSION', 'MAX_LABELS',
            'METADATA_KEY', 'check_manifest', 'manifest_table', 'manifest_root', 'is_simulated', 'data_hash',
-           'write_table', 'read_table', 'read_manifest', 'ModelSpec', 'ModelInfo', 'info_to_json', 'info_from_json']
+           'write_table', 'read_table', 'read_manifest', 'ModelSpec', 'is_label', 'ModelInfo', 'info_to_json',
+           'info_from_json']
 
 # %% ../nbs/lib/05_contracts.ipynb #imports
 import hashlib
@@ -190,9 +191,10 @@ class ModelSpec:
 JOINERS = "\u200c\u200d"  # not printable, but Persian and the scripts of India need them
 
 
-def _bad_label(label: str) -> bool:
-    shown = label.translate(dict.fromkeys(map(ord, JOINERS)))
-    return not label.strip() or "|" in label or not shown.isprintable()
+def is_label(text: str) -> bool:
+    "Tell whether a text can be the name of a class."
+    printable = text.translate(dict.fromkeys(map(ord, JOINERS))).isprintable()
+    return bool(text.strip()) and "|" not in text and printable
 
 # %% ../nbs/lib/05_contracts.ipynb #info-check
 FORMAT_VERSION = 1
@@ -205,7 +207,7 @@ def _wrong_in_info(i: "ModelInfo") -> str:
         "it has no labels" if not i.labels
         else "it has too many labels" if len(i.labels) > MAX_LABELS
         else "it names a label twice" if len(set(i.labels)) != len(i.labels)
-        else "it has a label that is empty, holds '|' or cannot be printed" if any(map(_bad_label, i.labels))
+        else "it has a label that is empty, holds '|' or cannot be printed" if not all(map(is_label, i.labels))
         else "its labels and their ids differ in number" if len(i.labels) != len(i.label_ids)
         else "it names a label id twice" if len(set(i.label_ids)) != len(i.label_ids)
         else "only its last label may have the id −1" if any(k < 0 for k in i.label_ids[:-1]) or i.label_ids[-1] < -1

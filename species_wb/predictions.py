@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['PREDICTIONS', 'ONLY_PARQUET', 'FORMATS', 'OBSERVATIONS', 'root_text', 'predictions_table', 'prediction_labels',
-           'rows_of', 'write_predictions']
+           'rows_of', 'write_csv', 'write_lines', 'write_predictions']
 
 # %% ../nbs/lib/07_predictions.ipynb #imports
 import csv
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pyarrow as pa
 
@@ -92,18 +92,21 @@ def rows_of(
         yield from batch.to_pylist()
 
 # %% ../nbs/lib/07_predictions.ipynb #write-csv
-def _write_csv(table: pa.Table, path: Path) -> None:
-    with write_aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(names := table.schema.names)
-        for row in rows_of(table):
-            writer.writerow([safe_cell(n, row[n]) for n in names])
+def write_csv(
+    file: TextIO,  # opened with newline=""
+    rows: Iterable[dict[str, Any]],
+    names: list[str],  # the columns
+) -> None:
+    "Write rows as CSV, in which no cell can act as a formula of a spreadsheet."
+    writer = csv.writer(file)
+    writer.writerow([safe_cell("", name) for name in names])
+    writer.writerows([safe_cell(name, row[name]) for name in names] for row in rows)
 
 # %% ../nbs/lib/07_predictions.ipynb #write-lines
-def _write_lines(table: pa.Table, path: Path) -> None:
-    with write_aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
-        for row in rows_of(table):
-            file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+def write_lines(file: TextIO, rows: Iterable[dict[str, Any]]) -> None:
+    "Write rows as JSON lines."
+    for row in rows:
+        file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
 
 # %% ../nbs/lib/07_predictions.ipynb #write-predictions
 FORMATS = (".csv", ".jsonl", ".parquet", ".json")  # how the names of tables of predictions end
@@ -118,8 +121,10 @@ def write_predictions(
     if path.suffix == ".parquet":
         write_table(table, path)
     elif path.suffix in (".csv", ".jsonl"):
-        shown = table.select([n for n in table.schema.names if n not in ONLY_PARQUET])
-        (_write_csv if path.suffix == ".csv" else _write_lines)(shown, path)
+        names = [n for n in table.schema.names if n not in ONLY_PARQUET]
+        with write_aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
+            rows = rows_of(table.select(names))
+            write_csv(file, rows, names) if path.suffix == ".csv" else write_lines(file, rows)
     else:
         raise UserError(f"{path.name}: predictions are written as .csv, .jsonl or .parquet; end the name so.")
 

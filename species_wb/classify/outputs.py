@@ -6,14 +6,13 @@
 __all__ = ['HELD', 'GROUP_BYTES', 'ending', 'written_whole', 'write_rows']
 
 # %% ../../nbs/lib/classify/10_outputs.ipynb #imports
-import csv
 import json
 import posixpath
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,8 +21,8 @@ from .answers import only_sure, ranked
 from .megadetector import write_megadetector
 from ..contracts import ModelInfo
 from ..core import UserError, write_aside
-from ..fields import path_text, safe_cell
-from ..predictions import FORMATS, ONLY_PARQUET, PREDICTIONS, root_text, rows_of
+from ..fields import path_text
+from ..predictions import FORMATS, ONLY_PARQUET, PREDICTIONS, root_text, rows_of, write_csv, write_lines
 
 # %% ../../nbs/lib/classify/10_outputs.ipynb #columns
 def _columns(tables: Iterable[pa.Table]) -> pa.Schema:
@@ -93,17 +92,6 @@ def _as_typed(tables: Iterable[pa.Table], names: list[str], prefix: str) -> Iter
         for row in rows_of(table.select(names)):
             yield {**row, "path": posixpath.join(prefix, row["path"])}
 
-# %% ../../nbs/lib/classify/10_outputs.ipynb #write-csv
-def _write_csv(file: TextIO, rows: Iterable[dict[str, Any]], names: list[str]) -> None:
-    writer = csv.writer(file)
-    writer.writerow([safe_cell("", name) for name in names])
-    writer.writerows([safe_cell(name, row[name]) for name in names] for row in rows)
-
-# %% ../../nbs/lib/classify/10_outputs.ipynb #write-lines
-def _write_lines(file: TextIO, rows: Iterable[dict[str, Any]]) -> None:
-    for row in rows:
-        file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
-
 # %% ../../nbs/lib/classify/10_outputs.ipynb #write-parquet
 GROUP_BYTES = 2_000_000
 
@@ -126,9 +114,9 @@ def _write_text(
     "Write rows in one of the formats that are text."
     with aside.open("w", encoding="utf-8", newline="") as file:
         if kind == ".csv":
-            _write_csv(file, rows, names)
+            write_csv(file, rows, names)
         elif kind == ".jsonl":
-            _write_lines(file, rows)
+            write_lines(file, rows)
         else:
             write_megadetector(file, rows, info, frame_rate)
 

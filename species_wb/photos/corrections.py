@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..append_only import AppendOnlyTable, read_rows
-from ..contracts import JOINERS
+from ..contracts import is_label
 from ..core import UserError, hidden, now
 from ..fields import safe_cell
 from ..workspace import workspace
@@ -28,12 +28,6 @@ from ..workspace import workspace
 def file() -> Path:
     "Name the table of corrections of this workspace; it need not exist. Raises UserError outside of a workspace."
     return workspace() / "corrections.csv"
-
-# %% ../../nbs/lib/photos/25_corrections.ipynb #is-label
-def _is_label(text: str) -> bool:
-    "Tell whether a text can be the name of a class."
-    printable = text.translate(dict.fromkeys(map(ord, JOINERS))).isprintable()
-    return bool(text.strip()) and "|" not in text and printable
 
 # %% ../../nbs/lib/photos/25_corrections.ipynb #wrong
 ACTIONS = ("flag", "relabel", "exclude", "confirm", "undo")
@@ -46,7 +40,7 @@ def _wrong(row: dict[str, str]) -> str:
         return f"the action {action!r} is none of {', '.join(ACTIONS)}"
     if not re.fullmatch("[0-9a-f]{64}", sha256):
         return f"the sha256 {sha256!r} is not 64 hexadecimal digits"
-    if action == "relabel" and not _is_label(label):
+    if action == "relabel" and not is_label(label):
         return f"the new label {label!r} is empty, or holds '|', a line break or another sign that cannot be printed"
     return ""
 

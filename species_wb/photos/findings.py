@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..contracts import is_simulated
+from ..contracts import is_label, is_simulated
 from ..core import UserError
 from ..fields import has_codes
 from . import corrected
@@ -153,9 +153,9 @@ def findings(
 # %% ../../nbs/lib/photos/55_findings.ipynb #untrainable
 def _untrainable(found: dict[str, Any], labels: list[str], root: str) -> str | None:
     "Say why nothing can be trained, and what to do; None where something can."
-    if bad := [label for label in labels if "|" in label or "\n" in label or "\r" in label or not label.strip()]:
-        return (f"The class {bad[0]!r} cannot be a label, because it is empty or holds '|' or a line break: "
-                "rename its folder.")
+    if bad := [label for label in labels if not is_label(label)]:
+        return (f"The class {bad[0]!r} cannot be a label, because it is empty or holds '|', a line break "
+                "or another sign that cannot be printed: rename its folder.")
     if not found["classes"]:
         return (f"No photo in {root} has a class: put the photos into a folder for each class, "
                 "and name the folder that holds those.")
