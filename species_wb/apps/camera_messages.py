@@ -36,7 +36,7 @@ def about(
         **named(model, path), "labels": labels,
         "colours": {label: colour(label) for label in labels},
         "common": {label: COMMON[label][0] for label in labels if label in COMMON},
-        "side": max(spec.canonical_size for spec in specs),
+        "side": model.canonical_size,
         "crop": specs[0].crop_fraction if all(spec.resize == "crop" for spec in specs) else None,
     }  # fmt: skip
 

@@ -77,7 +77,7 @@ def squeezed(
 ) -> np.ndarray:  # uint8: prepared for the model, all of the picture is seen
     "Squeeze a picture into the square that the middle crop sees."
     specs = [m.info.spec for m in model.members]
-    side = max(spec.canonical_size for spec in specs)
+    side = model.canonical_size
     inner = round(side * min(spec.crop_fraction if spec.resize == "crop" else 1.0 for spec in specs))
     square, start = np.full((side, side, 3), 128, np.uint8), (side - inner) // 2
     small = Image.fromarray(picture).resize((inner, inner), Image.Resampling.BICUBIC)
@@ -123,7 +123,7 @@ class Live:
     @property
     def side(self) -> int:
         "The short side in pixels that a frame should have at least."
-        return max(m.info.spec.canonical_size for m in self.model.members)
+        return self.model.canonical_size
 
     def look(
         self,

@@ -39,7 +39,7 @@ def items_of(
     model: Model,
 ) -> Iterator[Item]:
     "Yield the photos of a shard."
-    size = max(member.info.spec.canonical_size for member in model.members)
+    size = model.canonical_size
     for unit in shard.units:
         yield from items(unit, task.root, task.every, size)
 

@@ -50,7 +50,7 @@ def _frames(
     path: str, whole: str, site: str | None, every: float, behind: float, model: Model, stop: threading.Event
 ) -> Iterator[Item]:
     "Yield the frames of a film after the second `behind`; where the film breaks off, an item says so."
-    row, size = {"path": path, "site": site}, max(m.info.spec.canonical_size for m in model.members)
+    row, size = {"path": path, "site": site}, model.canonical_size
     try:
         for seconds, frame in sampled(whole, every, size, shown(path)):
             if stop.is_set():
@@ -128,7 +128,7 @@ def _watch_stream(
     model: Model, source: str | int | os.PathLike, tables: Tables, every: float, stop: threading.Event
 ) -> None:
     "Answer the newest frame of a source, until it ends or `stop`."
-    size, shown_label, due = max(m.info.spec.canonical_size for m in model.members), "", 0.0
+    size, shown_label, due = model.canonical_size, "", 0.0
     with Newest(source, size, lambda sentence: tables.say(f"{now()}  {sentence}")) as newest:
         while not stop.wait(max(0.0, due - time.monotonic())):
             if got := newest.get(0.5):

@@ -41,6 +41,11 @@ class ModelFile:
         "Return the file itself: it is its own only member."
         return (self,)
 
+    @property
+    def canonical_size(self) -> int:
+        "Return the short side, in pixels, that a photo should have at least."
+        return self.info.spec.canonical_size
+
 # %% ../../nbs/lib/engine/15_model_file.ipynb #read-file
 def _open_file(path: Path, threads: int) -> ModelFile:
     "Open a model file. Raises UserError where it is not one to trust."
@@ -80,6 +85,11 @@ class Ensemble:
     members: tuple[ModelFile, ...]
     weights: tuple[float, ...]  # their sum is 1
     threads: int
+
+    @property
+    def canonical_size(self) -> int:
+        "Return the short side, in pixels, that a photo should have at least for every member."
+        return max(member.canonical_size for member in self.members)
 
 
 Model = ModelFile | Ensemble

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from ..core import plural
+from . import compare_text
 from ..report.label_places import boxes_of_marks, boxes_of_steps, place_labels
 from species_wb.report.style import (
     BLUE, GREY, INTERVALS, SKY, VERMILLION, WIDTH, Picture, heading, label_lines, row_edges, row_labels, styled, widest,
@@ -138,17 +139,13 @@ def behind_best(
     heading(figure, f"Behind {best}, n = {more}. Filled: established to be worse. {lines}")
     return figure
 
-# %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #points
-def _points(share: float) -> str:
-    "Write a difference in points of a hundred, with one decimal."
-    return f"{100 * share:.1f}".replace("-0.0", "0.0").replace("-", "−")
-
 # %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #triangle
 def _triangle(axes: Axes, pairs: Sequence[Mapping[str, Any]], size: int, text_size: float) -> None:
     "Draw the cells of the pairs with their differences, bold where established."
     filled, texts = np.full((size, size), np.nan), np.full((size, size), "", dtype=object)
     for pair in pairs:
-        filled[pair["a"], pair["b"] - 1], texts[pair["a"], pair["b"] - 1] = pair["established"], _points(pair["value"])
+        at = pair["a"], pair["b"] - 1
+        filled[at], texts[at] = pair["established"], compare_text.size(pair["value"])
     hidden, look = np.isnan(filled), {"cmap": ListedColormap(["white", SKY]), "vmin": 0, "vmax": 1, "cbar": False}
     written = {"annot": texts, "fmt": "", "annot_kws": {"size": text_size, "color": "black"}}
     ticks = {"xticklabels": False, "yticklabels": False}
@@ -163,7 +160,7 @@ def _intervals_below(axes: Axes, pairs: Sequence[Mapping[str, Any]], size: float
     for text in list(axes.texts):
         text.set_y(text.get_position()[1] - 0.2)
     for pair in pairs:
-        written = f"{_points(pair['joint_low'])} to {_points(pair['joint_high'])}"
+        written = f"{compare_text.size(pair['joint_low'])} to {compare_text.size(pair['joint_high'])}"
         axes.text(pair["b"] - 0.5, pair["a"] + 0.7, written, ha="center", va="center", size=size, color="#222222")
 
 # %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #all-pairs-2

@@ -38,8 +38,9 @@ class Results:
 # %% ../../nbs/lib/evaluate/37_evaluation_page.ipynb #photos
 def photos(page: Page, results: Results) -> None:
     "Show the photos: how many of each class and split, which do not open, and when they were taken."
-    counts = findings(results.judged.manifest)["classes"]
-    page.section("The photos", *evaluation_text.data_sentences(results.judged, results.scored))
+    found = findings(results.judged.manifest)
+    counts = found["classes"]
+    page.section("The photos", *evaluation_text.data_sentences(found, results.scored))
     caption = "Photos of each class that open, by split."
     page.figure(run_plots.class_counts(counts), caption, "Bars: how many photos each class has in each split.")
     page.table(*evaluation_tables.counts_table(counts), "The same in numbers.")

@@ -91,11 +91,13 @@ def typical(scored: Scored, most: int = 40) -> list[int]:  # at most one photo a
     "Find the most typical photo of each class: the one nearest to the mean embedding of its rightly named photos."
     found = []
     for k in range(len(scored.labels)) if scored.embedding is not None else ():
+        if len(found) == most:
+            break
         if len(mine := np.flatnonzero(scored.right & (scored.truth == k))):
             length = np.linalg.norm(scored.embedding[mine], axis=1, keepdims=True)
             unit = scored.embedding[mine] / length.clip(1e-12)
             found.append(int(mine[(unit @ unit.mean(0)).argmax()]))
-    return found[:most]
+    return found
 
 # %% ../../nbs/lib/evaluate/21_evaluation_tables.ipynb #thumbnail
 def thumbnail(

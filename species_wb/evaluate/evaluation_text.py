@@ -16,7 +16,7 @@ from ..engine import backends
 from .evaluation import Evaluation, named, place, simulated
 from .scoring import Scored, left_out_sentences
 from ..metrics import intervals, reliability
-from ..photos import findings, findings_text
+from ..photos import findings_text
 from ..runs import versions
 
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #percent
@@ -130,10 +130,10 @@ def subtitle(evaluation: Evaluation) -> str:
     return f"{evaluation.model.info.spec.name}, {how}, tested on {named(evaluation)}. {core.now()[:10]}."
 
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #data-sentences
-def data_sentences(evaluation: Evaluation, scored: Scored) -> list[str]:  # paragraphs
+def data_sentences(found: dict[str, Any], scored: Scored) -> list[str]:  # paragraphs; from `findings.findings`
     "Say what the photos were, which were left out, and why."
-    found, n = findings_text.sentences(findings.findings(evaluation.manifest)), len(scored.rows)
-    return [*found, " ".join([f"{plural(n, 'test photo')} {'is' if n == 1 else 'are'} scored.", *scored.left_out])]
+    said, n = findings_text.sentences(found), len(scored.rows)
+    return [*said, " ".join([f"{plural(n, 'test photo')} {'is' if n == 1 else 'are'} scored.", *scored.left_out])]
 
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #made-elsewhere
 def _made_elsewhere(info: contracts.ModelInfo) -> str:

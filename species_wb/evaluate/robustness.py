@@ -169,7 +169,7 @@ def score_on_worse_photos(
 # %% ../../nbs/lib/evaluate/25_robustness.ipynb #example
 def example(scored: Scored) -> dict[str, Any]:  # a row of it
     "Choose the photo that is shown at several strengths."
-    return scored.rows[next(iter(typical(scored)), 0)]
+    return scored.rows[next(iter(typical(scored, most=1)), 0)]
 
 # %% ../../nbs/lib/evaluate/25_robustness.ipynb #strip
 MEANINGS = {name: about.meaning for name, about in corruptions.CORRUPTIONS.items()}

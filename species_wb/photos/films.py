@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from ..core import UserError, byte_size
+from ..core import UserError, byte_size, cpu_count
 from .headers import check_pixels
 from .reading import BadPhoto, format_of, not_read, shown, what_is
 
@@ -148,7 +148,7 @@ def film_pictures(
     codec = found[0].codec_context
     _check_size(container, codec, name)
     codec.options = {"max_pixels": OPTIONS["max_pixels"]}
-    codec.thread_count = min(4, os.cpu_count() or 1)
+    codec.thread_count = min(4, cpu_count())
     return found[0]
 
 # %% ../../nbs/lib/photos/34_films.ipynb #why

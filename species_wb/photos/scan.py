@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..contracts import manifest_table, read_manifest
+from ..contracts import manifest_root, manifest_table, read_manifest
 from ..core import UserError, plural
 from ..fields import path_text, text_path
 from . import corrected, corrections
@@ -99,7 +99,7 @@ def _opened(found: _Listed, workers: int | None) -> list[dict[str, Any]]:
 def _own_manifest(path: Path, metadata: str | Path | None) -> pa.Table:
     "Read a person's own manifest. Raises UserError where its photos are gone, or where a table should be joined."
     table = read_manifest(path)
-    root = Path(text_path(table.schema.metadata[b"root"].decode()))
+    root = Path(manifest_root(table))
     if metadata:
         how = f"scan its folder with metadata={metadata} instead"
         raise UserError(f"{path} is a manifest and used as it is: {how}.")

@@ -58,10 +58,10 @@ def embedded(
     photos: list[tuple[str, str]],  # (sha256, path) of N photos
 ) -> tuple[list[np.ndarray], dict[str, str]]:  # N×D for each view; why photos could not be read, by sha256
     "Embed photos as they are and, where they are few, mirrored; take from the cache what is there."
-    views = []
+    views, key = [], _key(network, spec)
     for flip in (False, True) if len(photos) <= FLIP_PHOTOS else (False,):
         found, failed = embeddings(
-            photos, spec, lambda pixels: run_network(engine, pixels, ("embedding",))[0], _key(network, spec),
+            photos, spec, lambda pixels: run_network(engine, pixels, ("embedding",))[0], key,
             cache_folder("features"), lambda: best_batch(engine), flip, cpu_count(),
             "embedding mirrored photos" if flip else "embedding photos",
         )  # fmt: skip

@@ -294,8 +294,8 @@ def test_findings_and_report_count_corrections_and_those_of_the_test_split_apart
     write_table(scan(field), tmp_path / "m.parquet")
     for path in rows(before):
         say(before, path, "undo")  # the report is of the manifest, whatever the table says by now
-    judged = SimpleNamespace(manifest=read_manifest(tmp_path / "m.parquet"))
-    assert said in evaluation_text.data_sentences(judged, SimpleNamespace(rows=[], left_out=[]))
+    found = findings(read_manifest(tmp_path / "m.parquet"))
+    assert said in evaluation_text.data_sentences(found, SimpleNamespace(rows=[], left_out=[]))
     say(before, some(before, "Fungi", "train"), "flag")
     assert f"{by_hand} 1 photo flagged. In the test split: none of them." in sentences(findings(scan(field)))
 

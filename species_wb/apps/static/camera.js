@@ -655,6 +655,7 @@ class Canvas {
   }
 
   sayFigures() {
+    if (this.figures.hidden) return;
     if (!this.count?.times.length) return void (this.figures.textContent = "No frame was answered yet.");
     const { times, delays, shown, answered } = this.count;
     const sorted = [...delays].sort((a, b) => a - b);
