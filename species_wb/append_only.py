@@ -10,7 +10,7 @@ import csv
 import errno
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -94,12 +94,16 @@ class AppendOnlyTable:
         self,
         path: str | Path,  # .csv or .jsonl; its folder is made when missing
         names: list[str],  # the columns
+        later: Collection[str] = (),  # those of them that a table begun by an earlier version may lack
     ) -> None:
         self.path, self.names, is_csv = Path(path), names, Path(path).suffix == ".csv"
         self._file = _opened(self.path)
         if not self._file.tell():
             _write(self._file, self.path, names, [dict(zip(names, names, strict=True))] if is_csv else [])
-        elif (found := _columns(self.path)) != names:
+            return
+        found = _columns(self.path)
+        self.names = [name for name in names if name not in later or name in found]
+        if found != self.names:
             self._file.close()
             begin = f"its columns begin {', '.join(found[:3])}"
             raise UserError(f"{self.path} holds another table ({begin}): name another file.")

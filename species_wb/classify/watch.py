@@ -24,12 +24,13 @@ from ..core import UserError, now, plural
 from ..engine.model_file import Model
 from ..engine.predict import predict_items, predict_one
 from ..fields import path_text
+from ..photos.films import film
 from ..photos.items import Item, Row
 from ..photos.reading import BadPhoto, read_bytes, shown
 from ..photos.streams import Newest
 from ..photos.addresses import is_stream, source_name
 from ..photos.video import sampled
-from ..predictions import PREDICTIONS
+from ..predictions import LATER, PREDICTIONS
 from ..survey.observations import GAP
 
 # %% ../../nbs/lib/classify/30_watch.ipynb #items
@@ -50,8 +51,10 @@ def _frames(
     path: str, whole: str, site: str | None, every: float, behind: float, model: Model, stop: threading.Event
 ) -> Iterator[Item]:
     "Yield the frames of a film after the second `behind`; where the film breaks off, an item says so."
-    row, size = {"path": path, "site": site}, model.canonical_size
+    row: Row = {"path": path, "site": site}
+    size = model.canonical_size
     try:
+        row["frame_rate"] = film(whole, shown(path)).fps
         for seconds, frame in sampled(whole, every, size, shown(path)):
             if stop.is_set():
                 return
@@ -168,7 +171,7 @@ def watch(
     root = None if is_stream(source) or not os.path.isdir(source) else os.fspath(source)  # type: ignore[arg-type]
     _check(source, every)
     name = source_name(source)
-    AppendOnlyTable(out, PREDICTIONS.names).close()  # made, or checked and mended, before it is read
+    AppendOnlyTable(out, PREDICTIONS.names, LATER).close()  # made, or checked and mended, before it is read
     done, films = answered(out, root, name, model.sha256[:16])
     tables = open_tables(out, Path(observations) if observations else None, root, name, gap, site, say)
     have = f", where {plural(len(done), 'file')} have their answer." if done and root else "."

@@ -23,7 +23,7 @@ from ..fields import path_text, text_path
 from ..photos.items import Row
 from ..photos.reading import BadPhoto, shown
 from ..photos.films import film
-from ..predictions import PREDICTIONS
+from ..predictions import LATER, PREDICTIONS
 from ..survey.observations import Events, append_observations, events, read_observations, time_of
 
 # %% ../../nbs/lib/classify/28_watch_tables.ipynb #known-as
@@ -155,7 +155,7 @@ def open_tables(
     say: Callable[[str], Any],
 ) -> Tables:  # fmt: skip
     "Open both tables, and take up the rows of an earlier run that lie in no event; parameters as in `Tables`."
-    tables = Tables(AppendOnlyTable(out, PREDICTIONS.names), observations, root, name, gap, site, say)
+    tables = Tables(AppendOnlyTable(out, PREDICTIONS.names, LATER), observations, root, name, gap, site, say)
     if observations:
         append_observations([], observations)  # made, or checked, before anything is answered
         written = _Written(read_observations(observations).to_pylist())

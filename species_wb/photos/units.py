@@ -17,7 +17,7 @@ from typing import Any
 from ..fields import text_path
 from .addresses import read_address
 from .archives import read_member
-from .films import FILMS
+from .films import FILMS, film
 from .items import Item, failed
 from .reading import BadPhoto, not_read, read_bytes, shown
 from .video import sampled
@@ -74,6 +74,7 @@ def _film(row: dict[str, Any], whole: str, every: float, canonical_size: int) ->
     name = shown(row["path"])
     if not os.stat(whole).st_size:
         raise BadPhoto("empty", f"{name} has no bytes: copy it again from the card.")
+    row = {**row, "frame_rate": film(whole, name).fps}
     for seconds, frame in sampled(whole, every, canonical_size, name):
         yield {**row, "seconds": seconds}, partial(_itself, frame)
 

@@ -158,6 +158,31 @@ def test_timelapse_reads_photos_archives_films_and_failures(tmp_path):
     assert [d["bbox"] for d in found["photos/box.jpg"]["detections"]] == [[0.1, 0.2, 0.3, 0.7], [0.5, 0.5, 0.5, 0.5]]
 
 
+def test_frame_numbers_are_the_film_s_own(tmp_path):
+    "Timelapse jumps to the frame that a number names: of 25 frames a second, the one at 2 s is frame 50."
+    rows = [sure("ntsc.mp4", seconds=s, frame_rate=30000 / 1001) for s in (0.0, 1.001, 2.002)]
+    rows += [sure("slow.avi", seconds=s, frame_rate=5.0) for s in (0.0, 0.5)]  # taken more often than the film has frames
+    rows += [sure("old.mov", seconds=s) for s in (0.0, 0.5, 1.0)]  # a shard of an earlier version: the rate is not known
+    rows += [failed("dark.mkv", frame_rate=None)]
+    write_rows(shards(rows, tmp_path, 2), tmp_path / "out.json", INFO, "", tmp_path, frame_rate=2.0)
+    found = read_megadetector(tmp_path / "out.json")
+    assert [found[name]["frames_processed"] for name in found] == [[0, 30, 60], [0, 2], [0, 1, 2], []]
+    assert [round(found[name]["frame_rate"], 3) for name in found] == [29.97, 5.0, 2.0, 2.0]
+    assert [d["frame_number"] for d in found["ntsc.mp4"]["detections"]] == [0, 30, 60]
+
+
+def test_only_animals_are_counted_as_animals(tmp_path):
+    labels = ["Aves", "Fungi", "Plantae", "Vulpes_vulpes", "agaric", "oak trees", "Human", "vehicle", "Empty", "other"]
+    info = ModelInfo(labels, [*range(9), -1], SPEC, temperature=1.0)
+    rows = [{**sure(f"{k}.jpg"), "label": label, "logits": np.eye(10)[k] * 9} for k, label in enumerate(labels)]
+    write_rows([predictions_table(rows, tmp_path, labels)], tmp_path / "out.json", info, "", tmp_path)
+    kinds = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["detection_categories"]
+    found = [entry["detections"] for entry in read_megadetector(tmp_path / "out.json").values()]
+    assert [kinds[boxes[0]["category"]] if boxes else None for boxes in found] == [
+        "animal", "fungus", "plant", "animal", "fungus", "plant", "person", "vehicle", None, "none of these"]
+    assert [kinds[k] for k in ("1", "2", "3")] == ["animal", "person", "vehicle"]  # the ids that MegaDetector gives them
+
+
 def test_no_photos_make_an_empty_but_whole_file(tmp_path):
     for kind in FORMATS:
         write_rows([], tmp_path / f"out{kind}", INFO, "", tmp_path)
