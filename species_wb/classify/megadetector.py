@@ -32,7 +32,7 @@ def _detection(row: dict[str, Any], ids: dict[str, str]) -> dict[str, Any]:
 
 # %% ../../nbs/lib/classify/08_megadetector.ipynb #frame
 def _frame(row: dict[str, Any], frame_rate: float) -> int:
-    "Return the number of a film's frame; a row without a second is the first frame."
+    "Return the number of a film's frame; a row without a second is frame 0."
     return round((row["seconds"] or 0) * frame_rate)
 
 # %% ../../nbs/lib/classify/08_megadetector.ipynb #entry
@@ -66,11 +66,11 @@ def _head(info: ModelInfo) -> dict[str, Any]:
 # %% ../../nbs/lib/classify/08_megadetector.ipynb #write-megadetector
 def write_megadetector(
     file: TextIO,
-    rows: Iterable[dict[str, Any]],  # contract 4, those of one photo or film together
+    rows: Iterable[dict[str, Any]],  # contract 4; the rows of one photo or film stand together
     info: ModelInfo,  # of the model that made them
-    frame_rate: float,  # frames taken a second of film
+    frame_rate: float,  # frames taken from each second of a film
 ) -> None:
-    "Write MegaDetector's batch output format 1.5, one entry a line."
+    "Write MegaDetector's batch output format 1.5, one entry per line."
     ids, comma = _category_ids(info), "\n"
     file.write(json.dumps(_head(info), indent=1, ensure_ascii=False)[:-2] + ',\n "images": [')
     for (path, member), group in groupby(rows, key=lambda row: (row["path"], row["member"])):

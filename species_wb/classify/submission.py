@@ -27,12 +27,12 @@ PHOTOS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".a
 @dataclass(frozen=True)
 class _Answer:
     where: str  # the path, or the member of an archive
-    place: int | None  # of the label among the model's; None: the photo could not be read
+    place: int | None  # index of the label in the model; None: the photo could not be read
     unsure: bool
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #answers
 def _answers(rows: Iterable[dict[str, Any]], info: ModelInfo) -> tuple[list[_Answer], list[str]]:
-    "Return what was said of each photo, and the files and frames that are no photos."
+    "Return the answer to each photo, and the files and frames that are no photos."
     places = {label: k for k, (label, i) in enumerate(zip(info.labels, info.label_ids, strict=True)) if i >= 0}
     found: list[_Answer] = []
     others: list[str] = []
@@ -56,7 +56,7 @@ def _ids(where: str) -> tuple[str, str, str]:
     return where, name, posixpath.splitext(name)[0]
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #forms
-_Forms = list[tuple[Callable[[str], str], dict[str, list[int]]]]  # what is done to an id; id → the photos it then names
+_Forms = list[tuple[Callable[[str], str], dict[str, list[int]]]]  # how an id is changed; changed id → its photos
 
 
 def _forms(found: list[_Answer]) -> _Forms:
@@ -69,7 +69,7 @@ def _forms(found: list[_Answer]) -> _Forms:
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #one
 def _one(ids: str, several: list[int], found: list[_Answer], way_out: str) -> int:
-    "Return the one photo that an id names. Raises UserError where it names several."
+    "Return the photo that an id names. Raises UserError where it names several."
     if len(several) > 1:
         which = " or ".join(shown(found[k].where) for k in several[:3])
         raise UserError(f"The id {ids!r} could be {which}: {way_out}.")
@@ -80,19 +80,19 @@ _WHICH = "name the sample submission that came with the photos"
 
 
 def _sample_lines(path: Path) -> list[list[str]]:
-    "Read the lines of a sample, its heading first. Raises UserError where it cannot be read or is no CSV file."
+    "Read the lines of a sample, the heading first. Raises UserError where it cannot be read or is no CSV file."
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             head, *lines = [line for line in csv.reader(file) if line]
     except OSError as error:
         raise UserError(f"The sample {path} cannot be read ({error.strerror}): {_WHICH}.") from None
-    except (ValueError, csv.Error):  # nothing in it, or no text
+    except (ValueError, csv.Error):  # an empty file, or one that is no text
         raise UserError(f"The sample {path} is no CSV file with a heading: {_WHICH}.") from None
     return [head, *lines]
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #read-sample
 def _read_sample(path: Path) -> tuple[list[str], list[str], set[str]]:
-    "Return a sample's column names, its ids in order, and its labels. Raises UserError where its form is another."
+    "Return a sample's column names, its ids in order, and its labels. Raises UserError where it has another form."
     head, *lines = _sample_lines(path)
     if len(head) != 2 or any(len(line) != 2 for line in lines) or not lines:
         raise UserError(f"The sample {path} does not have two columns, an id and a label, "
@@ -115,17 +115,17 @@ def _label_form(values: set[str], info: ModelInfo) -> tuple[list[str], str]:
 # %% ../../nbs/lib/classify/12_submission.ipynb #form
 @dataclass
 class _Form:
-    "What a submission looks like."
+    "The form of a submission."
 
     head: list[str]  # the names of the two columns
     ids: list[str]
     places: list[int | None]  # the photo of each id; None where there is none
-    labels: list[str]  # the model's, as they are written
+    labels: list[str]  # of the model, as they are written
     notes: list[str] = field(default_factory=list)  # what to tell the person
 
 
 def _own_form(found: list[_Answer], info: ModelInfo) -> _Form:
-    "Decide on a form where there is no sample. Raises UserError where two photos have one stem."
+    "Choose the form where there is no sample. Raises UserError where two photos have the same stem."
     way_out, known = "keep one of them, or give --sample FILE if the competition tells them apart", _forms(found)[2][1]
     places: list[int | None] = [_one(i, several, found, way_out) for i, several in known.items()]
     return _Form(["Image_ID", "Label"], list(known), places, [str(i) for i in info.label_ids])
@@ -143,7 +143,7 @@ def _form_of(sample: Path, found: list[_Answer], info: ModelInfo) -> _Form:
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #about
 def _about(found: list[_Answer], form: _Form, why: str) -> Iterator[str]:
-    "Say which lines are not the model's own sure answer, and which photos have no line."
+    "Say which lines hold no sure answer of the model, and which photos have no line."
     named = {k for k in form.places if k is not None}
     unread = [found[k].where for k in sorted(named) if found[k].place is None]
     lost = [i for i, k in zip(form.ids, form.places, strict=True) if k is None]
@@ -172,7 +172,7 @@ def submission(
     info: ModelInfo,  # of the model that made them
     sample: str | Path | None,  # a sample submission whose form is followed
     path: str | Path,  # the CSV file to write
-) -> list[str]:  # what a person should know of it
+) -> list[str]:  # what the person should know about it
     """Write a submission: a line for every photo, or for every id of the sample.
 
     Raises UserError where no photo could be read, the sample is of no use, or an id could mean two photos."""
