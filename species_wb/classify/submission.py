@@ -30,7 +30,7 @@ PHOTOS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".a
 @dataclass(frozen=True)
 class _Answer:
     where: str  # the path, or the member of an archive
-    place: int | None  # of the label among the model's; None: the photo could not be read
+    place: int | None  # index of the label in the model; None: the photo could not be read
     unsure: bool
     chances: np.ndarray | None = None  # of the model's labels but "none of these"; their sum is 1
 
@@ -44,7 +44,7 @@ def _chances(logits: Any, info: ModelInfo) -> np.ndarray | None:
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #answers
 def _answers(rows: Iterable[dict[str, Any]], info: ModelInfo) -> tuple[list[_Answer], list[str]]:
-    "Return what was said of each photo, and the files and frames that are no photos."
+    "Return the answer to each photo, and the files and frames that are no photos."
     places = {label: k for k, (label, i) in enumerate(zip(info.labels, info.label_ids, strict=True)) if i >= 0}
     found: list[_Answer] = []
     others: list[str] = []
@@ -66,13 +66,13 @@ _WHICH = "name the sample submission that came with the photos"
 
 
 def _sample_lines(path: Path) -> list[list[str]]:
-    "Read the lines of a sample, its heading first. Raises UserError where it cannot be read or is no CSV file."
+    "Read the lines of a sample, the heading first. Raises UserError where it cannot be read or is no CSV file."
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             head, *lines = [line for line in csv.reader(file) if line]
     except OSError as error:
         raise UserError(f"The sample {path} cannot be read ({error.strerror}): {_WHICH}.") from None
-    except (ValueError, csv.Error):  # nothing in it, or no text
+    except (ValueError, csv.Error):  # an empty file, or one that is no text
         raise UserError(f"The sample {path} is no CSV file with a heading: {_WHICH}.") from None
     return [head, *lines]
 
@@ -115,7 +115,7 @@ def _columns(head: list[str], info: ModelInfo) -> tuple[list[int | None], str]:
 # %% ../../nbs/lib/classify/12_submission.ipynb #form
 @dataclass
 class _Form:
-    "What a submission looks like."
+    "The form of a submission."
 
     head: list[str]  # the names of the columns
     ids: list[str]
@@ -146,7 +146,7 @@ def _form_of(sample: Path, found: list[_Answer], info: ModelInfo) -> _Form:
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #about
 def _about(found: list[_Answer], form: _Form, why: str) -> Iterator[str]:
-    "Say which lines are not the model's own sure answer, and which photos have no line."
+    "Say which lines hold no sure answer of the model, and which photos have no line."
     named = {k for k in form.places if k is not None}
     unread = [found[k].where for k in sorted(named) if found[k].place is None]
     lost = [i for i, k in zip(form.ids, form.places, strict=True) if k is None]
@@ -185,7 +185,7 @@ def submission(
     info: ModelInfo,  # of the model that made them
     sample: str | Path | None,  # a sample submission whose form is followed
     path: str | Path,  # the CSV file to write
-) -> list[str]:  # what a person should know of it
+) -> list[str]:  # what the person should know about it
     """Write a submission: a line for every photo, or for every id of the sample.
 
     Raises UserError where no photo could be read, the sample is of no use or lists other photos, or an id could mean two photos."""
