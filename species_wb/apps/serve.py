@@ -15,6 +15,7 @@ from .cells import STATIC
 from .ports import NAMES, listen, reached
 from .web_access import LIMITS, Guard, Limits, Refused, refusal
 from .web_answers import Service, about, answer, shapes
+from .web_forms import MOST_FILES
 from ..core import UserError
 from ..engine.model_file import Model
 from ..predictions import ONLY_PARQUET, PREDICTIONS
@@ -73,10 +74,11 @@ def _refusals_in_words(app: Any) -> None:
 
 # %% ../../nbs/lib/apps/35_serve.ipynb #refusals
 _REFUSALS = {
-    400: "A parameter, or the name by which the service was asked, is wrong",
+    400: "A parameter, the form, or the name by which the service was asked, is wrong",
     403: "Another web page asked",
     408: "The photo did not arrive in time",
-    413: "The file is too large",
+    413: "The file is too large, or the form holds too many",
+    415: "The body is JSON",
     429: "Too many photos a second from one address",
     500: "The model is damaged",
     503: "Too many photos at a time",
@@ -91,14 +93,25 @@ def _responses(made: SimpleNamespace) -> dict[int | str, dict[str, Any]]:  # fro
     return {**refusals, 422: unusable}
 
 # %% ../../nbs/lib/apps/35_serve.ipynb #add-classify
+_FILE = {"type": "string", "format": "binary"}
+_FILES = {"type": "array", "items": _FILE, "minItems": 1, "maxItems": MOST_FILES}
+_FORM = {"type": "object", "properties": {"file": _FILES}, "required": ["file"]}
+_BODY = {"required": True, "content": {"*/*": {"schema": _FILE}, "multipart/form-data": {"schema": _FORM}}}
+
+
+def _whole(row: dict[str, Any]) -> dict[str, Any]:
+    "Return a row with all columns, but those that are too large for an answer."
+    return {**dict.fromkeys(PREDICTIONS.names), **{k: v for k, v in row.items() if k not in ONLY_PARQUET}}
+
+
 def _add_classify(app: Any, made: SimpleNamespace, service: Service) -> None:
     "Add `POST /classify`."
     from fastapi import Query, Request, Response
     from starlette.requests import ClientDisconnect
 
-    photo = {"required": True, "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
-    described: dict[str, Any] = {"response_model": made.Row, "responses": _responses(made)}
-    described |= {"openapi_extra": {"requestBody": photo}, "summary": "Classify the photo that is the body"}
+    row: Any = made.Row
+    described: dict[str, Any] = {"response_model": row | list[row], "responses": _responses(made)}
+    described |= {"openapi_extra": {"requestBody": _BODY}, "summary": "Classify the photo or photos of the body"}
 
     @app.post("/classify", **described)
     async def classify(
@@ -108,20 +121,21 @@ def _add_classify(app: Any, made: SimpleNamespace, service: Service) -> None:
         name: Annotated[str, Query(max_length=255, description="The photo's name in sentences, never a path")] = "",
     ) -> Any:
         try:
-            row = await answer(service, request, top, name)
+            rows = [_whole(row) for row in await answer(service, request, top, name)]
         except ClientDisconnect:
             raise Refused(400, "The connection ended before the photo had arrived.") from None
-        response.status_code = 200 if row["status"] == "ok" else 422
-        return {**dict.fromkeys(PREDICTIONS.names), **{k: v for k, v in row.items() if k not in ONLY_PARQUET}}
+        response.status_code = 200 if any(row["status"] == "ok" for row in rows) else 422
+        return rows[0] if len(rows) == 1 else rows
 
 # %% ../../nbs/lib/apps/35_serve.ipynb #needed
 def _needed() -> Any:
     "Return FastAPI. Raises UserError with the install command where it is missing."
     try:
         import fastapi
+        import python_multipart  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError:
-        lacking = "The service needs the packages fastapi and uvicorn, which are not installed"
+        lacking = "The service needs the packages fastapi, uvicorn and python-multipart, which are not installed"
         raise UserError(f"{lacking}: pip install '.[serve]'") from None
     return fastapi
 

@@ -92,7 +92,7 @@ def _check(ids: Sequence[str], photos: Sequence[str], places: Sequence[int | Non
         met, meant = (a_few(list(map(shown, some))) for some in (ids, photos))
         raise UserError(f"No id of the sample ({met}) names one of the photos ({meant}): "
                         "name the folder of the photos that the sample lists, or the sample of these photos.")
-    counts = Counter(k for k in places if k is not None)
+    counts: Counter[int | None] = Counter(k for k in places if k is not None)
     twice = next((k for k, place in enumerate(places) if k in loose and counts[place] > 1), None)
     if twice is not None:
         both = " and ".join(repr(i) for i, place in zip(ids, places, strict=True) if place == places[twice])
