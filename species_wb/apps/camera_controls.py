@@ -164,7 +164,7 @@ class Models:
 
 # %% ../../nbs/lib/apps/24_camera_controls.ipynb #decision
 class Decision:
-    "The threshold, the seconds of the running vote, and whether the model looks at the whole frame."
+    "The threshold, the seconds over which answers are averaged, and whether the model looks at the whole frame."
 
     def __init__(self, live: Live, view: CameraView) -> None:
         self.live, self.view = live, view

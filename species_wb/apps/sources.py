@@ -71,7 +71,7 @@ class Replay:
         self._due, self.count = time.monotonic() + self.every, self.count + 1
         try:
             return path, read_bytes(os.path.join(self._root, text_path(path)), shown(path))
-        except BadPhoto:  # the file is gone or cannot be read: the panel says that it is empty
+        except BadPhoto:  # a file that is gone or cannot be read counts as empty, and the panel says so
             return path, b""
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from ..core import UserError, read_json, write_json
 class Member(NamedTuple):
     "One member of a mix."
 
-    path: str  # of the model file; in a mix file relative to it
+    path: str  # of the model file; inside a mix file: relative to the mix file
     sha256: str  # of the model file
     weight: float  # its share of the answer
 
@@ -27,7 +27,7 @@ class Mix(NamedTuple):
 
     members: list[Member]
     temperature: float
-    validation: dict[str, Any]  # how the temperature was found, and the scores on those photos
+    validation: dict[str, Any]  # how the temperature was found, and the scores on the photos that it was found on
 
 # %% ../../nbs/lib/engine/14_mix_file.ipynb #check-mix-name
 def check_ensemble_name(path: str | Path) -> Path:
@@ -55,7 +55,7 @@ def write_mix(
 
 # %% ../../nbs/lib/engine/14_mix_file.ipynb #parsed
 def _parsed(said: Any, path: Path) -> Mix:
-    "Read the fields of a mix's JSON. Raises UserError for another version, other exceptions where it is no mix."
+    "Read the fields of a mix's JSON. Raises UserError for another version, and KeyError or similar where it is no mix."
     if int(said["format_version"]) != 1:
         version = said["format_version"]
         raise UserError(

@@ -36,7 +36,7 @@ def tally(
     truth: Any,  # N true classes
     groups: Sequence[Any] | None = None,  # N group ids, or None: photos are independent
 ) -> Tally:
-    "Sum up for each group what the scores are computed from. Raises UserError where there is no photo."
+    "Return the sums of each group, from which the scores are computed. Raises UserError where there is no photo."
     from scipy.sparse import csr_array
 
     group = group_numbers(groups, len(truth))
@@ -138,7 +138,7 @@ def _differing(known: Tally, measure: str, c: int, a: int, b: int) -> int:
 
 # %% ../../nbs/lib/metrics/25_paired.ipynb #resampled
 def _resampled(known: Tally, resamples: int, seed: int) -> tuple[dict[str, np.ndarray], dict[str, list[Any]]]:
-    "Return the differences of all pairs and of each class's two best models, (R+1) × comparisons; and these models."
+    "Return the differences (R+1) × comparisons, of all pairs and of each class's two best; and who these two are."
     a, b = np.triu_indices(known.right.shape[1], 1)
     leaders: dict[str, list[tuple[int, int, int]]] = {}
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (*MEASURES, *BY_CLASS)}

@@ -49,7 +49,7 @@ class FromBytes(nn.Module):
 # %% ../../nbs/lib/models/30_export.ipynb #pairs
 def _pairs(network: nn.Module, x: torch.Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     "Run a network once, and pair each batch norm with the convolution whose output it gets."
-    made: dict[int, tuple[nn.Conv2d, torch.Tensor]] = {}  # the tensor is kept, so that no other gets its id
+    made: dict[int, tuple[nn.Conv2d, torch.Tensor]] = {}  # keeps the tensor: another could get the id of a deleted one
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
 
     def after(convolution: Any, given: Any, out: torch.Tensor) -> None:
@@ -122,7 +122,7 @@ def to_onnx(
     info: ModelInfo,  # what the file states about itself
     path: str | Path,  # the .onnx file to write
 ) -> None:
-    "Write a network as one model file (contract 3: model files)."
+    "Write a network as one model file (its form: contract 3 in `contracts`)."
     device, training, side = next(network.parameters()).device, network.training, info.spec.input_size
     try:
         seeded = torch.Generator().manual_seed(0)
@@ -154,7 +154,7 @@ def with_head(
 
 # %% ../../nbs/lib/models/30_export.ipynb #both-answers
 def _both_answers(model: ModelFile, network: Network, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "Return the logits N×C of a file and of its network, 16 photos at a time."
+    "Return the logits (scores before the softmax) N×C of a file and of its network, 16 photos at a time."
     module = FromBytes(network, model.info.spec).eval()
     logits, reference = [], []
     for start in range(0, len(pixels), 16):

@@ -21,7 +21,7 @@ from .reading import BadPhoto, shown
 
 # %% ../../nbs/lib/photos/35_video.ipynb #turned
 def _turned(pixels: np.ndarray, matrix: bytes) -> np.ndarray:
-    "Turn a picture as a film's display matrix says (nine 32-bit numbers; quarter turns and mirrors)."
+    "Turn a picture by quarter turns, or mirror it, as a film's display matrix (nine 32-bit numbers) says."
     if len(matrix) < 36:
         return pixels
     a, b, _, c, d = np.frombuffer(matrix, np.int32, 5).astype(float)
@@ -40,10 +40,10 @@ def display_matrix(
 def upright(
     frame: Any,  # of PyAV
     matrix: bytes,  # from `display_matrix`
-    canonical_size: int,  # the least short side, pixels
+    canonical_size: int,  # pixels that the short side should have at least
     converter: Any,  # PyAV's VideoReformatter, the same for all frames
 ) -> np.ndarray:  # uint8, H×W×3, RGB
-    "Return a decoded frame as a canonical photo, upright."
+    "Return a decoded frame as an upright photo, scaled down by the rule of `pixels`."
     scale = canonical_scale(min(frame.width, frame.height), canonical_size)
     size = -(-frame.width // scale), -(-frame.height // scale)
     return _turned(converter.reformat(frame, *size, format="rgb24", interpolation="AREA").to_ndarray(), matrix)
@@ -74,7 +74,7 @@ def _packets(container: Any, stream: Any) -> Iterator[Any]:
     "Yield the packets of a film, and None at the end if it breaks off."
     try:
         yield from container.demux(stream)
-    except Exception:  # the container states something impossible about the next packet
+    except Exception:  # the film file states something impossible about the next packet
         yield None
 
 # %% ../../nbs/lib/photos/35_video.ipynb #frames-in
@@ -105,11 +105,11 @@ def _missing(name: str, good: int, damaged: int, early: bool, seconds: float) ->
 def _decoded(
     container: Any, stream: Any, kind: str, path: str | os.PathLike, name: str
 ) -> Iterator[tuple[float, Any]]:
-    "Yield every good frame with its time. Raises BadPhoto after the last frame where something is missing."
+    "Yield every good frame with its time. Raises BadPhoto where something is missing, but only after the last frame."
     clock, damaged, good, seconds = Clock(float(stream.average_rate or 0)), 0, 0, 0.0
     for packet in _packets(container, stream):
         frames = frames_in(packet)
-        damaged += frames is None and (good > 0 or kind != "mpegts")  # such a stream may begin anywhere
+        damaged += frames is None and (good > 0 or kind != "mpegts")  # a stream of this kind may begin in the middle
         for frame in frames or ():
             check_pixels(frame.width, frame.height, MAX_FILM_PIXELS, name, film=True)
             seconds = clock(frame.time)
@@ -131,12 +131,12 @@ def _check_every(every: float) -> None:
 def sampled(
     path: str | os.PathLike,  # of a film
     every: float = 1.0,  # seconds from one picture to the next
-    canonical_size: int = 256,  # the least short side, pixels
+    canonical_size: int = 256,  # pixels that the short side should have at least
     name: str | None = None,  # its name in sentences, by default the path
 ) -> Iterator[tuple[float, np.ndarray]]:  # seconds since the first picture, in whole ms; uint8, H×W×3, RGB, upright
     """Yield the first picture at or after each multiple of `every`.
 
-    Raises BadPhoto where it is no film, and, after the good pictures, where some pictures are lost.
+    Raises BadPhoto where the file is no film. Raises it also where some pictures are lost, but after the good pictures.
     Raises UserError where `every` is not above 0."""
     _check_every(every)
     name, due, skipped, matrix = name or shown(path), 0.0, 0, None
