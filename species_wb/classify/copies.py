@@ -68,19 +68,19 @@ def _when(row: dict[str, Any], root: str) -> float:
             return os.stat(source).st_mtime
         entry = archive_at(source, stamp(source)).getinfo(text_path(row["member"]))
         return time.mktime((*entry.date_time, 0, 0, -1))
-    except (OSError, ValueError, OverflowError):  # an address has no time, and archives know a month 0
+    except (OSError, ValueError, OverflowError):  # an address has no time, and an archive may say month 0
         return time.time()
 
 # %% ../../nbs/lib/classify/16_copies.ipynb #sorted
 @dataclass
 class Copies:
-    "What became of the photos and films that were to be copied."
+    "Count the photos and films that were copied or left."
 
     folder: Path  # gets a folder a label
-    folders: Counter = field(default_factory=Counter)  # name → files that are there now
+    folders: Counter = field(default_factory=Counter)  # name → files that it holds now
     copied: int = 0
-    present: int = 0  # were there already, from an earlier run or as the same photo twice
-    left: list[str] = field(default_factory=list)  # sentences: what could not be copied, and why; the first hundred
+    present: int = 0  # existed already, from an earlier run or because the same photo came twice
+    left: list[str] = field(default_factory=list)  # the first hundred sentences on what could not be copied, and why
     left_count: int = 0
     stopped: UserError | None = None  # what ended the copying, such as a full disk
     made: set[Path] = field(default_factory=set)  # the folders that are known to be there
