@@ -148,7 +148,7 @@ def classify(
     top: Annotated[int, typer.Option(min=1, max=100, help="How many labels to list for each photo.")] = 5,
     min_score: Annotated[float, typer.Option(min=0, max=1, help="A photo with a lower score gets no label.")] = 0.0,
     copy_to: Annotated[str, typer.Option(help=(
-        "Also copy the photos into this folder, sorted by class. The originals stay as they are."
+        "Also copy the photos and films into this folder, sorted by class. The originals stay as they are."
     ))] = "",
     every: Annotated[float, typer.Option(min=0.01, help="For films: seconds from one frame to the next.")] = 1.0,
     mirrored: Annotated[bool, typer.Option("--mirrored", help=(

@@ -16,7 +16,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from . import answers, folders, outputs
+from . import answers, copies, outputs
+from .folders import check_folder
 from .resume import AGAIN, PHOTOS, Job, Task, begun, check_photos, is_done
 from .submission import submission
 from ..contracts import ModelInfo, read_table, write_table
@@ -137,10 +138,13 @@ def finish(
     info: ModelInfo,
     top: int = 5,  # labels listed
     min_score: float = 0.0,  # answers below it are left open
+    copied: copies.Copies | None = None,  # where the copies go; counts them
+    total: int | None = None,  # rows, for the bar
 ) -> None:
-    "Write the table from all shards."
+    "Write the table from all shards, and copy the photos and films of its rows on the way."
     root, frame_rate = without_user(job.where.root), 1 / job.task.every
-    outputs.write_rows(tables(job), job.out, info, job.where.prefix, root, top, min_score, frame_rate)
+    found = copies.sort_into(tables(job), copied, root, min_score, total) if copied else tables(job)
+    outputs.write_rows(found, job.out, info, job.where.prefix, root, top, min_score, frame_rate)
 
 # %% ../../nbs/lib/classify/20_job.ipynb #searched
 def searched(
@@ -170,18 +174,17 @@ def run_job(
     copy_to: str = "",  # a folder, or ""
     fresh: bool = False,  # whether to start over and delete the job's shards
 ) -> Done:
-    "Run or continue a job: classify, write the table, count, copy. Raises UserError where a step is refused."
-    if copy_to:
-        folders.check_folder(Path(copy_to), searched(job.where))
+    "Run or continue a job: classify, count, copy, write the table. Raises UserError where a step is refused."
+    copied = copies.Copies(Path(copy_to)) if copy_to else None
+    if copied:
+        check_folder(copied.folder, searched(job.where))
     with begun(job, fresh):
         classify(job, engine)
-        finish(job, model.info, top, min_score)
         found = answers.summary(tables(job), model.info, min_score)
-        said = [*job.notes, *answers.summary_sentences(found)]
-        if copy_to:
-            again, total = searched(job.where), found["rows"]
-            copied = folders.sort_into(tables(job), copy_to, job.where.root, min_score, again, total)
-            said += copied.sentences()
+        finish(job, model.info, top, min_score, copied, found["rows"])
+    if copied and copied.stopped:
+        raise copied.stopped
+    said = [*job.notes, *answers.summary_sentences(found), *(copies.copy_sentences(copied) if copied else ())]
     return Done(job, model.info, found, said)
 
 # %% ../../nbs/lib/classify/20_job.ipynb #submit

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from .. import core
 from ..core import UserError, plural
+from ..csv_form import plain_row
 from ..engine import model_file
 from ..fields import text_path
 from ..photos import corrections
@@ -93,7 +94,8 @@ def _row(found: dict[str, Any]) -> dict[str, Any]:
     "Return one row with its columns and types as used here; in a CSV every value is text."
     row: dict[str, Any] = {name: None if found.get(name) in (None, "") else str(found[name]) for name in COLUMNS}
     row |= {name: as_number(found.get(name)) for name in _NUMBERS}
-    row |= {"top": found.get("top"), "abstained": row["abstained"] in ("True", "true"), "status": row["status"] or "ok"}
+    abstained = (row["abstained"] or "").lower() == "true"
+    row |= {"top": found.get("top"), "abstained": abstained, "status": row["status"] or "ok"}
     sha256 = row["sha256"] if _SHA256.fullmatch(row["sha256"] or "") else None
     return row | {"sha256": sha256, "path": row["path"] or ""}
 
@@ -107,7 +109,7 @@ def _read_parquet(table: Path) -> tuple[list[dict[str, Any]], dict[bytes, bytes]
 def _read_text(table: Path) -> tuple[list[dict[str, Any]], dict[bytes, bytes], set[str]]:
     with table.open(encoding="utf-8-sig", newline="") as file:
         if table.suffix.lower() == ".csv":
-            found = list(csv.DictReader(file))
+            found = list(map(plain_row, csv.DictReader(file)))
         else:
             found = [json.loads(line) for line in file if line.strip()]
     return [_row(row) for row in found], {}, set(found[0]) if found else set()

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..contracts import MANIFEST, read_manifest
 from ..core import UserError, plural
+from ..csv_form import plain_row
 from ..fields import degrees, has_codes, path_text, text_path
 from . import corrected
 from .files import SPLIT_FOLDERS
@@ -46,7 +47,7 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
         raise UserError(f"{path} cannot be read as CSV ({error}): save it again from the spreadsheet.") from None
     if not rows:
         raise UserError(f"{path} has no rows: it needs a line of column names and a line for each photo.")
-    return [{(k or "").strip(): v.strip() for k, v in row.items() if k} for row in rows]
+    return [plain_row({(k or "").strip(): v.strip() for k, v in row.items() if k}) for row in rows]
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #column
 PATH_COLUMNS = ("path", "file", "filename", "image", "filepath")

@@ -125,7 +125,7 @@ def test_what_lies_there_and_what_comes_gets_one_row_each(model, pond, tmp_path,
     assert names(w) == expected and w.counts["rows"] == 11 and w.counts["problems"] == 3
     assert list(w.rows()[0]) == PREDICTIONS.names and {r["site"] for r in w.rows()} == {"pond"}
     (unknown,) = [r for r in w.rows() if r["path"].endswith("c.jpg")]
-    assert unknown["abstained"] == "True" and unknown["label_raw"] in ("red", "green")
+    assert unknown["abstained"] == "TRUE" and unknown["label_raw"] in ("red", "green")
     assert len(w.lines) == 2 + 11 and any("none of these (nearest" in line for line in w.lines) and any(f"{pond}/b.jpg  green 0." in line or f"{pond}/b.jpg  green 1.00" in line for line in w.lines)
     assert sorted(read_observations(pond / "events.csv")["label"].to_pylist()) == ["green", "red"]
 
