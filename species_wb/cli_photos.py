@@ -246,7 +246,7 @@ def watch(
     place, gap = source if "://" in source or source.isdigit() else typed(source), GAP if gap is None else gap
     tables = typed(out), typed(observations) or None
     watching(loaded, place, *tables, every, gap, site or None, lambda line: print(line, flush=True), stop,
-             file_times)
+             file_times=file_times)
 
 # %% ../nbs/lib/87_cli_photos.ipynb #check
 def check(
