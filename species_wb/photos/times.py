@@ -84,7 +84,7 @@ def iso(
     offset: Any = None,  # from UTC, where it stands in a field of its own
 ) -> str | None:  # ISO 8601; None where it is no time
     "Write a time as ISO 8601."
-    text = str(written or "").strip("\0 \t\r\n").partition("\0")[0]
+    text = re.sub(r"[^!-~]+", " ", str(written or "").strip("\0 ").partition("\0")[0]).strip()
     moment = _numbers(text) or _words(text)
     if moment is None or moment.year < 1900:
         return None
