@@ -20,7 +20,7 @@ from ipywidgets import Box, VBox
 
 # %% ../../nbs/lib/apps/25_camera.ipynb #row
 def row(*controls: Any, name: str = "") -> Box:
-    "Lay controls out in a row; `name` is of a class for the style sheet."
+    "Lay controls out in a row; `name` is an extra class for the style sheet."
     box = Box(controls, layout={"flex_flow": "row wrap", "align_items": "center"})
     return classed(box, "swb-bar", *([name] if name else []))
 
@@ -34,7 +34,7 @@ class CameraPanel(VBox):
         source: str | int | Path = "",  # an address, a camera's number, a film or a folder; "": the browser's camera
         folder: str | Path = "",  # where records are kept; "": a fresh folder under reports/live
         min_score: float = MIN_SCORE,  # below it an answer is "not sure"
-        seconds: float = SECONDS,  # of the running vote
+        seconds: float = SECONDS,  # over which the vote takes its mean
     ) -> None:
         path, address = str(model) or READY_MADE, str(source)
         loaded = load(path, print)

@@ -97,7 +97,7 @@ def _head(info: ModelInfo) -> dict[str, Any]:
 # %% ../../nbs/lib/classify/08_megadetector.ipynb #write-megadetector
 def write_megadetector(
     file: TextIO,
-    rows: Iterable[dict[str, Any]],  # contract 4, those of one photo or film together
+    rows: Iterable[dict[str, Any]],  # contract 4; the rows of one photo or film stand together
     info: ModelInfo,  # of the model that made them
     taken: float,  # frames a second that were taken, for films that do not say their own rate
 ) -> None:
