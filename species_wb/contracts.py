@@ -144,7 +144,8 @@ def read_table(
 def _completed(table: pa.Table) -> pa.Table:
     "Add the columns that a manifest of an earlier version lacks, without values."
     for name in (name for name in LATER if name not in table.schema.names):
-        table = table.add_column(MANIFEST.get_field_index(name), MANIFEST.field(name), pa.nulls(len(table), pa.string()))
+        at, column = MANIFEST.get_field_index(name), pa.nulls(len(table), MANIFEST.field(name).type)
+        table = table.add_column(at, MANIFEST.field(name), column)
     return table
 
 # %% ../nbs/lib/05_contracts.ipynb #read-manifest

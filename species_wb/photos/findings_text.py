@@ -111,8 +111,9 @@ def _say_times(found: dict[str, Any]) -> list[str]:
         what = f"The time of {plural(sum(others.values()), 'photo')} is not EXIF's DateTimeOriginal"
         say.append(f"{what}; it is from {named}.")
     if unset := found["unset_clock"]:
-        what = f"The clock was probably not set when {plural(len(unset), 'photo')} {'was' if len(unset) == 1 else 'were'}"
-        say.append(f"{what} taken: {a_few(f'{path} ({at})' for path, at in unset.items())}. The times stay as they are.")
+        these = f"{plural(len(unset), 'photo')} {'was' if len(unset) == 1 else 'were'} taken"
+        named = a_few(f"{path} ({at})" for path, at in unset.items())
+        say.append(f"The clock was probably not set when {these}: {named}. The times stay as they are.")
     return say
 
 # %% ../../nbs/lib/photos/56_findings_text.ipynb #say-first
