@@ -96,7 +96,8 @@ def _row(found: dict[str, Any]) -> dict[str, Any]:
     row |= {name: as_number(found.get(name)) for name in _NUMBERS}
     abstained = (row["abstained"] or "").lower() == "true"
     row |= {"top": found.get("top"), "abstained": abstained, "status": row["status"] or "ok"}
-    sha256 = row["sha256"] if _SHA256.fullmatch(row["sha256"] or "") else None
+    of_photo = row["seconds"] is None and _SHA256.fullmatch(row["sha256"] or "")  # of a frame it is the whole film's
+    sha256 = row["sha256"] if of_photo else None
     return row | {"sha256": sha256, "path": row["path"] or ""}
 
 # %% ../../nbs/lib/curate/05_predictions.ipynb #read

@@ -99,6 +99,23 @@ def _say_known(found: dict[str, Any]) -> list[str]:
     sites = f"; {plural(found['sites'], 'site')}" if found["sites"] else ""
     return [*say, f"{', '.join(told or ['No photo tells its time or position'])}{sites}."]
 
+# %% ../../nbs/lib/photos/56_findings_text.ipynb #say-times
+_SOURCES = {"given": "your table", "file": "the file's time"}
+
+
+def _say_times(found: dict[str, Any]) -> list[str]:
+    "Say which times may be wrong."
+    say = []
+    if others := found["other_times"]:
+        named = ", ".join(f"{_SOURCES.get(name, name)} ({n:,})" for name, n in others.items())
+        what = f"The time of {plural(sum(others.values()), 'photo')} is not EXIF's DateTimeOriginal"
+        say.append(f"{what}; it is from {named}.")
+    if unset := found["unset_clock"]:
+        these = f"{plural(len(unset), 'photo')} {'was' if len(unset) == 1 else 'were'} taken"
+        named = a_few(f"{path} ({at})" for path, at in unset.items())
+        say.append(f"The clock was probably not set when {these}: {named}. The times stay as they are.")
+    return say
+
 # %% ../../nbs/lib/photos/56_findings_text.ipynb #say-first
 def _say_first(found: dict[str, Any]) -> str:
     "Say how many photos and classes there are, and how many photos each split has."
@@ -125,5 +142,6 @@ def sentences(
         *_say_groups(found),
         *_say_conflict(found["near_conflicts"], "near-duplicates with different labels", perhaps),
         *_say_known(found),
+        *_say_times(found),
         *found["notes"],
     ]

@@ -38,7 +38,7 @@ def _look_at(root: str, path: str) -> dict[str, Any]:
         data = read_bytes(os.path.join(root, text_path(path)), name)
         found["sha256"] = hashlib.sha256(data).hexdigest()
         head = header(data, name)
-        found |= {key: getattr(head, key) for key in ("width", "height", "taken_at", "lat", "lon")}
+        found |= {key: getattr(head, key) for key in ("width", "height", "taken_at", "taken_from", "lat", "lon")}
         found["phash"] = str(imagehash.phash(Image.fromarray(decode(data, 256, name))))
     except BadPhoto as bad:
         found |= {"status": bad.status, "reason": bad.reason}
@@ -64,7 +64,7 @@ def cache_file(
         return None
 
 # %% ../../nbs/lib/photos/57_inspection.ipynb #cache-table
-LOOKED_AT = ("width", "height", "sha256", "phash", "taken_at", "lat", "lon", "status", "reason")
+LOOKED_AT = ("width", "height", "sha256", "phash", "taken_at", "taken_from", "lat", "lon", "status", "reason")
 STAMP = {"size": pa.int64(), "mtime_ns": pa.int64(), "inode": pa.uint64()}
 
 
@@ -78,7 +78,7 @@ def _cache_table(stamps: dict[str, tuple | None], found: dict[str, dict[str, Any
     return pa.table(columns)
 
 # %% ../../nbs/lib/photos/57_inspection.ipynb #write-cache
-CACHE_VERSION = b"1"  # increase it when the same bytes would give another result
+CACHE_VERSION = b"2"  # increase it when the same bytes would give another result
 
 
 def _write_cache(file: Path | None, stamps: dict[str, tuple | None], found: dict[str, dict[str, Any]]) -> None:

@@ -7,6 +7,7 @@ __all__ = ['scan']
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #imports
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from ..contracts import manifest_root, manifest_table, read_manifest
 from ..core import UserError, plural
 from ..fields import path_text, text_path
 from . import corrected, corrections
+from .file_times import with_file_time
 from .files import has_split_folders, label_and_split, walked
 from .groups import tie
 from .inspection import cache_file, inspected
@@ -82,14 +84,15 @@ def _join(found: _Listed, metadata: str | Path | None) -> list[str]:
     return notes
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #opened
-def _opened(found: _Listed, workers: int | None) -> list[dict[str, Any]]:
+def _opened(found: _Listed, workers: int | None, file_times: bool = False) -> list[dict[str, Any]]:
     "Inspect every file; return a row for each. Raises UserError where no photo opens."
     todo = sorted(path for path in found.rows if path not in found.barred)
     looked = inspected(str(found.root), todo, cache_file(found.photos), workers) | found.barred
     table = []
     for path in sorted(found.rows):
         given = {key: value for key, value in found.rows[path].items() if value is not None}
-        table.append({"path": path, "label": None, "given": None, **looked[path], **given})
+        row = {"path": path, "label": None, "given": None, **looked[path], **given}
+        table.append(with_file_time(row, os.path.join(found.root, text_path(path))) if file_times else row)
     if not any(row["status"] == "ok" for row in table):
         what = f"{found.photos} holds {plural(len(table), 'file')}, but no photo that opens"
         raise UserError(f"{what}. {table[0].get('reason')}")
@@ -127,6 +130,7 @@ def scan(
     metadata: str | Path | None = None,  # a .csv with a column path or file, and further columns for these photos
     seed: int = 0,  # for the splits
     workers: int | None = None,  # threads; by default one more than there are cores
+    file_times: bool = False,  # whether a photo that tells no time gets that of its file
 ) -> pa.Table:  # the manifest, contract 1; its schema's metadata also hold `notes` and `empty_folders`
     "Find and check photos, and assign splits. Raises UserError where no photos are found or a table does not fit."
     photos = Path(photos).expanduser()
@@ -134,6 +138,6 @@ def scan(
         return _own_manifest(photos, metadata)
     found = _list(photos)
     notes = _join(found, metadata)
-    manifest = _manifest(_opened(found, workers), found.root, seed)
+    manifest = _manifest(_opened(found, workers, file_times), found.root, seed)
     told = {"notes": json.dumps(notes), "empty_folders": json.dumps(found.empty)}
     return manifest.replace_schema_metadata({**manifest.schema.metadata, **told})

@@ -61,7 +61,8 @@ def _row(p: Parameters, photo: dict[str, Any]) -> dict[str, Any]:
     return {
         "path": f"{label}/{site.name}_{clock}_{photo['number']:06d}.jpg", "label": label, "truth": truth,
         "group": event, "event": event, "width": p.size, "height": p.size, "status": "ok", "source": "simulated",
-        "taken_at": taken_at, "lat": site.lat, "lon": site.lon, "site": site.name, "habitat": site.habitat,
+        "taken_at": taken_at, "taken_from": "DateTimeOriginal",
+        "lat": site.lat, "lon": site.lon, "site": site.name, "habitat": site.habitat,
         "new_site": site.new, "night": photo["night"], "blur": round(photo["blur"], 5),
     }  # fmt: skip
 

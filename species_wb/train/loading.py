@@ -97,7 +97,7 @@ def embeddings(
     photos: list[tuple[str, str]],  # (sha256, path)
     spec: ModelSpec,
     embed: Callable[[np.ndarray], np.ndarray],  # N×S×S×3 uint8 → N×D float32
-    key: str,  # names network and preparation; a folder name
+    key: str,  # stands for network and preparation; a folder name
     folder: str | Path,  # of the cache of embeddings
     batch: Callable[[], int] = lambda: 16,  # photos at once; called only when a photo is missing
     flip: bool = False,  # embed the mirrored photo

@@ -114,7 +114,7 @@ FINETUNE_SECONDS = 600  # how long `auto` lets fine-tuning take on a CPU
 
 
 def _size_and_epochs(sizes: list[int], own: float, n_train: int, most: int) -> tuple[int, int, float]:
-    "Choose size, epochs and seconds a photo, from sizes (largest first) and `own`: seconds a photo at the first size."
+    "Choose size, epochs and seconds a photo; `own` is the seconds of a photo at the first, largest size."
     for size in sizes:
         seconds = own * (size / sizes[0]) ** 2
         fitting = int(FINETUNE_SECONDS / (seconds * max(n_train, 1)))
