@@ -53,7 +53,8 @@ def read_rows(
 def _opened(path: Path) -> TextIO:
     "Open a table to append rows, after removing an incomplete last row."
     if path.suffix not in (".csv", ".jsonl"):
-        raise UserError(f"{path.name}: a table that grows is written as .csv or .jsonl; end the name so.")
+        way_out = "end the name in one of these."
+        raise UserError(f"{path.name}: a table that grows is written as .csv or .jsonl; {way_out}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():

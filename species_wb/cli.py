@@ -75,8 +75,8 @@ COMMANDS: dict[Callable[..., Any], str] = {
     submit: "Write a Kaggle submission with a line for every photo.",
     export: "Write a model file: the ready-made model, or a faster int8 file.",
     mix: "Make a mix: several models that answer as one.",
-    watch: "Name what a folder, a stream or a camera brings, until Ctrl-C.",
-    serve: "Serve a page that names the photos dropped on it. Ctrl-C ends it.",
+    watch: "Name what is in new photos from a folder, a stream or a camera. Ctrl-C ends it.",
+    serve: "Serve a page that says what is in the photos dropped on it. Ctrl-C ends it.",
     live: "Open a notebook that names what a camera sees. It also shows the mistakes of a model. Ctrl-C ends it.",
     doctor: "Say what works in this installation, and how to mend the rest.",
 }

@@ -36,7 +36,8 @@ def model_paths(
     from species_wb.models.names import READY_MADE, named_file
 
     if any(not name.strip() for name in named or ()):
-        raise UserError("A model is named by nothing: name one, or leave --model out for the ready-made one.")
+        way_out = "name a model, or leave --model out to use the ready-made one."
+        raise UserError(f"The name of a model is empty: {way_out}")
     return [named_file(name, lambda said: print(said, file=sys.stderr, flush=True)) for name in named or [READY_MADE]]
 
 # %% ../nbs/lib/85_cli_models.ipynb #kept
@@ -162,8 +163,8 @@ def train(
     arch = arch or named
     if run and not (arch or photos) and run_state(typed(run)) == "new":
         raise UserError(
-            f"{typed(run)} is not an unfinished run: name one, such as reports/train/<run>; "
-            "to start a run in that folder, name its network or photos too."
+            f"There is no unfinished run in {typed(run)}: name a folder with one, such as reports/train/<run>; "
+            "to start a new run there, also name its network or photos."
         )
     asked: dict[str, Any] = {
         "arch": arch, "photos": typed(photos), "metadata": typed(metadata), "method": method, "size": size,
@@ -180,7 +181,8 @@ def _file_to_evaluate(model: str, photos: str) -> Path:
     if not file.is_file():
         raise UserError(f"{file} is not there: name a model file, such as reports/train/<run>/model.onnx.")
     if not photos:
-        raise UserError(f"Which photos is {file.name} to be evaluated on? Name a folder with one sub-folder a class.")
+        way_out = "Name a folder with one sub-folder for each class."
+        raise UserError(f"Which photos is {file.name} to be evaluated on? {way_out}")
     return file
 
 # %% ../nbs/lib/85_cli_models.ipynb #evaluate
@@ -246,7 +248,7 @@ def _tries(tries: list[dict[str, Any]]) -> list[str]:
 # %% ../nbs/lib/85_cli_models.ipynb #export
 def export(
     model: Annotated[str, typer.Argument(help=(
-        "ready-made: the ready-made model. Or with --int8: a model file (.onnx) or a run folder."
+        "ready-made, to write the ready-made model. With --int8: a model file (.onnx) or a run folder."
     ))],
     out: Annotated[str, typer.Option(help="The .onnx file to write.")] = "",
     int8: Annotated[bool, typer.Option("--int8", help=(
@@ -270,8 +272,8 @@ def export(
         return _export_int8(path, target, Path(typed(photos)) if photos else None, loss, agreement, seed)
     if model != "ready-made":
         raise UserError(
-            f"What is to be made of {model}? With --int8 a smaller, faster file; "
-            "`export ready-made --out F.onnx` writes the ready-made model."
+            f"Without --int8, only the ready-made model can be written, not {model}: add --int8 for a smaller, faster "
+            "file, or write the ready-made model with `export ready-made --out F.onnx`."
         )
     target = Path(typed(out or "ready-made.onnx"))
     with write_aside(target) as aside:
@@ -295,7 +297,9 @@ def _export_int8(path: Path, out: Path, photos: Path | None, loss: float, agreem
 def mix(
     models: Annotated[list[str], typer.Argument(help="Two or more model files.")],
     out: Annotated[str, typer.Option(help="The .mix.json file to write.")],
-    photos: Annotated[str, typer.Option(help="Photos no member was trained on, labelled, to calibrate the mix.")] = "",
+    photos: Annotated[str, typer.Option(help=(
+        "To calibrate the mix: labelled photos that none of its models was trained on."
+    ))] = "",
 ) -> None:
     "Make a mix of several models."
     from species_wb.engine.ensemble import make_ensemble

@@ -257,7 +257,8 @@ def _read_info(text: str, where: str) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise UserError(f"{where} does not say what it is: it was not made by species_wb, or is damaged.") from None
     if version < 1:
-        raise UserError(f"{where} has format version {version}, which never was: it was damaged or made by hand.")
+        why = "which does not exist: the file was damaged or made by hand."
+        raise UserError(f"{where} has format version {version}, {why}")
     if version > FORMAT_VERSION:
         known = f"this species_wb reads up to {FORMAT_VERSION}"
         raise UserError(f"{where} has format version {version}, and {known}: update species_wb.")

@@ -97,7 +97,7 @@ def _place() -> list[Finding]:
 def _gpu(device: Path = Path("/dev/nvidia0")) -> Finding:
     "Look for a graphics card that torch can use."
     if not device.exists():
-        said = "none by NVIDIA: probes run on the processor (a minute), fine-tuning is slow"
+        said = "none by NVIDIA: training a head (probe) takes a minute on the processor, and fine-tuning is slow"
         return Finding("graphics card", True, said)
     try:
         import torch
@@ -114,7 +114,7 @@ def examine() -> list[Finding]:
     try:
         extras = [_extra(extra, lacking(extra)) for extra in EXTRAS]
     except PackageNotFoundError:
-        said = "the package is not installed, only found"
+        said = "the package is not installed; Python only found its folder"
         extras = [Finding("species_wb", False, said, "pip install -e '.[train]'")]
     system = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     return [Finding("species_wb", True, f"{__version__}, {system}"), *_place(), *extras, _gpu()]

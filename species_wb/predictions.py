@@ -126,7 +126,8 @@ def write_predictions(
             rows = rows_of(table.select(names))
             write_csv(file, rows, names) if path.suffix == ".csv" else write_lines(file, rows)
     else:
-        raise UserError(f"{path.name}: predictions are written as .csv, .jsonl or .parquet; end the name so.")
+        way_out = "end the name in one of these."
+        raise UserError(f"{path.name}: predictions are written as .csv, .jsonl or .parquet; {way_out}")
 
 # %% ../nbs/lib/07_predictions.ipynb #observations
 OBSERVATIONS = pa.schema(

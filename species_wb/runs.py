@@ -108,7 +108,8 @@ def _resumed(
 ) -> tuple[dict[str, Any], list[str]]:  # the run's own parameters, and what to tell the person
     stored = read_json(folder / "params.json")
     other = {k: v for k, v in params.items() if k in stored and stored[k] != v and v != defaults.get(k)}
-    notes = [f"{k} is {stored[k]!r} as this run was started, not {v!r}." for k, v in other.items()]
+    why = "because this run was started with it"
+    notes = [f"{k} stays {stored[k]!r}, {why}; {v!r} is not used." for k, v in other.items()]
     return {**params, **stored}, [f"Resuming the unfinished run {folder.name}.", *notes]
 
 # %% ../nbs/lib/03_runs.ipynb #close-run

@@ -58,8 +58,8 @@ def workspace() -> Path:  # an existing folder
     if clone := installed_from():
         return clone
     raise UserError(
-        "No workspace found: stand in the clone of species_wb, "
-        "or let SPECIES_WB_HOME name a folder for runs and reports."
+        "No workspace found: change to the folder of the species_wb clone, "
+        "or set SPECIES_WB_HOME to a folder for runs and reports."
     )
 
 # %% ../nbs/lib/02_workspace.ipynb #cache-folder

@@ -170,4 +170,4 @@ def test_the_shell_can_complete_words():
 
 
 def test_a_model_named_by_nothing_is_refused(tmp_path):
-    assert one_sentence(typed("classify", tmp_path, "--model", "")).startswith("A model is named by nothing")
+    assert one_sentence(typed("classify", tmp_path, "--model", "")).startswith("The name of a model is empty")

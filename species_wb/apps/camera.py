@@ -50,7 +50,7 @@ class CameraPanel(VBox):
     def _rows(self) -> list[Any]:
         view, record = self.view, self._recorder
         sources, models, decision = Sources(view), Models(self.live, view), Decision(self.live, view)
-        start = "Start the camera, or what is chosen beside"
+        start = "Start the camera, or the source that is chosen beside this button"
         self.start = switch(view, "running", "Start", start, "swb-start")
         self.source, self.address = sources.list, sources.address
         self.model, self.model_path, self.use_model = models.list, models.path, models.use

@@ -168,7 +168,7 @@ class Decision:
 
     def __init__(self, live: Live, view: CameraView) -> None:
         self.live, self.view = live, view
-        hint = "The answer is the mean over so many seconds; 0: each frame alone"
+        hint = "The answer is the mean over this many seconds; with 0, each frame gets its own answer"
         steady = {"value": live.vote.seconds, "min": 0, "max": 60, "step": 0.25, "tooltip": hint}
         self.seconds = field(BoundedFloatText, "Steady over, s", "max-content", **steady)
         unsure = {"value": round(100 * live.min_score, 6), "min": 0, "max": 100, "step": 5}

@@ -79,7 +79,7 @@ def answered(canvas: "CameraView", *frame: Any) -> dict[str, Any]:
     try:
         return answer(canvas, *frame)
     except Exception as error:
-        failed = f"The model failed on this frame ({type(error).__name__}: {error}): choose another one."
+        failed = f"The model failed on this frame ({type(error).__name__}: {error}): choose another model."
         return {"status": "unreadable", "reason": str(error) if isinstance(error, UserError) else failed}
 
 # %% ../../nbs/lib/apps/23_camera_view.ipynb #look-at-frames

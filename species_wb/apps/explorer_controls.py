@@ -177,7 +177,7 @@ def show_page(pages: ClassPages, classes: int, page: int) -> None:
     pages.layout.display = None if classes > PAGE else "none"
     pages.earlier.disabled, pages.further.disabled = page == 0, last == classes
     pages.said.value = (
-        f"Classes {first} to {last} of {classes}. A row's name opens all of its photos, "
+        f"Classes {first} to {last} of {classes}. Click on the name of a row to open all of its photos, "
         "also those taken for classes on other pages."
     )
 

@@ -38,15 +38,15 @@ def heading(
 # %% ../../nbs/lib/apps/26_explorer_words.ipynb #keys
 KEYS = {
     "Arrow keys": "go from cell to cell, and from photo to photo",
-    "Enter": "opens the photos of a cell, or a photo in full",
+    "Enter": "opens the photos of a cell, or one photo in full",
     "Space": "selects a photo; with Shift or Ctrl and a click, several",
     "F": "flag: come back to this photo later; no training changes",
     "R": "relabel: say what the photo shows",
     "C": "confirm: the label is right",
     "X": "exclude: leave the photo out of training and of this matrix",
     "Z": "undo the last correction",
-    "M": "photo, then the maps of where the network looked",
-    "Escape": "closes the photo, or takes the selection away",
+    "M": "switches between the photo and the maps of where the network looked",
+    "Escape": "closes the photo, or clears the selection",
     "?": "this list",
 }
 
@@ -59,8 +59,7 @@ def keys_help() -> str:  # HTML
 # %% ../../nbs/lib/apps/26_explorer_words.ipynb #pictures
 def pictures(maps: list[str]) -> list[tuple[str, str]]:  # tab and label of its map ("": the photo)
     "Name the photo and its maps."
-    named = [(f"Looked at for “{label}”" if at == 0 else f"For “{label}”", label) for at, label in enumerate(maps)]
-    return [("Photo", ""), *named]
+    return [("Photo", ""), *((f"Map for “{label}”", label) for label in maps)]
 
 # %% ../../nbs/lib/apps/26_explorer_words.ipynb #next-photo-2
 def next_photo(

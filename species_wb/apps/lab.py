@@ -72,7 +72,7 @@ def _needed(app: bool) -> None:
     needed = (name.lower(), "jupyter_server", "ipykernel", "anywidget")
     if lacking := [package for package in needed if find_spec(package) is None]:
         raise UserError(
-            f"The live notebook is opened in {name}, and of what that takes {' and '.join(lacking)} is not installed: "
+            f"The live notebook is opened in {name}, but this installation lacks {' and '.join(lacking)}: "
             "in the clone of species_wb, pip install '.[lab]'."
         )
 
@@ -241,5 +241,5 @@ def start(
     copied = _copy(notebook, parameters, folder)
     command = _voila_command(copied, port) if app else _lab_command(copied, root, port)
     _serve(command, root, folder, port, browser, say)
-    say(f"Ended. The notebook of this time is kept in {folder}.")
+    say(f"Ended. The notebook of this session is kept in {folder}.")
     return 0

@@ -97,7 +97,7 @@ class Player:
         except (UserError, BadPhoto) as error:
             self.say(str(error), bad=True, over=True)
         except Exception as error:  # whatever happens, the page is told
-            what = f"{self.name} cannot be played on ({type(error).__name__}): press Start to try again."
+            what = f"{self.name} cannot be played any further ({type(error).__name__}): press Start to try again."
             self.say(what, bad=True, over=True)
 
     def _next(self, source: Source) -> bool:  # whether there may be more

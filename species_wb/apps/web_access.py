@@ -99,7 +99,9 @@ def foreign(
             "This service is not known by that name: open it with the address that was printed when it started."
         ))  # fmt: skip
     if origin and urlsplit(origin).netloc.lower() != host.lower():
-        return Refused(403, "Another web page asked for this: only this service's own page and programs may.")
+        return Refused(403, (
+            "Another web page sent this request: only this service's own page and programs may send requests."
+        ))  # fmt: skip
     return None
 
 # %% ../../nbs/lib/apps/32_web_access.ipynb #headers

@@ -41,8 +41,7 @@ def only_sure(
 ) -> pa.Table:  # the same rows
     "Leave answers below a score open. Raises UserError where the score is not between 0 and 1."
     if not 0 <= min_score <= 1:
-        raise UserError(f"--min-score {min_score:g} leaves nothing to choose from: scores run from 0 to 1, "
-                        "so give one between, such as 0.6.")
+        raise UserError(f"--min-score {min_score:g} is not a score: give a number from 0 to 1, such as 0.6.")
     low = pc.fill_null(pc.less(table["score"], min_score), False)
     for name, column in _left_open(table, low, f"min-score {min_score:g}").items():
         table = table.set_column(table.schema.get_field_index(name), name, column)

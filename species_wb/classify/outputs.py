@@ -38,7 +38,7 @@ def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
     "Give one shard the columns of all shards."
     if unknown := set(table.schema.names) - set(schema.names):
         names = ", ".join(sorted(unknown))
-        raise ValueError(f"the shards of one run have the same columns, and one of them has {names} besides")
+        raise ValueError(f"the shards of one run must have the same columns, but one of them also has {names}")
     has = set(table.schema.names)
     columns = [table[f.name].cast(f.type) if f.name in has else pa.nulls(len(table), f.type) for f in schema]
     return pa.table(columns, schema=schema)
@@ -67,7 +67,7 @@ def ending(
         raise UserError(f"{path} is a folder, and the answers go into a file: "
                         f"name one, such as {path / 'answers.csv'}.")
     if path.suffix.lower() not in FORMATS:
-        raise UserError(f"{path.name} does not say how the answers are to be written: "
+        raise UserError(f"The name {path.name} does not say the format of the answers: "
                         "end it in .csv, .jsonl, .parquet, or .json (which Timelapse reads).")
     return path.suffix.lower()
 
@@ -134,7 +134,7 @@ def write_rows(
     "Write all shards into one file. Raises UserError where it cannot be written or the frame rate is not above 0."
     path, kind = Path(path), ending(path)
     if not frame_rate > 0:
-        raise UserError(f"{frame_rate:g} frames a second are none: give a rate above 0.")
+        raise UserError(f"A rate of {frame_rate:g} frames a second is not possible: give a rate above 0.")
     schema, shards = _alike(only_sure(ranked(table, info, top), min_score) for table in tables)
     with written_whole(path) as aside:
         if kind == ".parquet":

@@ -85,7 +85,7 @@ def _labelled_words(n: int, labelled: int) -> str:
 
 def _right_words(right: int, labelled: int) -> str:
     if not labelled:
-        return "None of them has a label, so what is right is not known."
+        return "None of them has a label, so the share of right answers is unknown."
     share = f"{100 * right / labelled:.0f}\u00a0%"
     return f"{right:,} of {plural(labelled, 'labelled photo')} {'is' if right == 1 else 'are'} named right ({share})."
 

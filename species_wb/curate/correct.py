@@ -25,7 +25,7 @@ def why_not_correctable(review: Predictions, k: int) -> str:  # "": it can be co
         return ""
     return (
         f"{shown(review.rows[k]['path'])} cannot be corrected, because this table does not hold its SHA-256, "
-        "by which it would be found again: look whether the file can be read, and classify it again."
+        "which a correction needs: check that the file can be read, and classify it again."
     )
 
 # %% ../../nbs/lib/curate/12_correct.ipynb #is-label
@@ -45,15 +45,15 @@ def _objections(review: Predictions, which: Sequence[int], action: str, new_labe
         yield "There is no label to confirm: relabel instead, and choose what the photo shows."
     if action == "confirm" and any(label != review.rows[k]["truth"] for label, k in zip(true, which, strict=True)):
         yield (
-            "What was relabelled here counts as it is: there is nothing to confirm. "
-            "To go back to the label before, undo, or relabel again."
+            "The new label counts already, so there is nothing to confirm. "
+            "To restore the earlier label, undo, or relabel again."
         )
 
 # %% ../../nbs/lib/curate/12_correct.ipynb #check
 def _check(review: Predictions, which: Sequence[int], action: str, new_label: str) -> None:
     "Raise UserError where a correction would make no sense."
     if action not in DONE:
-        raise UserError(f"Nothing was corrected: {action!r} is no correction; there are {', '.join(DONE)}.")
+        raise UserError(f"Nothing was corrected: {action!r} is no correction; choose one of {', '.join(DONE)}.")
     if not which:
         raise UserError("Nothing was corrected: choose a photo first.")
     unknown = filter(None, (why_not_correctable(review, k) for k in which))

@@ -104,7 +104,7 @@ def similar_photos(
             "open a run folder, whose predictions.parquet has them."
         )
     if k not in numbers:
-        return [], "The network has not seen this photo, so nothing can be said of similar ones."
+        return [], "The network has not seen this photo, so similar photos cannot be found."
     found = similar.most_similar(embeddings, numbers.index(k), most)
     return [{**card(review, numbers[at]), "alike": alike} for at, alike in found], ""
 
@@ -125,15 +125,15 @@ def _top(found: Any) -> list[dict[str, Any]]:
 def _why_no_map(review: Predictions, k: int) -> str:  # "": there can be one
     if not review.network:
         return (
-            "There is no model file beside this table, so where the network looked cannot be shown: "
+            "There is no model file beside this table, so heat maps cannot be shown: "
             "open the run folder that holds model.onnx."
         )
     wanted = review.rows[k]["model"]
     if not wanted or wanted == review.network.sha256[:16]:
         return ""
     return (
-        f"{review.model} is another model than the one that gave this answer: "
-        "evaluate it anew with `species-wb evaluate` to see its answers and maps."
+        f"This answer came from another model than {review.model}: "
+        f"to see the answers and maps of {review.model}, run `species-wb evaluate` with it."
     )
 
 # %% ../../nbs/lib/curate/15_one_photo.ipynb #maps

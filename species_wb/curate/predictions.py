@@ -59,7 +59,7 @@ def _table_of(run: str | Path) -> Path:
         return path / "predictions.parquet"
     if path.suffix.lower() not in TABLES:
         raise UserError(
-            f"{path.name} is no table that can be looked at: name a run folder, or a table of predictions "
+            f"{path.name} is no table of predictions: name a run folder, or a table of predictions "
             f"that ends in {', '.join(TABLES)}."
         )
     return path
@@ -128,7 +128,7 @@ def _read(table: Path) -> tuple[list[dict[str, Any]], dict[bytes, bytes], set[st
 # %% ../../nbs/lib/curate/05_predictions.ipynb #set-aside
 LEFT_OUT = {
     "nothing": ("file", "without a label could not be read as a photo and {} left out."),
-    "aside": ("photo", "{} left out because the run set them aside and did not score them."),
+    "aside": ("photo", "{} left out: set aside by the run and not scored."),
 }
 
 

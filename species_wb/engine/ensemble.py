@@ -61,8 +61,8 @@ def _calibrated(mix: model_file.Ensemble, table: pa.Table, photos: str, out: str
     "Give a mix the temperature that fits labelled photos best. Raises UserError where there are too few."
     if len(table) < LEAST:
         raise UserError(
-            f"{photos} has {plural(len(table), 'labelled photo')} that no member was trained on and that is no test "
-            f"photo, and a temperature needs {LEAST}: name more, or leave --photos out."
+            f"{photos} has {plural(len(table), 'labelled photo')} for calibration (no test photos, and none that a "
+            f"member was trained on), but {LEAST} are needed: name a larger folder, or leave --photos out."
         )
     logits, truth = _judged(mix, table)
     temperature = fit_temperature(logits, truth)
@@ -75,8 +75,8 @@ def _about_calibration(mix: model_file.Ensemble) -> list[str]:
     unknown = [m.info.spec.name for m in mix.members if "training_photos" not in m.info.provenance]
     does, it_was = ("does", "it was") if len(unknown) == 1 else ("do", "they were")
     warning = (
-        f"{', '.join(unknown)} {does} not say which photos {it_was} trained on: if these were among them, "
-        "the mix is too sure of itself."
+        f"{', '.join(unknown)} {does} not say which photos {it_was} trained on: if the photos used for "
+        "calibration were among them, the mix is too sure of itself."
     )
     found, temperature = mix.info.validation, mix.info.temperature
     return ([warning] if unknown else []) + [
@@ -99,7 +99,7 @@ def make_ensemble(
         mix = _calibrated(mix, photos_no_member_saw(scan.scan(photos), mix), photos, out)
         said = _about_calibration(mix)
     else:
-        hint = "with --photos FOLDER (labelled photos that no member was trained on) it would be"
+        hint = "to calibrate it, give --photos FOLDER with labelled photos that no member was trained on"
         said = [f"It was not calibrated: {hint}."]
     model_file.write_ensemble(out, mix)
     return [f"{out} mixes {' and '.join(m.info.spec.name for m in mix.members)}.", *said]

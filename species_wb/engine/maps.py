@@ -69,7 +69,7 @@ def _part(member: ModelFile, photo: np.ndarray, k: int) -> _Part:
 def _how(part: _Part, label: str) -> str:
     "Say how a member's map was made."
     places = "×".join(map(str, part.heat.shape))
-    lost = f"what the evidence for {label} loses in {part.name} when"
+    lost = f"the evidence for {label} that {part.name} loses when"
     said = f"Class activation: {lost} one of {places} places is taken out of the features."
     if part.why:
         said = (

@@ -33,7 +33,7 @@ class Mix(NamedTuple):
 def check_ensemble_name(path: str | Path) -> Path:
     "Return the path of a mix file. Raises UserError where it does not end in .mix.json."
     if not Path(path).name.endswith(".mix.json"):
-        raise UserError(f"{Path(path).name}: a mix is a small file whose name ends in .mix.json; name it so.")
+        raise UserError(f"{Path(path).name} cannot be the name of a mix: give a name that ends in .mix.json.")
     return Path(path)
 
 # %% ../../nbs/lib/engine/14_mix_file.ipynb #write-mix
@@ -87,6 +87,6 @@ def member_path(
 ) -> Path:
     "Return the path of a member. Raises UserError where the mix file holds an absolute path."
     if Path(name).is_absolute() or "://" in name:
-        rule = "a mix says where its members lie as seen from itself"
+        rule = "write the path relative to the mix file"
         raise UserError(f"{mix} names its member {name} by an absolute place: {rule}.")
     return mix.parent / name

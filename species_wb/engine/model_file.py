@@ -112,7 +112,7 @@ def _shared_labels(members: Sequence[ModelFile]) -> dict[int, str]:
     first = {i: name for i, name in known[0].items() if i != NONE}
     for member, names in zip(members[1:], known[1:], strict=True):
         if {i: name for i, name in names.items() if i != NONE} != first:
-            both = f"{members[0].path} and {member.path} do not know the same labels by the same ids"
+            both = f"{members[0].path} and {member.path} do not have the same labels with the same ids"
             raise UserError(f"{both}, so they cannot be mixed: mix models that were trained on the same classes.")
     none = [{NONE: names[NONE]} for names in known if NONE in names][:1]
     return first | (none[0] if none else {})

@@ -46,16 +46,20 @@ def differences(page: Page, results: Results) -> None:
     page.section("Which differences are real?", *compare_text.difference_sentences(found))
     behind = compare_plots.behind_best(found.best.name, compare_tables.behind(found), found.n)
     page.figure(behind, BEHIND, "Points with intervals: each model's difference from the best.")
-    page.table(*compare_tables.against_best(found), "The same in numbers; the interval of all together decides.")
+    numbers = "The same in numbers. The interval for all comparisons together decides."
+    page.table(*compare_tables.against_best(found), numbers)
     triangle = compare_plots.all_pairs([m.name for m in found.models], compare_tables.pairs(found), found.n)
     words = "A triangle of cells: the difference of each pair of models with its interval."
     page.figure(triangle, "Every pair of models.", words)
 
 # %% ../../nbs/lib/evaluate/55_compare_page.ipynb #costs
-FRONT = "Up is better, left is faster. A model off the line is beaten in one and not better in the other."
+FRONT = (
+    "Higher up is a better score, further left is faster. For each model off the line, another model is better in one "
+    "of the two and at least as good in the other."
+)
 TIMES = (
-    "ms: the time within which half of the photos are done, and 95 %. front: no other model is both as fast and as "
-    "good."
+    "ms: half of the photos take at most this time. ms, 95 %: 95 % of the photos take at most this time. front: no "
+    "other model is both as fast and as good."
 )
 LINE = (
     "Points with intervals: weighted F1 against the time of one photo; a line joins those that no other model beats in "
@@ -96,8 +100,8 @@ def calibration(page: Page, results: Results) -> None:
 
 # %% ../../nbs/lib/evaluate/55_compare_page.ipynb #disagreements
 BOTH_SURE = (
-    "Those come first on which both are sure. Look whether one sees what the other does not, or whether the label is "
-    "wrong."
+    "Photos on which both models are sure come first. Look whether one model sees something that the other does not "
+    "see, or whether the label is wrong."
 )
 
 

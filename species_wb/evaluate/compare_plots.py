@@ -82,7 +82,7 @@ def score_and_time(
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.grid(True)
     more = f"{plural(n, 'photo')}{_part(len(drawn), len(models))}"
-    filled = "Filled, on the line: no other model is both as fast and as good"
+    filled = "Filled marks on the line: no other model is both as fast and as good"
     heading(figure, f"Score and time, {INTERVALS}, n = {more}. {filled}")
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # the labels are placed in pixels, so nothing may move afterwards
@@ -135,8 +135,8 @@ def behind_best(
     axes.spines[["left"]].set_visible(False)
     row_labels(axes, rows, labels, "model")
     more = f"{plural(n, 'photo')}{_part(len(shown) + 1, len(others) + 1)}"
-    lines = f"Thick: {INTERVALS} taken alone, thin: all together"
-    heading(figure, f"Behind {best}, n = {more}. Filled: established to be worse. {lines}")
+    lines = f"Thick lines: {INTERVALS} of each comparison alone. Thin lines: of all together"
+    heading(figure, f"Behind {best}, n = {more}. Filled marks: established to be worse. {lines}")
     return figure
 
 # %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #triangle

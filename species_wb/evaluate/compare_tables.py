@@ -43,7 +43,7 @@ def _seeds(model: ComparedModel) -> str:  # "" where it is not known
 # %% ../../nbs/lib/evaluate/46_compare_tables.ipynb #leaderboard
 def leaderboard(comparison: Comparison) -> tuple[list[list[Any]], list[str]]:  # rows and columns, for `Page.table`
     "Make the table of how good the models are, the best first."
-    extra = {"in corrupted photos": _robustness, "over seeds": _seeds}
+    extra = {"on corrupted photos": _robustness, "over seeds": _seeds}
     extra = {name: say for name, say in extra.items() if any(say(m) for m in comparison.models)}
     rows = []
     for m in comparison.models:
@@ -59,7 +59,7 @@ def leaderboard_caption(comparison: Comparison) -> str:
     known = (m.metrics["robustness"] for m in comparison.models if _robustness(m))
     corrupted = " or ".join(map(str, sorted({found["n"] for found in known if "n" in found})))
     more = (
-        f" In corrupted photos: the mean accuracy, n = {corrupted}, as measured when each was evaluated."
+        f" On corrupted photos: the mean accuracy, n = {corrupted}, as measured when each was evaluated."
         if corrupted else ""
     )
     same = f"All on the same n = {plural(comparison.n, 'photo')}; in brackets 95\u00a0% intervals."

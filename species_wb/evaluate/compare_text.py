@@ -108,7 +108,7 @@ def _lost(comparison: Comparison) -> str:  # "" where there is one model only
     said = f"Established to be worse than {best.name}: {', '.join(worse)}."
     unsure = [m.name for m in others if m.name not in worse]
     named = ", ".join(unsure[:6]) + (", …" if len(unsure) > 6 else "")
-    return f"{said} These photos do not show it for the others ({named})." if unsure else said
+    return f"{said} For the others ({named}), these photos do not show a difference." if unsure else said
 
 # %% ../../nbs/lib/evaluate/45_compare_text.ipynb #headline
 SIMULATED = (
@@ -151,8 +151,9 @@ def _widened(comparison: Comparison) -> str:
     missed, errors = max(1, round(pairs * (1 - comparison.found["confidence"]))), comparison.found["z"]["weighted_f1"]
     return (
         f"{plural(len(comparison.models), 'model')} make {pairs} pairs. Of {pairs} plain 95\u00a0% intervals, about "
-        f"{missed} would miss the truth; and the best model was picked by its score. So the intervals are widened "
-        f"until all {pairs} hold together 95 times in a hundred ({errors:.1f} instead of 2.0 standard errors). "
+        f"{missed} would miss the truth. Also, the best model was picked by its score. So the intervals are widened "
+        f"until all {pairs} hold together 95 times in a hundred (to {errors:.1f} instead of 2.0 standard errors on "
+        "each side). "
         "A difference is called established only if the widened interval leaves out 0."
     )
 
@@ -161,8 +162,9 @@ def difference_sentences(comparison: Comparison) -> list[str]:  # paragraphs
     "Say which differences from the best are real, and what the intervals mean."
     verdicts = [verdict(comparison, comparison.best, m) for m in comparison.models[1:7]]
     return [
-        f"In each of {comparison.found['resamples']:,} resamples, all models are scored on the same photos and their "
-        "difference is taken. So photos that are hard for all of them cancel out.",
+        f"The photos are drawn again {comparison.found['resamples']:,} times (resamples). Each time, all models are "
+        "scored on the same photos, and their differences are taken. "
+        "So photos that are hard for all models cancel out.",
         _widened(comparison),
         " ".join(verdicts) + (" …" if len(comparison.models) > 7 else ""),
     ]
@@ -209,8 +211,8 @@ def winners_sentence(comparison: Comparison) -> str:
     sure = [f"{comparison.models[row['best']].name} in {comparison.labels[row['class']]}" for row in established]
     said = f"Established by F1: {', '.join(sure)}."
     none = (
-        "The best model of a class is nowhere established to be better than the next: choose by the score over all "
-        "classes, not by a class."
+        "No class has a best model that is established to be better than the next. Choose by the score over all "
+        "classes, not by a single class."
     )
     return (
         f"The intervals are widened so that those of all {plural(len(rows), 'class', 'classes')} hold together "

@@ -30,8 +30,8 @@ def _most_confused(counts: np.ndarray, most: int) -> np.ndarray:
 def _about(counts: np.ndarray, shown: np.ndarray, shares: bool) -> str:
     "Say what the confusion matrix shows."
     n, right, (part, size) = int(counts.sum()), int(np.trace(counts)), (counts[np.ix_(shown, shown)], len(shown))
-    cells = f"{'per cent of the row' if shares else 'photos'}; darker: a larger share of the row."
-    said = f"{right:,} of n = {plural(n, 'photo')} named right. Cells: {cells}"
+    cells = f"{'per cent of the row' if shares else 'photos'}; a darker cell is a larger share of its row."
+    said = f"{right:,} of n = {plural(n, 'photo')} named right. The cells give {cells}"
     if size == len(counts):
         return said
     inside = f"{int(part.sum() - np.trace(part)):,} of all {n - right:,} mistakes are among them."

@@ -61,8 +61,9 @@ def training(page: Page, results: Results) -> None:
 
 # %% ../../nbs/lib/evaluate/37_evaluation_page.ipynb #overall
 RANGES = (
-    "Each number stands with the range in which it would lie 95 times in a hundred, were as many photos of the same "
-    "kind drawn again. Two models whose ranges overlap widely are not shown to differ."
+    "Each number has its range beside it. If as many photos of the same kind were drawn again and again, the number "
+    "would lie in this range about 95 times in a hundred. If the ranges of two models overlap widely, the models are "
+    "not shown to differ."
 )
 
 
@@ -76,8 +77,8 @@ def overall(page: Page, results: Results) -> None:
 
 # %% ../../nbs/lib/evaluate/37_evaluation_page.ipynb #classes
 MEASURES = (
-    "Precision: of the photos given this name, the share that bear it rightly. Recall: of the photos of this class, "
-    "the share that was found. F1 is the harmonic mean of the two."
+    "Precision: the share of the photos given this name that really are of this class. Recall: the share of the photos "
+    "of this class that were found. F1 is the harmonic mean of the two."
 )
 
 
@@ -102,7 +103,7 @@ def confusions(page: Page, results: Results) -> None:
     page.section("What is taken for what", wrong)
     columns = ["is", "was called", "photos", "of the class"]
     page.table(evaluation_tables.confused(scored), columns, "The most frequent confusions.")
-    caption = "Photos: the true class in rows, the answer in columns. What stands off the diagonal is wrong."
+    caption = "Photos: the true class in rows, the answer in columns. Cells off the diagonal count wrong answers."
     page.figure(confusion_plot.confusion(counts, scored.labels), caption, "Confusion matrix in photos.")
     words = "Confusion matrix in per cent of the true class."
     page.figure(confusion_plot.confusion(counts, scored.labels, shares=True), SHARES, words)
@@ -123,11 +124,12 @@ def calibration(page: Page, results: Results) -> None:
 
 # %% ../../nbs/lib/evaluate/37_evaluation_page.ipynb #unanswered
 FLATTERED = (
-    "The threshold is read off these very test photos, so it is slightly flattered; on new photos expect a little less."
+    "The threshold was chosen on these same test photos, so the result looks slightly too good. Expect a little less "
+    "on new photos."
 )
 COVERAGE = (
-    "The share of right answers among the photos answered, when only those with the highest scores are answered: the "
-    "other way round, risk against coverage."
+    "The share of right answers, if only the photos with the highest scores are answered. (Papers often show the share "
+    "of wrong answers instead: risk against coverage.)"
 )
 
 
@@ -150,9 +152,13 @@ PANELS = (
 )
 SHARE = "The share of right answers, n = {n}; the means with their 95 % intervals."
 STRIP = (
-    "One photo as the network is shown it, as it is and at strengths 1, 3 and 5, with its answers (✓ right, ✗ wrong)."
+    "One photo as the network gets it: unchanged, and made worse at strengths 1, 3 and 5. The answers stand below it "
+    "(✓ right, ✗ wrong)."
 )
-STRENGTHS = "What the strengths are, for a photo with a short side of 256 pixels; they grow with the photo."
+STRENGTHS = (
+    "What each strength means for a photo with a short side of 256 pixels. In larger photos, lengths in pixels grow "
+    "with the photo."
+)
 
 
 def worse_photos(page: Page, results: Results) -> None:
@@ -203,14 +209,14 @@ def least_sure(page: Page, results: Results) -> None:
 
 
 NEAREST = (
-    "Of each class, the photo whose embedding lies nearest to the mean of the test photos of the class that were named "
-    "right: what the network takes the class to be."
+    "The most typical photo of each class, as the network sees it. Its embedding is nearest to the mean of the test "
+    "photos of the class that were named right."
 )
 
 
 def typical(page: Page, results: Results) -> None:
     "Show the most typical photo of each class."
-    page.section("What each class looks like to it", NEAREST)
+    page.section("What each class looks like to the model", NEAREST)
     page.gallery(evaluation_tables.gallery(results.scored, evaluation_tables.typical(results.scored)))
 
 # %% ../../nbs/lib/evaluate/37_evaluation_page.ipynb #speed

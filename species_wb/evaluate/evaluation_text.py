@@ -173,8 +173,8 @@ def calibration_sentences(
         "A score should be the chance that the answer is right. The expected calibration error (ECE) is the mean "
         "distance between the two.",
         f"The network's own scores have an ECE of {before['ece']:.3f}. Its logits are divided by the temperature "
-        f"{temperature:.2f} before softmax; then the ECE is {after['ece']:.3f}, and the scores are {effect} the truth. "
-        f"The log loss changes from {before['log_loss']:.3f} to {after['log_loss']:.3f}. "
+        f"{temperature:.2f} before softmax; then the ECE is {after['ece']:.3f}, and the scores are {effect} the share "
+        f"of right answers. The log loss changes from {before['log_loss']:.3f} to {after['log_loss']:.3f}. "
         "The temperature was chosen without these photos.",
     ]
 

@@ -20,11 +20,11 @@ def _verdict(score: float, accuracy: dict[str, float]) -> str:
     "Say whether the mean score lies above, below or inside the interval of the accuracy."
     by = f"by {round(100 * abs(score - accuracy['value']))} points"
     if score > accuracy["high"]:
-        more = "a threshold chosen on good ones will let more mistakes through there"
-        return f"it is too sure of itself on bad photos, {by}, and {more}"
+        more = "A threshold that was chosen on good photos will let more mistakes through there"
+        return f"it is too sure of itself on bad photos, {by}. {more}"
     if score < accuracy["low"]:
         return f"on bad photos it is more careful than it need be, {by}"
-    return "its scores fall as its answers get worse, so a low score is a warning that holds on bad photos, too"
+    return "its scores fall as its answers get worse. So a low score is a valid warning on bad photos, too"
 
 # %% ../../nbs/lib/evaluate/26_robustness_text.ipynb #knows
 def _knows(found: dict[str, Any]) -> str:
@@ -32,7 +32,7 @@ def _knows(found: dict[str, Any]) -> str:
     clean, right = (found[key]["value"] for key in ("clean_accuracy", "mean_accuracy"))
     score, verdict = found["mean_score"], _verdict(found["mean_score"], found["mean_accuracy"])
     return (
-        "Does it know when it does not know? "
+        "Does the model give lower scores when it is more often wrong? "
         f"As the photos are, its mean score is {found['clean_score']:.2f} and {clean:.2f} of the answers are right; "
         f"over the 25 kinds its mean score is {score:.2f} and {right:.2f} are right: {verdict}."
     )
@@ -63,7 +63,7 @@ def sentences(
         _extremes(found),
         _knows(found),
         "A program makes the photos worse, with the strengths of ImageNet-C (Hendrycks and Dietterich 2019) "
-        "where it has them. That compares models; bad photos from the field are bad in more ways at once.",
+        "where it has them. This is good for comparing models. But real photos are often bad in several ways at once.",
     ]
 
 # %% ../../nbs/lib/evaluate/26_robustness_text.ipynb #table

@@ -50,10 +50,11 @@ def _sorted_out(column: str, values: list[str | None]) -> list[tuple[str, list[i
 
 # %% ../../nbs/lib/evaluate/27_subgroups.ipynb #part
 PARTS = (
-    "A part is often hard because of the classes in it. So the table also gives the accuracy to expect from them: "
-    "the mean, over its photos, of how often their class is named right among all test photos. "
+    "A part is often hard because of the classes in it. So the table also gives the accuracy to expect from them. "
+    "Each photo of the part counts with the share of all test photos of its class that are named right; "
+    "the mean of these shares is the expected accuracy. "
     f"Parts with fewer than {FEWEST} photos are summed as others. "
-    "Of many parts, about one in forty looks worse than its classes explain by chance alone."
+    "By chance alone, about one part in forty looks worse than its classes explain."
 )
 
 

@@ -100,12 +100,12 @@ def class_photos(
 
 # %% ../../nbs/lib/evaluate/23_training_plots.ipynb #learned
 STRENGTHS = (
-    "How strongly the head is held back, and how well it then names photos it was not fitted to, without mirrored "
-    "photos; the diamond is what was chosen. The test photos had no part in it."
+    "How well the head names photos that it was not fitted to, for each strength of its penalty. The curves show heads "
+    "without mirrored photos; the diamond is the chosen head. The test photos had no part in this."
 )
 CURVES = (
-    "Learning curves: what the network did on the photos it learned from, and on those held back. The first are "
-    "cropped and recoloured at random and their labels smoothed, so their loss may well be the larger."
+    "Learning curves: loss and accuracy on the training photos and on the validation photos. Training photos are "
+    "cropped and recoloured at random, and their labels are smoothed. So their loss may well be higher."
 )
 
 

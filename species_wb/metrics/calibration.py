@@ -34,7 +34,7 @@ def checked_arrays(
     if len(numbers) == len(truth) == 0:
         raise UserError(
             "There is no labelled photo to score: "
-            "give a folder with one sub-folder a class, or a manifest with labels."
+            "give a folder with one sub-folder for each class, or a manifest with labels."
         )
     _check_classes(numbers, truth)
     return numbers, truth.astype(np.int64)

@@ -152,12 +152,12 @@ def _about(photos: Path | None, first: CalibrationPhotos, judges: CalibrationPho
     calibrated = f"Calibrated with {plural(len(first.pixels), 'photo')}"
     said = f"{calibrated} and judged on {n:,} others {where}; none is from a test split."
     if drawn:
-        said += " Drawn pictures say less of the field than photos of your own (--photos FOLDER)."
+        said += " Drawn pictures say less about real photos than photos of your own do (--photos FOLDER)."
     if seen:
-        said += f" The model was trained on {seen:,} of the {n:,} judging photos and is surer of those"
-        said += " than of new ones, so on new photos agreement may be lower."
+        said += f" The model was trained on {seen:,} of the {n:,} judging photos. It is surer of these photos"
+        said += " than of new photos, so agreement may be lower on new photos."
     if (judges.truth < 0).all():
-        said += " No labels count here, so only the agreement with the fp32 file is judged, not the accuracy."
+        said += " There are no usable labels, so only the agreement with the fp32 file is judged, not the accuracy."
     return said
 
 # %% ../../nbs/lib/models/37_calibration_photos.ipynb #two-sets

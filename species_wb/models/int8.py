@@ -90,8 +90,8 @@ def _asked(gate: Gate) -> str:
     "Say what the gate requires."
     agreement = f"{100 * gate.agreement:g} % agreement"
     if gate.accuracy is None:
-        return f"{agreement} is asked for"
-    return f"{agreement} and a loss of at most {100 * gate.loss:g} points are asked for"
+        return f"{agreement} is required"
+    return f"{agreement} and a loss of at most {100 * gate.loss:g} points are required"
 
 # %% ../../nbs/lib/models/40_int8.ipynb #none-passed
 def _none_passed(
@@ -103,7 +103,7 @@ def _none_passed(
         lost = 100 * (gate.accuracy - best["accuracy"])
         fell = f" and loses {lost:.1f} points of accuracy (n = {best['accuracy_n']:,})"
     if photos is None:
-        way_out = "Name a folder of your own photos (--photos): drawn pictures are foreign to a network"
+        way_out = "Name a folder of your own photos (--photos): drawn pictures are unfamiliar to a network"
         way_out += " that was trained on real ones."
     tried = f"the best of {plural(len(found['tries']), 'try', 'tries')} ({best['variant']})"
     same = f"gives the fp32 file's label to {100 * best['agreement']:.1f} % of {best['agreement_n']:,} photos"
@@ -207,8 +207,8 @@ def _gained(before: dict[str, Any], after: dict[str, Any]) -> str:
 
 # %% ../../nbs/lib/models/40_int8.ipynb #quantise
 NO_VNNI = (
-    "This processor has no instruction for products of bytes (VNNI): int8 is slower here than on newer ones, "
-    "and sums of bytes can overflow in it, which the figures above already hold."
+    "This processor has no instruction for multiplying bytes (VNNI): int8 is slower here than on newer processors. "
+    "Sums of bytes can also overflow; the figures above already include this."
 )
 
 

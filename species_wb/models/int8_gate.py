@@ -122,7 +122,7 @@ def hurting_layers(
     "Find the layers that change the answers most, measured on calibration photos."
     pixels = ready.calibration[:PROBES]
     theirs = all_logits(file, pixels)
-    bar = progress(None, "looking which layers hurt", MEASUREMENTS, " measurements")
+    bar = progress(None, "finding the most harmful layers", MEASUREMENTS, " measurements")
 
     def harm(part: list[str]) -> float:
         bar.update(1)

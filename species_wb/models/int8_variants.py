@@ -179,9 +179,10 @@ class Variant:
     kept: tuple[str, ...] = ()  # layers that stay in floats
 
     def __str__(self) -> str:
-        ranges = f"ranges by the {self.percentile:g} % percentile" if self.percentile else "ranges by the extremes"
+        extremes = "ranges from the smallest to the largest value"
+        ranges = f"ranges up to the {self.percentile:g} % percentile" if self.percentile else extremes
         kept = f", {plural(len(self.kept), 'layer')} in fp32" if self.kept else ""
-        return f"one scale a {'channel' if self.per_channel else 'tensor'}, {ranges}{kept}"
+        return f"one scale per {'channel' if self.per_channel else 'tensor'}, {ranges}{kept}"
 
 # %% ../../nbs/lib/models/38_int8_variants.ipynb #calibration
 class _Calibration:

@@ -45,10 +45,10 @@ def in_body(names: Iterable[str]) -> list[str]:
 def _of_the_head(found: Match, classes: int) -> str:
     "Describe the head that a file holds."
     if head := found.reshaped.get("head.weight"):
-        return f"Its head, for {head[0][0]} classes, is left aside: one for these {classes} is fitted."
+        return f"Its head is for {head[0][0]} classes and is not used: a new head for these {classes} is fitted."
     if "head.weight" in found.taken:
-        return f"Its head is for {classes} classes as well; one for these is fitted anew."
-    return f"It has no head that fits: one for these {classes} classes is fitted."
+        return f"Its head is also for {classes} classes, but a new head is fitted for these."
+    return f"It has no head that fits: a new head for these {classes} classes is fitted."
 
 # %% ../../nbs/lib/models/19_pretrained.ipynb #account
 def _account(

@@ -64,7 +64,7 @@ def _sharpened(
 def network(
     chosen: dict[str, Any],  # as `settings` returns them
 ) -> tuple["Network", ModelSpec]:  # logits N×11, embedding N×D, features N×D×h×w
-    "Build the network and its sums. Raises Unreachable where the published weights cannot be had."
+    "Build the network and its sums. Raises Unreachable where the published weights cannot be fetched."
     import torch
     from species_wb.models.imagenet import PublishedClassifier
     from species_wb.models.registry import build
@@ -166,4 +166,4 @@ def find(
             return _put(made, user_cache() / f"{_stem()}-{made.stat().st_size}.onnx")
     except OSError as error:
         unkept = f"The ready-made model cannot be kept ({error.strerror or error}: {error.filename})"
-        raise UserError(f"{unkept}: let the variable SPECIES_WB_CACHE name a folder that you may write in.") from None
+        raise UserError(f"{unkept}: set the variable SPECIES_WB_CACHE to a folder that you may write to.") from None

@@ -212,7 +212,7 @@ def build(
             _from_published(network, arch)
             used, where, licence = "imagenet", arch.where, arch.licence
         except Unreachable as error:
-            lost = f"The ImageNet weights of {name} cannot be had"
+            lost = f"The ImageNet weights of {name} cannot be fetched"
             if weights == "imagenet":
                 raise UserError(f"{lost}: {error}. Connect, or use weights=none or a file.") from None
             substituted = f"{lost} ({error}): it starts from random numbers instead."
@@ -227,6 +227,6 @@ def build(
 def imagenet_head(
     name: str,  # a key of ARCHITECTURES, or timm/<name>
 ) -> Linear | None:  # weight 1000×D, bias 1000; None if not linear on the head's input
-    "Return the published ImageNet classifier. Raises Unreachable where its weights cannot be had."
+    "Return the published ImageNet classifier. Raises Unreachable where its weights cannot be fetched."
     arch = architecture(name)
     return arch.classifier(arch.fetch()) if arch.fetch and arch.classifier else None

@@ -41,7 +41,7 @@ def _load_untrusted(path: Path) -> Any:  # whatever the file holds
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = "it is damaged, or holds more than tensors, which is not run here."
+        reason = "it is damaged, or it holds code, which is not run here."
         raise UserError(f"{path} cannot be read as weights ({type(error).__name__}): {reason}") from None
 
 # %% ../../nbs/lib/models/10_weights.ipynb #named-tensors

@@ -99,7 +99,7 @@ def correction_sentences(
         for which in ("all", "test")
     )
     tested = f"In the test split: {test or 'none of them'}."
-    return [f"Corrected by hand, the files themselves unchanged: {everything}. {tested}"] if everything else []
+    return [f"Corrected by hand (the files themselves were not changed): {everything}. {tested}"] if everything else []
 
 # %% ../../nbs/lib/photos/27_corrected.ipynb #excluded
 def excluded(

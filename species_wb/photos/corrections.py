@@ -71,7 +71,7 @@ def _checked(raw: dict[str, Any], path: Path, line: int) -> dict[str, str]:
     bare = {name: raw[name][1:] for name in _TEXTS if _guarded(raw[name] or "")}
     row = _plain({**raw, **bare})
     whole = None not in raw and None not in raw.values()
-    if wrong := _wrong(row) if whole else f"it has not {len(COLUMNS)} cells":
+    if wrong := _wrong(row) if whole else f"it does not have {len(COLUMNS)} cells":
         raise UserError(f"{path}, line {line}: {wrong}; mend that line, or take it out.")
     return row
 
@@ -107,7 +107,7 @@ def _write(rows: list[dict[str, str]], path: Path) -> None:
         what = f"has been held by another process for {PATIENCE:.0f} seconds"
         raise UserError(f"{path} {what}: wait for it to end, or stop it, and try again.") from None
     except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
-        way_out = "make room, change its permissions, or let SPECIES_WB_HOME name another folder."
+        way_out = "make room, change its permissions, or set SPECIES_WB_HOME to another folder."
         raise UserError(f"{path} cannot be written ({error}): {way_out}") from None
 
 # %% ../../nbs/lib/photos/25_corrections.ipynb #name
@@ -128,8 +128,8 @@ def append(
     mine = [_plain({**row, "who": row.get("who") or _name(), "when": row.get("when") or now()}) for row in rows]
     for row in mine:
         if wrong := _wrong(row):
-            what = f"What was said of {row['path'] or 'a photo'} was not kept"
-            raise UserError(f"{what}: {wrong}; say it again with another word.")
+            what = f"The correction of {row['path'] or 'a photo'} was not saved"
+            raise UserError(f"{what}: {wrong}; enter it again with another value.")
         row |= {name: f"'{row[name]}" for name in _TEXTS if _guarded(row[name])}
     _write(mine, path)
 

@@ -28,11 +28,11 @@ def _say_held_out(found: dict[str, Any]) -> list[str]:
     "Say what harms training or testing: leaks, photos of an unlabelled test folder, classes without training photos."
     say = []
     if leaks := found["leaks"]:
-        what = f"{plural(len(leaks), 'photo')} left out of training, too close to a held-out one."
+        what = f"{plural(len(leaks), 'photo')} left out of training: in one group with a held-out photo."
         say.append(f"{what} {a_few([leaks[0]['reason']])}")
     if seen := found["seen_unlabelled"]:
         what = f"{plural(len(seen), 'photo')} {'is' if len(seen) == 1 else 'are'} used for training or validation"
-        also = "and also in the unlabelled test folder, or nearly so"
+        also = "although copies or near-duplicates are in the unlabelled test folder"
         say.append(f"{what} {also}: a score on that folder would be too high. {a_few(seen)}.")
     if unknown := found["unknown_classes"]:
         what = f"{plural(sum(unknown.values()), 'photo')} held out for validation or testing cannot be scored"
@@ -78,7 +78,7 @@ def _say_groups(found: dict[str, Any]) -> list[str]:
     say = []
     for key, what in (("exact_duplicates", "identical files"), ("near_duplicates", "near-duplicates")):
         if sets := found[key]:
-            say.append(f"{plural(len(sets), 'set')} of {what}: {a_few(sets[0])}. They stay on one side of the split.")
+            say.append(f"{plural(len(sets), 'set')} of {what}: {a_few(sets[0])}. They stay in the same split.")
     if found["largest_group"] > max(20, found["ok"] / 10):
         what = f"One group of photos that belong together holds {found['largest_group']:,}"
         say.append(f"{what}: the splits may be uneven.")
@@ -91,7 +91,7 @@ def _say_known(found: dict[str, Any]) -> list[str]:
     "Say how large the photos are, and what is known about time and place."
     say = []
     if side := found["short_side"]:
-        several = f"{side['least']:,} to {side['most']:,} pixels, {side['median']:,.0f} in the middle"
+        several = f"{side['least']:,} to {side['most']:,} pixels, median {side['median']:,.0f}"
         size = several if side["least"] < side["most"] else f"{side['least']} pixels"
         say.append(f"The short side is {size}.")
     known = {"their time": found["with_time"], "their position": found["with_place"]}

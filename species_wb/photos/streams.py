@@ -109,7 +109,7 @@ def _up(source: _Source, frame: Any) -> None:
 def _over(source: _Source, why: str | None) -> None:
     "Say that a film has ended, or why it broke off."
     source.failed = why is not None
-    bad = f"{source.name} cannot be played on ({why}): try another film."
+    bad = f"{source.name} cannot be played any further ({why}): try another film."
     source.say(bad if source.failed else f"{source.name} has ended.")
 
 # %% ../../nbs/lib/photos/37_streams.ipynb #wait

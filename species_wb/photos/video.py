@@ -95,8 +95,8 @@ def _missing(name: str, good: int, damaged: int, early: bool, seconds: float) ->
         return BadPhoto("cut-short" if early else "unreadable", what)
     if not early and not damaged:
         return None
-    around = f"was read around {'it' if damaged == 1 else 'them'}"
-    where = f"is damaged in {plural(damaged, 'place')} and {around}"
+    around = f"{'this place was' if damaged == 1 else 'these places were'} left out"
+    where = f"is damaged in {plural(damaged, 'place')}, and {around}"
     if early:
         where = f"is cut short after {duration(seconds)} of its film"
     return BadPhoto("cut-short", f"{name} {where}: copy it again from the card.")

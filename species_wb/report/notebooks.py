@@ -32,7 +32,7 @@ def workbench_notebook(name: str) -> Path:
     clone = installed_from()
     if clone and (path := clone / "nbs" / f"{name}.ipynb").is_file():
         return path
-    way_out = "stand in the clone of species_wb, or let SPECIES_WB_HOME name it."
+    way_out = "change to the folder of the species_wb clone, or set SPECIES_WB_HOME to it."
     raise UserError(f"The notebook {name}.ipynb was not found: {way_out}")
 
 # %% ../../nbs/lib/report/20_notebooks.ipynb #braced

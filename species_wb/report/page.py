@@ -248,8 +248,8 @@ class Page(_Prose):
 
 # %% ../../nbs/lib/report/15_page.ipynb #pictures
 FOOT = (
-    "Written by species_wb {version} on {now}. This file is complete in itself: it runs no script and asks nothing of "
-    "any network."
+    "Written by species_wb {version} on {now}. This file is complete in itself: it runs no script and loads nothing "
+    "from the internet."
 )
 
 

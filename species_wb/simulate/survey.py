@@ -122,7 +122,7 @@ def _draw_rows(p: Parameters, folder: Path, final: Path) -> pa.Table:
 
 # %% ../../nbs/lib/simulate/20_survey.ipynb #draw-all
 README = (
-    "These photos are simulated: drawn by species_wb (notebook 14_simulate), "
+    "These photos are simulated: drawn by species_wb (notebooks nbs/lib/simulate), "
     "not taken of any animal, plant or fungus.\n"
     "manifest.parquet holds the truth about each of them; "
     "column truth is the true class, column label the folder it lies in.\n"

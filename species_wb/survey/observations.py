@@ -119,7 +119,7 @@ class Events:
         method: str = "machine",  # who decided
     ) -> None:
         if not gap >= 0:
-            raise UserError(f"A gap of {gap} seconds makes no events: give a number from 0 on.")
+            raise UserError(f"A gap of {gap} seconds is not possible: give a number from 0 on.")
         self.gap, self.late, self.source, self.method = gap, late, source, method
         self._open: dict[tuple[str | None, str], list[tuple[str, _Event]]] = {}  # (site, clock) → label and event
 
@@ -208,7 +208,7 @@ def append_observations(
     "Append events to a table. Raises UserError where its name has another ending or it is another table."
     path = Path(path)
     if path.suffix not in (".csv", ".parquet"):
-        raise UserError(f"{path.name}: observations are written as .csv or .parquet; end the name so.")
+        raise UserError(f"{path.name}: observations are written as .csv or .parquet; end the name in one of these.")
     if path.suffix == ".csv":
         with AppendOnlyTable(path, OBSERVATIONS.names) as table:
             table.append(observations)

@@ -126,7 +126,7 @@ def _trained(trainer: Trainer, photos: int, judges: int) -> str:
     if trainer.batches.uneven:
         how += "; as the classes are uneven, each was drawn in proportion to the square root of its size"
     if not judges:
-        return f"{how}. There were no validation photos: the last epoch was kept and the scores are not calibrated."
+        return f"{how}. There were no validation photos, so the last epoch was kept, and the scores are not calibrated."
     f1, stopped = f"({best['valid_weighted_f1']:.3f})", ""
     if done < recipe.epochs:
         stopped = f" It stopped early, after {plural(recipe.patience, 'epoch')} that were no better."

@@ -38,7 +38,7 @@ def _fitted(
         pretrained = weights["used"] != "none"
         return fit_finetune(folder, manifest, labels, network, spec, todo.recipe, pretrained, seed)
     except BadPhoto as error:
-        raise UserError(f"{error.reason} The run can be gone on with: run={outer(folder)}.") from None
+        raise UserError(f"{error.reason} To resume the run: run={outer(folder)}.") from None
 
 # %% ../../nbs/lib/train/45_fit.ipynb #fit
 def fit(

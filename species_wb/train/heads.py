@@ -28,7 +28,8 @@ def _fold_count(
     occasions = [len(np.unique(groups[truth == c])) for c in np.unique(truth)]
     several = [n for n in occasions if n > 1]
     if len(several) < 2:
-        needed = "at least two classes need photos of two occasions or more (copies and bursts count as one)."
+        groups_needed = "at least two classes need two groups of photos or more"
+        needed = f"{groups_needed} (the copies of a photo, or the photos of a burst, are one group)."
         raise UserError(f"{LITTLE}: {needed}")
     return min(k, min(several), max(np.bincount(truth)))
 
@@ -45,7 +46,7 @@ def folds(
     split = StratifiedGroupKFold(_fold_count(truth, groups, k), shuffle=True, random_state=seed)
     found = list(split.split(truth, truth, groups))
     if any(len(np.unique(truth[fit])) < 2 for fit, _ in found):
-        raise UserError(f"{LITTLE}: without a fifth of the photos only one class is left; add photos.")
+        raise UserError(f"{LITTLE}: in one of the folds, only one class is left to fit on; add photos.")
     return found
 
 # %% ../../nbs/lib/train/25_heads.ipynb #head

@@ -127,11 +127,11 @@ def _length_sentences(size: int, length: int, epoch: float, native: int, whole: 
     "Say why the length was chosen; `epoch` is in seconds, `whole` means that nothing was made smaller."
     own = f"(its own size is {native} px)"
     if length * epoch > 1.5 * FINETUNE_SECONDS:
-        least = f"One epoch at {size} px is the least that can be done, and will take about {duration(epoch)}"
+        least = f"One epoch at {size} px is the least that is possible. It will take about {duration(epoch)}"
         return [f"{least} without a GPU {own}."]
     if whole:
         return []
-    minutes = f"Without a GPU the length is chosen to end in about {FINETUNE_SECONDS // 60} minutes"
+    minutes = f"Without a GPU, the training is kept to about {FINETUNE_SECONDS // 60} minutes"
     return [f"{minutes}: {plural(length, 'epoch')} at {size} px {own}."]
 
 # %% ../../nbs/lib/train/42_planning.ipynb #affordable
@@ -180,7 +180,7 @@ def plan(
     if method == "probe":
         return Plan("probe", why, sentences=_unused(given)), spec
     if size and not works_at(network, size):
-        nearer = f"leave size out for its own, {spec.input_size} px, or give one nearer to that"
+        nearer = f"leave size out to use its own, {spec.input_size} px, or give a size nearer to that"
         raise UserError(f"{spec.name} does not work at {size} px: {nearer}.")
     recipe, sentences = PRETRAINED if weights["used"] != "none" else FROM_NOTHING, []
     recipe = replace(recipe, batch=batch or recipe.batch, rate=rate or recipe.rate, mixup=mixup, cutmix=cutmix)

@@ -74,21 +74,21 @@ def _tried(
 def _penalty_sentence(best: dict[str, Any]) -> str:
     scores = f"{best['log_loss']:.3f}, accuracy {best['accuracy']:.3f}, n = {best['n']}"
     return (
-        f"The head's penalty is λ = {best['strength']:g} and its temperature {best['temperature']:.2f}, chosen by the "
-        f"least log loss out of fold ({scores}), then the head was fitted again on all of these photos together."
+        f"The head's penalty is λ = {best['strength']:g} and its temperature {best['temperature']:.2f}. They gave the "
+        f"least log loss out of fold ({scores}). Then the head was fitted again on all of these photos."
     )
 
 # %% ../../nbs/lib/train/30_probe.ipynb #mirrored
 def _mirrored_sentence(best: dict[str, Any], plain: dict[str, Any]) -> str:
     verdict = "added: they lowered" if best["flip"] else "tried and left out: they did not lower"
-    return f"Mirrored photos were {verdict} that loss (without them {plain['log_loss']:.3f})."
+    return f"Mirrored photos were {verdict} the log loss (it was {plain['log_loss']:.3f} without them)."
 
 # %% ../../nbs/lib/train/30_probe.ipynb #known-sentence
 def _known_sentence(plain: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     "Say whether the known columns were used, and what the best head of the other kind scored."
     other = min((r for r in rows if r["known"] == -plain["known"]), key=itemgetter("log_loss"))
-    used = "The head also sees what ImageNet's classes say of these photos. This"
-    unused = "What ImageNet's classes say of these photos was tried and left out. The head without it"
+    used = "The head also sees what ImageNet's classifier says of these photos. This"
+    unused = "What ImageNet's classifier says of these photos was tried and left out. Without it, the head"
     return (
         f"{used if plain['known'] > 0 else unused} gave a log loss of {plain['log_loss']:.3f} and an accuracy of "
         f"{plain['accuracy']:.3f} out of fold, against {other['log_loss']:.3f} and {other['accuracy']:.3f}."

@@ -57,8 +57,8 @@ def _take_smaller_parts(trainer: Trainer, photos: int) -> None:  # of the batch
         raise UserError(f"{few} with {trainer.spec.name}: give a smaller size, or close other programs.")
     trainer.parts *= 2
     trainer.notes.append(
-        f"A batch of {batch} did not fit into memory: from epoch {trainer.epoch} on it is taken in "
-        f"{trainer.parts} parts whose gradients are summed, so a step is still one of {batch}."
+        f"A batch of {batch} did not fit into memory. From epoch {trainer.epoch} on, each batch is divided into "
+        f"{trainer.parts} parts, and their gradients are summed. So a step still covers {batch}."
     )
     clear_device_cache(garbage_collection=True)
 

@@ -124,4 +124,4 @@ def restore(
         setattr(trainer, name, state[name])
     if state["device"] != trainer.device.type:
         begun, now = state["device"], trainer.device.type
-        trainer.notes.append(f"Training began on {begun} and went on on {now} in epoch {trainer.epoch}.")
+        trainer.notes.append(f"Training began on {begun} and continued on {now} in epoch {trainer.epoch}.")

@@ -57,7 +57,7 @@ class TrainingSet:
         photos = [photo for photo, kept in zip(self.photos, keep, strict=True) if kept]
         rest = TrainingSet(photos, self.truth[keep], self.groups[keep], self.split[keep])
         lost = [failed[sha] for sha, _ in self.photos if sha in failed]
-        said = "could be read when the folder was checked and not any more, and took no part"
+        said = "could be read when the folder was checked, but not any more, and took no part in the training"
         return rest, keep, [f"{plural(len(lost), 'photo')} {said}: {lost[0]}"] if lost else []
 
 # %% ../../nbs/lib/train/10_training_set.ipynb #select

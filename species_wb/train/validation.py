@@ -104,8 +104,8 @@ def mixture_sentence(
     "Say which mixture was taken, and what the starting and the fine-tuned weights score alone."
     best, start, tuned = min(rows, key=lambda r: r["log_loss"]), rows[0], rows[-1]
     return (
-        f"The file holds {best['share']:.0%} of the fine-tuned weights and {1 - best['share']:.0%} of those it started "
-        "from: of eleven mixtures the one with the least calibrated log loss on validation photos "
-        f"({best['log_loss']:.3f}; the start alone {start['log_loss']:.3f}, fine-tuned alone {tuned['log_loss']:.3f}; "
-        f"n = {min(photos, MIX_PHOTOS)})."
+        f"The file holds a mixture: {best['share']:.0%} of the fine-tuned weights and {1 - best['share']:.0%} of the "
+        "starting weights. Of eleven mixtures, this one had the least calibrated log loss on validation photos "
+        f"({best['log_loss']:.3f}). The starting weights alone had {start['log_loss']:.3f}, the fine-tuned weights "
+        f"alone {tuned['log_loss']:.3f} (n = {min(photos, MIX_PHOTOS)})."
     )
