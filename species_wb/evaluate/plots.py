@@ -145,7 +145,7 @@ def risk_coverage(
     axes.plot(coverage, right, color=BLUE, marker="o" if len(coverage) < 30 else None, markersize=4)
     lowest = min(right.min(), band[coverage >= 0.1, 0].min(), *([mark["accuracy"]] if mark else []))
     bottom = max(0.0, 1 - (1 - lowest) * 1.45 - 0.02)
-    axes.set(xlim=(0, 1), ylim=(bottom, 1 + (1 - bottom) * 0.02), ylabel="share of right answers among these")
+    axes.set(xlim=(0, 1), ylim=(bottom, 1 + (1 - bottom) * 0.02), ylabel="share right among these")
     axes.set_xlabel("share of the photos answered, the surest first")
     axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     axes.grid(True)

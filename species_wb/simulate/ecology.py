@@ -70,7 +70,7 @@ class Parameters:
 def named_parameters(
     given: dict[str, Any],  # as a person or a notebook names them
 ) -> Parameters:
-    "Return parameters from their names. Raises UserError where a name is unknown; the error says which name is nearest."
+    "Return parameters from their names. Raises UserError for an unknown name, and says which name is nearest."
     known = [f.name for f in fields(Parameters)]
     for name in given:
         if name not in known:
