@@ -9,7 +9,7 @@ __all__ = ['Engine', 'items_of', 'table_of', 'here', 'classify', 'tables', 'fini
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from typing import Any
 import pyarrow as pa
 
 from . import answers, folders, outputs
-from .resume import AGAIN, PHOTOS, Job, Task, begun, check_photos, is_done
+from .known import Known, check_photos, joined, known, taken
+from .resume import AGAIN, PHOTOS, Job, Task, begun, is_done
 from .submission import submission
 from ..contracts import ModelInfo, read_table, write_table
 from ..core import UserError, plural
@@ -26,6 +27,7 @@ from ..engine.speed import Tuning
 from ..engine.model_file import Model
 from ..engine.predict import predict_items
 from ..photos.items import Item, Row
+from ..photos.leftovers import leftovers_said
 from ..photos.reading import shown
 from ..photos.units import Shard, items, shards
 from ..photos.sources import Sources, units
@@ -87,18 +89,46 @@ def _counted(job: Job) -> tuple[int, int, set[str]]:
     return total, done, finished
 
 # %% ../../nbs/lib/classify/20_job.ipynb #todo
-def _todo(job: Job, finished: set[str], working: dict[str, Shard]) -> Iterator[Shard]:
-    "Walk through the folder and yield the shards that are not done; note all of them in the job."
-    for shard in shards(units(job.where)):
+@dataclass
+class _Work:
+    "What is known already, what is being asked, and how far it is."
+
+    seen: Known
+    finished: set[str]  # the names of the shards that are done
+    done: Callable[[int], Any]  # is told of each shard how many units it has
+    asked: dict[str, tuple[Shard, dict[int, list[Row]]]] = field(default_factory=dict)  # by name, with the known rows
+    known: int = 0  # units of the shards that are not done, but known all the same
+
+
+def _write_shard(work: _Work, shard: Shard, rows: dict[int, list[Row]], table: pa.Table | None = None) -> None:
+    "Write a shard of known rows and of new ones."
+    whole = joined(work.seen, shard, rows, table)
+    said = {**whole.schema.metadata, PHOTOS: json.dumps([unit.key for unit in shard.units])}
+    write_table(whole.replace_schema_metadata(said), work.seen.job.shard(shard.name))
+    work.done(len(shard.units))
+
+# %% ../../nbs/lib/classify/20_job.ipynb #todo-2
+def _todo(work: _Work) -> Iterator[Shard]:
+    "Walk through the folder and yield what is to be asked of the shards that are not done; note all in the job."
+    job = work.seen.job
+    for shard in shards(units(job.where, job.left)):
         job.order.append(shard.name)
-        if shard.name not in finished:
-            working[shard.name] = shard
-            yield shard
+        if shard.name in work.finished:
+            continue
+        rows = taken(work.seen, shard.units)
+        work.known += len(rows)
+        if len(rows) == len(shard.units):
+            _write_shard(work, shard, rows)
+        else:
+            work.asked[shard.name] = shard, rows
+            yield Shard(shard.name, tuple(unit for k, unit in enumerate(shard.units) if k not in rows))
 
-
-def _write_shard(job: Job, shard: Shard, table: pa.Table) -> None:
-    said = {**table.schema.metadata, PHOTOS: json.dumps([unit.key for unit in shard.units])}
-    write_table(table.replace_schema_metadata(said), job.shard(shard.name))
+# %% ../../nbs/lib/classify/20_job.ipynb #notes
+def _notes(before: int, total: int, by_content: int) -> list[str]:
+    "Say how many files needed no network, and how many were known by their content alone."
+    said = [f"{before:,} of {plural(total, 'file')} were classified already."] if before else []
+    moved = f"{plural(by_content, 'file')} {'is' if by_content == 1 else 'are'} known by content"
+    return [*said, *([f"{moved}: elsewhere, or with another time."] if by_content else [])]
 
 # %% ../../nbs/lib/classify/20_job.ipynb #classify-3
 def classify(
@@ -106,22 +136,20 @@ def classify(
     engine: Engine,
 ) -> None:
     "Classify what is not classified yet. Raises UserError where the folder holds nothing, or only other photos."
-    job.order.clear()
+    job.order.clear(), job.left.clear()
     total, done, finished = _counted(job)
     if not total:
         where = shown(job.where.prefix or job.where.root)
         raise UserError(f"There is nothing in {where}: is the card in, and is it the right folder?")
+    seen = known(job, finished)
     if not done:
-        check_photos(job, job.before)
-    else:
-        job.notes.append(f"{done:,} of {plural(total, 'photo')} were classified already.")
-    working: dict[str, Shard] = {}
+        check_photos(seen, job.before)
     with progress(None, "classifying", total) as bar:
         bar.initial = bar.n = done
-        for name, table in engine(_todo(job, finished, working), job.task):
-            shard = working.pop(name)
-            _write_shard(job, shard, table)
-            bar.update(len(shard.units))
+        work = _Work(seen, finished, bar.update)
+        for name, table in engine(_todo(work), job.task):
+            _write_shard(work, *work.asked.pop(name), table)
+    job.notes += _notes(done + work.known, total, seen.by_content)
 
 # %% ../../nbs/lib/classify/20_job.ipynb #tables
 def tables(
@@ -140,7 +168,7 @@ def finish(
 ) -> None:
     "Put the table together."
     root, frame_rate = without_user(job.where.root), 1 / job.task.every
-    outputs.write_rows(tables(job), job.out, info, job.where.prefix, root, top, min_score, frame_rate)
+    outputs.write_rows(tables(job), job.out, info, root, top, min_score, frame_rate)
 
 # %% ../../nbs/lib/classify/20_job.ipynb #searched
 def searched(
@@ -177,7 +205,7 @@ def run_job(
         classify(job, engine)
         finish(job, model.info, top, min_score)
         found = answers.summary(tables(job), model.info, min_score)
-        said = [*job.notes, *answers.summary_sentences(found)]
+        said = [*job.notes, *answers.summary_sentences(found), *leftovers_said(job.left)]
         if copy_to:
             again, total = searched(job.where), found["rows"]
             copied = folders.sort_into(tables(job), copy_to, job.where.root, min_score, again, total)
@@ -197,4 +225,4 @@ def submit(
         classify(job, engine)
         rows = (row for table in tables(job) for row in rows_of(table))
         said = submission(rows, model.info, sample or None, job.out)
-    return [*job.notes, *said]
+    return [*job.notes, *said, *leftovers_said(job.left)]

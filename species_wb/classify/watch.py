@@ -25,6 +25,7 @@ from ..engine.model_file import Model
 from ..engine.predict import predict_items, predict_one
 from ..fields import path_text
 from ..photos.items import Item, Row
+from ..photos.leftovers import leftovers_said
 from ..photos.reading import BadPhoto, read_bytes, shown
 from ..photos.streams import Newest
 from ..photos.addresses import is_stream, source_name
@@ -119,6 +120,8 @@ def _watch_folder(
                 stop.wait(0.2)
             tables.write(tables.events.quiet(tables.gap))
     finally:
+        for said in leftovers_said(arrivals.left):
+            arrivals.say(f"{now()}  {said}")
         if watchdog:
             watchdog.stop()
             watchdog.join(2)

@@ -27,6 +27,7 @@ from ..core import UserError, plural
 from ..engine import model_file
 from ..fields import text_path
 from ..photos import corrections
+from ..photos.sources import job_root
 from ..runs import run_state
 from ..workspace import placed, typed, workspace
 
@@ -211,9 +212,9 @@ def _root(table: Path, metadata: dict[bytes, bytes], rows: list[dict[str, Any]],
         metadata = pq.read_schema(beside).metadata or {}
     if b"root" in metadata:
         return text_path(metadata[b"root"].decode())
-    here = Path.cwd()
-    names = [text_path(row["path"]) for row in rows[:20]]
-    return str(next((folder for folder in (here, table.parent) for name in names if (folder / name).exists()), here))
+    here, known = Path.cwd(), job_root(table)  # what `classify` knows of its table goes first
+    names, folders = [text_path(row["path"]) for row in rows[:20]], [*([Path(known)] if known else []), here, table.parent]
+    return str(next((folder for folder in folders for name in names if (folder / name).exists()), folders[0]))
 
 # %% ../../nbs/lib/curate/05_predictions.ipynb #has-workspace
 def has_workspace() -> bool:

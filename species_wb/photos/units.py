@@ -71,10 +71,7 @@ def _itself(frame: Any) -> Any:
 # %% ../../nbs/lib/photos/39_units.ipynb #film-frames
 def _film(row: dict[str, Any], whole: str, every: float, canonical_size: int) -> Iterator[Item]:
     "Yield the sampled frames of a film. Raises BadPhoto, and what decoders raise."
-    name = shown(row["path"])
-    if not os.stat(whole).st_size:
-        raise BadPhoto("empty", f"{name} has no bytes: copy it again from the card.")
-    for seconds, frame in sampled(whole, every, canonical_size, name):
+    for seconds, frame in sampled(whole, every, canonical_size, shown(row["path"])):
         yield {**row, "seconds": seconds}, partial(_itself, frame)
 
 # %% ../../nbs/lib/photos/39_units.ipynb #frames-2
