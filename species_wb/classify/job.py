@@ -144,7 +144,7 @@ def classify(
     seen = known(job, finished)
     if not done:
         check_photos(seen, job.before)
-    with progress(None, "classifying", total) as bar:
+    with progress(None, "classifying", total, unit=" files") as bar:
         bar.initial = bar.n = done
         work = _Work(seen, finished, bar.update)
         for name, table in engine(_todo(work), job.task):

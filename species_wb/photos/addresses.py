@@ -96,8 +96,9 @@ def not_to_open(
     about: dict[str, Any],  # what it says about the file
 ) -> BadPhoto | None:  # None for a plain file with bytes in it
     "Say why a file at an address is not opened."
-    name = shown(without_user(address))
-    if about.get("type") != "file" and not system.isfile(about["name"]):  # where a link leads to a file, it is one
+    name, kind = shown(without_user(address)), about.get("type")
+    odd = kind == "other" and not about.get("islink")
+    if odd or kind != "file" and not system.isfile(about["name"]):  # where a link leads to a file, it is one
         return BadPhoto("not-a-file", f"{name} is a pipe, a socket or a device, not a file: leave it out.")
     empty = about.get("size") == 0
     return BadPhoto("empty", f"{name} has no bytes: copy it again.") if empty else None

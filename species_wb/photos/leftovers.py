@@ -75,5 +75,5 @@ def leftovers_said(
     if not left:
         return []
     kinds = ", ".join(f"{shown(kind)} ({n:,})" for kind, n in Counter(left).most_common())
-    total = plural(sum(left.values()), "file or folder", "files and folders")
-    return [f"{total} that programs leave behind left out: {kinds}."]
+    total, many = plural(sum(left.values()), "file or folder", "files and folders"), sum(left.values()) > 1
+    return [f"{total} that programs leave behind {'were' if many else 'was'} left out: {kinds}."]

@@ -43,7 +43,7 @@ LEFT = {
     "@eaDir/owl.jpg/SYNOPHOTO_THUMB_M.jpg": "@eaDir", ".ipynb_checkpoints/owl-checkpoint.jpg": ".ipynb_checkpoints",
     ".Trashes/501/owl.jpg": ".Trashes", "$RECYCLE.BIN/S-1-5-21/$R1.jpg": "$RECYCLE.BIN", "__MACOSX/._owl.jpg": "__MACOSX",
     ".thumbnails/1.jpg": ".thumbnails", "owl.jpg.part": "*.part", "owl.jpg_original": "*_original", "owl.jpg~": "*~",
-    ".@__thumb/s800owl.jpg": ".@__thumb", ".trashed-1716900000-owl.jpg": ".trashed-*", ".owl.jpg.Ab12cD": ".*.jpg.??????",
+    ".@__thumb/s800owl.jpg": ".@__thumb", ".trashed-1716900000-owl.jpg": ".trashed-*", ".owl.jpg.Ab12cD": ".*.??????",
     "Trips Previews.lrdata/1.jpg": "*.lrdata", ".stversions/owl~20240501-101010.jpg": ".stversions", ".nfs0000abcd": ".nfs*",
     ".DS_Store": ".DS_Store", "Thumbs.db": "Thumbs.db", "._owl.jpg": "._*", "#recycle/owl.jpg": "#recycle",
 }  # fmt: skip
@@ -110,7 +110,7 @@ def test_they_are_no_class_of_a_training_set(tmp_path):
         (root / name).write_bytes(encoded(picture(100 + k)))
     found = findings(scan(root))
     assert not {"@eaDir", "$RECYCLE.BIN", "#recycle", "@Recycle", "Trips Previews.lrdata"} & set(found["classes"])
-    assert found["classes"]["Aves"]["train"] == 3 and set(found["classes"]) == {"Aves", "Fungi", "Trashes", "originals"}
+    assert sum(found["classes"]["Aves"].values()) == 3 and set(found["classes"]) == {"Aves", "Fungi", "Trashes", "originals"}
     said = told(sentences(found))
     assert "@eaDir (2)" in said and f"{len(LEFT) + 3} files and folders" in said
     assert told(sentences(findings(scan(root)))) == said  # from the cache
@@ -211,7 +211,7 @@ def test_a_pipe_never_waits_whatever_stands_before_its_folder(pipes, model, tmp_
     assert done.returncode == 0, done.stderr
     assert {row["path"]: row["status"] for row in rows(tmp_path / "t.csv")} == STATUS
     for row in rows(tmp_path / "t.csv"):
-        assert row["status"] == "ok" or "pipe, a socket or a device" in row["reason"]
+        assert row["status"] == "ok" or "a pipe" in row["reason"]
 
 
 @pytest.mark.parametrize("before", ["", "file://", "simplecache::file://"])
