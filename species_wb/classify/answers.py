@@ -94,13 +94,12 @@ PHOTOS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".a
 
 
 def is_of_photo(
-    row: dict[str, Any],  # with path, member, seconds and status
+    row: dict[str, Any],  # with path, member and status
 ) -> bool:
     "Tell whether a row is of a photo or a film, answered or not."
-    if row["status"] == "ok" or row["seconds"] is not None:
-        return True
-    called_so = (row["member"] or row["path"]).lower().endswith((*PHOTOS, *FILMS))
-    return called_so and row["status"] not in ("not-a-photo", "not-a-file", "link-loop")
+    if row["status"] == "empty":
+        return (row["member"] or row["path"]).lower().endswith((*PHOTOS, *FILMS))
+    return row["status"] not in ("not-a-photo", "not-a-file", "link-loop")
 
 # %% ../../nbs/lib/classify/07_answers.ipynb #count
 def _count(found: _Tally, row: dict[str, Any], examples: int) -> None:
