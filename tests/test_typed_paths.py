@@ -98,7 +98,7 @@ def test_every_path_of_the_other_commands(place, workspace, quotes):
     assert (place / "both.mix.json").exists()
     (place / "no run").mkdir()
     assert "is not a run folder" in one_sentence(typed("evaluate", q("no run"), cwd=place))
-    assert "not an unfinished run" in one_sentence(typed("train", "--run", q(place / "no run"), cwd=place))
+    assert "no unfinished run" in one_sentence(typed("train", "--run", q(place / "no run"), cwd=place))
     assert "export ready-made" in one_sentence(typed("export", q("tiny.onnx"), cwd=place))
     assert "is not there" in one_sentence(typed("watch", q("nowhere"), "--model", q("tiny.onnx"), cwd=place))
     assert typed("watch", q("nowhere"), "--model", "tiny.onnx", cwd=place).stderr.count('"') == 0

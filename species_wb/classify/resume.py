@@ -7,7 +7,6 @@ __all__ = ['VERSION', 'AGAIN', 'PHOTOS', 'WORDS', 'Task', 'Job', 'kept', 'is_don
 
 # %% ../../nbs/lib/classify/17_resume.ipynb #imports
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager

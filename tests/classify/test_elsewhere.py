@@ -19,6 +19,8 @@ from species_wb.curate.predictions import open_predictions
 from species_wb.engine import model_file, predict, toy
 from species_wb.fields import path_text, text_path
 from species_wb.photos import sources, units
+from species_wb.photos.films import Film
+from species_wb.photos.pixels import decode
 from species_wb.photos.scan import scan
 
 
@@ -153,16 +155,13 @@ def test_a_film_with_its_time_is_not_decoded_again(tmp_path, model, monkeypatch)
     (folder / "night.mp4").write_bytes(b"no film")
     words = ("--model", model, "--out", tmp_path / "t.csv")
     decoded = []
-    monkeypatch.setattr(units, "sampled", lambda *given: decoded.append(given[0]) or iter(()))
-
     def sampled(whole, *more):
         decoded.append(whole)
         for second in (0.0, 1.0):
-            from species_wb.photos.pixels import decode
-
             yield second, decode(coloured("red"), 24)
 
     monkeypatch.setattr(units, "sampled", sampled)
+    monkeypatch.setattr(units, "film", lambda *given: Film(2.0, 1.0, 30, 24))
     assert typed("classify", folder, *words).returncode == 0 and len(decoded) == 1
     shutil.move(tmp_path / "disk1", tmp_path / "disk2")
     (tmp_path / "disk2" / "card" / "IMG_00001.JPG").unlink()  # so that the shard is another one

@@ -163,7 +163,7 @@ def test_frame_numbers_are_the_film_s_own(tmp_path):
     rows += [sure("slow.avi", seconds=s, frame_rate=5.0) for s in (0.0, 0.5)]  # taken more often than the film has frames
     rows += [sure("old.mov", seconds=s) for s in (0.0, 0.5, 1.0)]  # a shard of an earlier version: the rate is not known
     rows += [failed("dark.mkv", frame_rate=None)]
-    write_rows(shards(rows, tmp_path, 2), tmp_path / "out.json", INFO, "", tmp_path, frame_rate=2.0)
+    write_rows(shards(rows, tmp_path, 2), tmp_path / "out.json", INFO, tmp_path, frame_rate=2.0)
     found = read_megadetector(tmp_path / "out.json")
     assert [found[name]["frames_processed"] for name in found] == [[0, 30, 60], [0, 2], [0, 1, 2], []]
     assert [round(found[name]["frame_rate"], 3) for name in found] == [29.97, 5.0, 2.0, 2.0]
@@ -174,7 +174,7 @@ def test_only_animals_are_counted_as_animals(tmp_path):
     labels = ["Aves", "Fungi", "Plantae", "Vulpes_vulpes", "agaric", "oak trees", "Human", "vehicle", "Empty", "other"]
     info = ModelInfo(labels, [*range(9), -1], SPEC, temperature=1.0)
     rows = [{**sure(f"{k}.jpg"), "label": label, "logits": np.eye(10)[k] * 9} for k, label in enumerate(labels)]
-    write_rows([predictions_table(rows, tmp_path, labels)], tmp_path / "out.json", info, "", tmp_path)
+    write_rows([predictions_table(rows, tmp_path, labels)], tmp_path / "out.json", info, tmp_path)
     kinds = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["detection_categories"]
     found = [entry["detections"] for entry in read_megadetector(tmp_path / "out.json").values()]
     assert [kinds[boxes[0]["category"]] if boxes else None for boxes in found] == [
