@@ -17,7 +17,7 @@ import typer
 
 from .cli_models import Metadata, Models, model_paths, stoppable
 from .core import UserError
-from .workspace import typed
+from .workspace import typed, unquoted
 
 # %% ../nbs/lib/87_cli_photos.ipynb #doubt
 def _doubt(row: dict[str, Any], min_score: float) -> str:
@@ -44,7 +44,7 @@ def _classes(found: dict[str, Any]) -> list[str]:
     named = [*found["labels"], *unsure]
     wide = max([len(entry["label"]) for entry in named] + [5])
     head = [f"{'class':<{wide}}  {'photos':>8}  {'share':>6}  mean score"] if named else []
-    shares = [f"{entry['count'] / found['rows']:>6.1%}  {entry['score']:>10.2f}" for entry in named]
+    shares = [f"{entry['count'] / found['photos']:>6.1%}  {entry['score']:>10.2f}" for entry in named]
     return head + [f"{e['label']:<{wide}}  {e['count']:>8,}  {end}" for e, end in zip(named, shares, strict=True)]
 
 # %% ../nbs/lib/87_cli_photos.ipynb #default-out
@@ -125,14 +125,17 @@ def _job(
     "Classify many photos into a table."
     from species_wb.classify import job
     from species_wb.classify.resume import Job, Task
+    from species_wb.photos.addresses import without_user
+    from species_wb.photos.reading import shown
 
-    path = Path(typed(out)) if out else _default_out(where)
+    path = Path(typed(out)) if typed(out) else _default_out(where)
     loaded, run = _engine(*engine, models, where)
     todo = Job(path, where, Task(where.root, **how), loaded.sha256)
     print(_headline(loaded, where, path), flush=True)
     with stoppable():
         done = job.run_job(todo, loaded, run, **words)
-    print(*_classes(done.summary), *done.sentences, f"The table is {path}.", sep="\n")
+    print(*_classes(done.summary), *done.sentences, sep="\n")
+    print(f"The table is {path}; its paths are relative to {shown(without_user(where.root))}.")
 
 # %% ../nbs/lib/87_cli_photos.ipynb #classify
 Site = Annotated[str, typer.Option(help=(
@@ -202,7 +205,7 @@ def submit(
     from species_wb.classify.resume import Job, Task
     from species_wb.photos.sources import sources
 
-    if not out.endswith(".csv"):
+    if not typed(out).endswith(".csv"):
         raise UserError(f"{out}: a submission is a CSV file; end its name in .csv.")
     where = sources([photos])
     loaded, run = _engine("here", "", model_paths([model]), where)
@@ -243,7 +246,8 @@ def watch(
     from species_wb.survey.observations import GAP
 
     loaded, stop = model_file.open_models(model_paths(model)), _until_stopped()
-    place, gap = source if "://" in source or source.isdigit() else typed(source), GAP if gap is None else gap
+    source, gap = unquoted(source), GAP if gap is None else gap
+    place = source if "://" in source or source.isdigit() else typed(source)
     tables = typed(out), typed(observations) or None
     watching(loaded, place, *tables, every, gap, site or None, lambda line: print(line, flush=True), stop,
              file_times=file_times)
@@ -266,10 +270,11 @@ def check(
     from species_wb.photos.findings_text import sentences
     from species_wb.photos.scan import scan
 
+    manifest = typed(manifest)
     if manifest and not manifest.endswith(".parquet"):
         raise UserError(f"{manifest}: a manifest is written as Parquet; end its name in .parquet.")
     table = scan(typed(folder), typed(metadata) or None, seed, file_times=file_times)
     print(*sentences(findings(table)), sep="\n")
     if manifest:
-        write_table(table, typed(manifest))
-        print(f"The manifest is {typed(manifest)}.")
+        write_table(table, manifest)
+        print(f"The manifest is {manifest}.")

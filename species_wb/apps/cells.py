@@ -17,7 +17,7 @@ STATIC = Path(str(files("species_wb.apps"))) / "static"
 def script(
     name: str,  # the name of a file in `static`
 ) -> str:  # the text of the script (an ES module)
-    "Return what a panel runs in the browser: the functions that all panels share, then its own script."
+    "Return what a panel runs in the browser: the functions that all panels share, then the panel's own script."
     return "\n".join((STATIC / file).read_text(encoding="utf-8") for file in ("words.js", name))
 
 # %% ../../nbs/lib/apps/10_cells.ipynb #running

@@ -46,7 +46,7 @@ class Explorer(Panel):
 
     @property
     def photos(self) -> pa.Table:
-        "Return the photos of the open cell that fit the filters, one a row."
+        "Return the photos of the open cell that fit the filters, one in each row."
         return confusions.photos_table(opened(self), [card["k"] for card in self.grid.cards])
 
     def correct(

@@ -27,7 +27,7 @@ from .ports import free_port
 from ..core import UserError
 from ..photos.addresses import is_stream
 from ..runs import new_run
-from ..workspace import placed, typed, workspace
+from ..workspace import placed, typed, unquoted, workspace
 
 # %% ../../nbs/lib/apps/40_lab.ipynb #with-parameters
 def _with_parameters(
@@ -170,7 +170,7 @@ def _parameters(model: str, source: str, run: str) -> dict[str, str]:
     from species_wb.curate.predictions import open_predictions
     from species_wb.models.names import READY_MADE, named_model
 
-    model = "" if model == READY_MADE else str(placed(model)) if model else ""
+    model, source = "" if unquoted(model) == READY_MADE else str(placed(model)) if model else "", unquoted(source)
     found = {"model": model, "source": source if is_stream(source) else typed(source), "run": typed(run)}
     for name, value in found.items():
         if value and not is_stream(value) and not os.path.exists(value):

@@ -46,7 +46,7 @@ async def _invalid(request: Any, error: Any) -> Any:
 
 # %% ../../nbs/lib/apps/35_serve.ipynb #broken
 async def _refused(request: Any, error: Any) -> Any:
-    "Answer a request that is refused."
+    "Return the answer to a request that is refused."
     return refusal(error)
 
 

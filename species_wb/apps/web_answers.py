@@ -49,7 +49,7 @@ def _too_large(most: int) -> Refused:
 
 
 def _too_late(patience: float) -> Refused:
-    "Refuse a photo that has not arrived after so many seconds."
+    "Refuse a photo that has not arrived after `patience` seconds."
     late = f"The photo had not arrived after {patience:g} seconds"
     return Refused(408, f"{late}: send it again over a faster connection.")
 
@@ -111,8 +111,8 @@ async def answer(
     request: Any,  # Starlette's
     top: int,  # labels listed in `top`
     name: str,  # what messages call a single photo; "": the name in the form
-) -> list[dict[str, Any]]:  # for each photo a row of predictions (contract 4), with `milliseconds`
-    "Receive the photos of a request and classify them; raises Refused where there are too many."
+) -> list[dict[str, Any]]:  # for each photo a row of the table of predictions, with `milliseconds`
+    "Receive the photos of a request and classify them. Raises Refused where there are too many."
     from starlette.concurrency import run_in_threadpool
 
     address = request.client.host if request.client else ""

@@ -10,7 +10,7 @@ __all__ = ['Engine', 'items_of', 'table_of', 'here', 'classify', 'tables', 'rule
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from . import answers, copies, outputs
 from .folders import check_folder
-from .resume import AGAIN, PHOTOS, Job, Task, begun, check_photos, is_done
+from .known import Known, check_photos, joined, known, taken
+from .resume import AGAIN, PHOTOS, Job, Task, begun, is_done
 from .submission import submission
 from ..contracts import ModelInfo, read_table, write_table
 from ..core import UserError, plural
@@ -28,6 +29,7 @@ from ..engine.speed import Tuning
 from ..engine.model_file import Model
 from ..engine.predict import predict_items
 from ..photos.items import Item, Row
+from ..photos.leftovers import leftovers_said
 from ..photos.reading import shown
 from ..photos.units import Shard, items, shards
 from ..photos.sources import Sources, units
@@ -91,41 +93,68 @@ def _counted(job: Job) -> tuple[int, int, set[str]]:
     return total, done, finished
 
 # %% ../../nbs/lib/classify/20_job.ipynb #todo
-def _todo(job: Job, finished: set[str], working: dict[str, Shard]) -> Iterator[Shard]:
-    "Search the folder, note all its shards in the job, and yield those that are not done."
-    for shard in shards(units(job.where)):
+@dataclass
+class _Work:
+    "What is known already, what is being asked, and how far it is."
+
+    seen: Known
+    finished: set[str]  # the names of the shards that are done
+    done: Callable[[int], Any]  # is told of each shard how many units it has
+    asked: dict[str, tuple[Shard, dict[int, list[Row]]]] = field(default_factory=dict)  # by name, with the known rows
+    known: int = 0  # units of the shards that are not done, but known all the same
+
+
+def _write_shard(work: _Work, shard: Shard, rows: dict[int, list[Row]], table: pa.Table | None = None) -> None:
+    "Write a shard of known rows and of new ones."
+    whole = joined(work.seen, shard, rows, table)
+    said = {**whole.schema.metadata, PHOTOS: json.dumps([unit.key for unit in shard.units])}
+    write_table(whole.replace_schema_metadata(said), work.seen.job.shard(shard.name))
+    work.done(len(shard.units))
+
+# %% ../../nbs/lib/classify/20_job.ipynb #todo-2
+def _todo(work: _Work) -> Iterator[Shard]:
+    "Search the folder, note all its shards in the job, and yield the unknown units of those that are not done."
+    job = work.seen.job
+    for shard in shards(units(job.where, job.left)):
         job.order.append(shard.name)
-        if shard.name not in finished:
-            working[shard.name] = shard
-            yield shard
+        if shard.name in work.finished:
+            continue
+        rows = taken(work.seen, shard.units)
+        work.known += len(rows)
+        if len(rows) == len(shard.units):
+            _write_shard(work, shard, rows)
+        else:
+            work.asked[shard.name] = shard, rows
+            yield Shard(shard.name, tuple(unit for k, unit in enumerate(shard.units) if k not in rows))
 
-
-def _write_shard(job: Job, shard: Shard, table: pa.Table) -> None:
-    said = {**table.schema.metadata, PHOTOS: json.dumps([unit.key for unit in shard.units])}
-    write_table(table.replace_schema_metadata(said), job.shard(shard.name))
+# %% ../../nbs/lib/classify/20_job.ipynb #notes
+def _notes(before: int, total: int, by_content: int) -> list[str]:
+    "Say how many files needed no network, and how many were known by their content alone."
+    said = [f"{before:,} of {plural(total, 'file')} were classified already."] if before else []
+    moved = f"{plural(by_content, 'file')} {'is' if by_content == 1 else 'are'} known by content"
+    return [*said, *([f"{moved}: elsewhere, or with another time."] if by_content else [])]
 
 # %% ../../nbs/lib/classify/20_job.ipynb #classify-3
 def classify(
     job: Job,
     engine: Engine,
 ) -> None:
-    "Classify the missing shards. Raises UserError where the folder is empty or has none of the table's photos."
+    "Classify what is missing. Raises UserError where the folder is empty or has none of the table's photos."
     job.order.clear()
+    job.left.clear()
     total, done, finished = _counted(job)
     if not total:
         where = shown(job.where.prefix or job.where.root)
         raise UserError(f"There is nothing in {where}: is the card in, and is it the right folder?")
+    seen = known(job, finished)
     if not done:
-        check_photos(job, job.before)
-    else:
-        job.notes.append(f"{done:,} of {plural(total, 'photo')} were classified already.")
-    working: dict[str, Shard] = {}
-    with progress(None, "classifying", total) as bar:
+        check_photos(seen, job.before)
+    with progress(None, "classifying", total, unit=" files") as bar:
         bar.initial = bar.n = done
-        for name, table in engine(_todo(job, finished, working), job.task):
-            shard = working.pop(name)
-            _write_shard(job, shard, table)
-            bar.update(len(shard.units))
+        work = _Work(seen, finished, bar.update)
+        for name, table in engine(_todo(work), job.task):
+            _write_shard(work, *work.asked.pop(name), table)
+    job.notes += _notes(done + work.known, total, seen.by_content)
 
 # %% ../../nbs/lib/classify/20_job.ipynb #tables
 def tables(
@@ -162,7 +191,7 @@ def finish(
         found = (fill_times(table, where.root) for table in found)
     if copied:
         found = copies.sort_into(found, copied, root, min_score, total)
-    outputs.write_rows(found, job.out, info, where.prefix, root, top, min_score, frame_rate)
+    outputs.write_rows(found, job.out, info, root, top, min_score, frame_rate)
 
 # %% ../../nbs/lib/classify/20_job.ipynb #searched
 def searched(
@@ -204,7 +233,8 @@ def run_job(
         finish(job, model.info, top, min_score, rule, file_times, copied, found["rows"])
     if copied and copied.stopped:
         raise copied.stopped
-    said = [*job.notes, *answers.summary_sentences(found), *(copies.copy_sentences(copied) if copied else ())]
+    said = [*job.notes, *answers.summary_sentences(found), *leftovers_said(job.left)]
+    said += copies.copy_sentences(copied) if copied else ()
     return Done(job, model.info, found, said)
 
 # %% ../../nbs/lib/classify/20_job.ipynb #submit
@@ -220,4 +250,4 @@ def submit(
         classify(job, engine)
         rows = (row for table in tables(job) for row in rows_of(table))
         said = submission(rows, model.info, sample or None, job.out)
-    return [*job.notes, *said]
+    return [*job.notes, *said, *leftovers_said(job.left)]

@@ -27,6 +27,7 @@ from ..engine.predict import predict_items, predict_one
 from ..fields import path_text
 from ..photos.films import film
 from ..photos.items import Item, Row
+from ..photos.leftovers import leftovers_said
 from ..photos.reading import BadPhoto, read_bytes, shown
 from ..photos.sites import site_rule
 from ..photos.times import frame_taken
@@ -151,6 +152,8 @@ def _watch_folder(
                 stop.wait(0.2)
             tables.write(tables.events.quiet(tables.gap))
     finally:
+        for said in leftovers_said(arrivals.left):
+            arrivals.say(f"{now()}  {said}")
         if watchdog:
             watchdog.stop()
             watchdog.join(2)

@@ -139,7 +139,7 @@ def begin(
     metadata: str = "",  # a CSV of sites and times, for `scan.scan`
 ) -> Evaluation:
     "Open what is evaluated. Raises UserError where the run is not finished, or nothing is named."
-    folder = Path(run).expanduser().resolve() if run else None
+    folder = Path(typed(str(run))).resolve() if run else None
     if folder and (folder / "model.onnx").exists():
         return _trained(folder, model)
     return _given(folder, _asked(folder, model, photos, metadata))

@@ -7,7 +7,9 @@ __all__ = ['findings', 'require_trainable']
 
 # %% ../../nbs/lib/photos/55_findings.ipynb #imports
 import json
+import unicodedata
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from statistics import median
 from typing import Any
 
@@ -82,6 +84,20 @@ def _small_classes(ok: list[dict[str, Any]]) -> dict[str, list[str]]:
         "few_groups": sorted(label for label in groups if len(groups[label]) < 3),
     }
 
+# %% ../../nbs/lib/photos/55_findings.ipynb #look-alike
+def _plainest(label: str) -> str:
+    "Write a label so that those which a person takes for one are one."
+    text = "".join(c for c in unicodedata.normalize("NFKC", label) if unicodedata.category(c) != "Cf")
+    return " ".join(text.casefold().replace("_", " ").replace("-", " ").split())
+
+
+def _look_alike(labels: Iterable[str]) -> list[list[str]]:
+    "Return the sets of classes that differ only in case, blanks or the like."
+    alike = defaultdict(list)
+    for label in sorted(labels):
+        alike[_plainest(label)].append(label)
+    return [several for several in alike.values() if len(several) > 1]
+
 # %% ../../nbs/lib/photos/55_findings.ipynb #duplicates-2
 def _conflicts(ok: list[dict[str, Any]], sets: list[list[int]]) -> list[dict[str, Any]]:
     "Return the sets whose photos have different labels: path → label."
@@ -145,6 +161,7 @@ def findings(
         **_classes(ok),
         "empty_folders": json.loads(metadata.get(b"empty_folders", b"[]")),
         **_small_classes(ok),
+        "look_alike": _look_alike({row["label"] for row in ok if row["label"]}),
         **_duplicates(ok),
         **_left_out(ok),
         "largest_group": max(Counter(row["group"] for row in ok).values(), default=0),
@@ -153,6 +170,7 @@ def findings(
         **_known(ok),
         "corrections": corrected.count_corrections(rows),
         "simulated": is_simulated(manifest),
+        "left": json.loads(metadata.get(b"left", b"{}")),
         "notes": json.loads(metadata.get(b"notes", b"[]")),
     }
 

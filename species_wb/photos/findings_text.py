@@ -12,6 +12,7 @@ from typing import Any
 from ..core import plural
 from ..fields import IN_WORDS
 from . import corrected
+from .leftovers import leftovers_said
 from .reading import shown
 
 # %% ../../nbs/lib/photos/56_findings_text.ipynb #a-few
@@ -57,11 +58,11 @@ def _say_files(found: dict[str, Any]) -> list[str]:
             say.append(f"{plural(n, 'file')} {'is' if n == 1 else 'are'} {IN_WORDS[status]}: {named}.")
     if empty := found["empty_folders"]:
         say.append(f"{plural(len(empty), 'class folder')} with no files: {a_few(empty)}.")
-    return say
+    return [*say, *leftovers_said(found["left"])]
 
 # %% ../../nbs/lib/photos/56_findings_text.ipynb #say-classes
 def _say_classes(found: dict[str, Any]) -> list[str]:
-    "Say which classes are too small."
+    "Say which classes are too small, and which look alike."
     one, say = found["one_photo"], []
     if one:
         what = f"{plural(len(one), 'class', 'classes')} with one photo: {a_few(one)}"
@@ -70,6 +71,9 @@ def _say_classes(found: dict[str, Any]) -> list[str]:
     if few:
         what = f"{plural(len(few), 'class', 'classes')} with fewer than three independent groups of photos"
         say.append(f"{what}, so not tested: {a_few(few)}.")
+    if alike := found["look_alike"]:
+        named = a_few(" and ".join(map(repr, several)) for several in alike)
+        say.append(f"Classes that look alike are kept apart: {named}. Rename one folder where both are one class.")
     return say
 
 # %% ../../nbs/lib/photos/56_findings_text.ipynb #say-groups

@@ -8,6 +8,7 @@ __all__ = ['scan']
 # %% ../../nbs/lib/photos/60_scan.ipynb #imports
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from .files import has_split_folders, label_and_split, walked
 from .groups import tie
 from .inspection import cache_file, inspected
 from .reading import shown
+from .sources import job_root
 from .splits import split
 from .tables import join_table, photos_in_csv
 
@@ -37,6 +39,7 @@ class _Listed:
     rows: dict[str, dict[str, Any]]  # path → label, given split, further columns
     barred: dict[str, dict[str, str]] = field(default_factory=dict)  # folders that were not read → status, reason
     empty: list[str] = field(default_factory=list)  # class folders without files
+    left: Counter = field(default_factory=Counter)  # what programs left behind, by kind
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #empty-folders-2
 def _empty_folders(folders: Iterable[str], paths: Iterable[str], split_folders: bool) -> list[str]:
@@ -50,10 +53,11 @@ def _empty_folders(folders: Iterable[str], paths: Iterable[str], split_folders: 
 # %% ../../nbs/lib/photos/60_scan.ipynb #folder
 def _in_folder(folder: Path) -> _Listed:
     "List the files of a folder, with the label and split from their paths."
-    files, folders, barred = walked(str(folder))
+    left: Counter[str] = Counter()
+    files, folders, barred = walked(str(folder), left)
     split_folders = has_split_folders(folders)
     rows = {path: label_and_split(path, split_folders) for path in (*files, *barred)}
-    return _Listed(folder, folder, rows, barred, _empty_folders(folders, rows, split_folders))
+    return _Listed(folder, folder, rows, barred, _empty_folders(folders, rows, split_folders), left)
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #list-photos
 def _list(photos: Path) -> _Listed:
@@ -62,7 +66,8 @@ def _list(photos: Path) -> _Listed:
         found = _in_folder(photos.resolve())
     elif photos.suffix.lower() == ".csv" and photos.is_file():
         photos = photos.resolve()
-        found = _Listed(photos, photos.parent, photos_in_csv(photos))
+        root = Path(job_root(photos) or photos.parent)  # of a table of `classify`, the folder that it was made from
+        found = _Listed(photos, root, photos_in_csv(photos, root))
     else:
         what = "is not a folder, a .csv or a .parquet file" if photos.exists() else "is not there"
         raise UserError(f"{photos} {what}: name the folder that holds the class folders, or a table of photos.")
@@ -131,7 +136,7 @@ def scan(
     seed: int = 0,  # for the splits
     workers: int | None = None,  # threads; by default one more than there are cores
     file_times: bool = False,  # whether a photo that tells no time gets that of its file
-) -> pa.Table:  # the manifest, contract 1; its schema's metadata also hold `notes` and `empty_folders`
+) -> pa.Table:  # the manifest, contract 1; its schema's metadata also hold `notes`, `empty_folders` and `left`
     "Find and check photos, and assign splits. Raises UserError where no photos are found or a table does not fit."
     photos = Path(photos).expanduser()
     if photos.suffix.lower() == ".parquet" and not photos.is_dir():
@@ -139,5 +144,5 @@ def scan(
     found = _list(photos)
     notes = _join(found, metadata)
     manifest = _manifest(_opened(found, workers, file_times), found.root, seed)
-    told = {"notes": json.dumps(notes), "empty_folders": json.dumps(found.empty)}
+    told = {"notes": json.dumps(notes), "empty_folders": json.dumps(found.empty), "left": json.dumps(found.left)}
     return manifest.replace_schema_metadata({**manifest.schema.metadata, **told})

@@ -21,6 +21,7 @@ from ..fields import degrees, has_codes, path_text, text_path
 from . import corrected
 from .files import SPLIT_FOLDERS
 from .times import iso
+from ..workspace import unquoted
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #text
 def _text(path: Path) -> str:
@@ -111,8 +112,9 @@ def _columns(row: dict[str, Any], without: Iterable[str | None]) -> dict[str, An
 # %% ../../nbs/lib/photos/32_tables.ipynb #path-in-table
 def _path_in_table(text: str, folder: Path) -> str:
     "Return a path from a table, relative to the table's folder, with / between its parts."
-    exists = os.path.exists(folder / text_path(text))
-    return os.path.normpath(text if exists else text.replace("\\", "/")).replace(os.sep, "/")
+    path = unquoted(text, folder)
+    found = next((name for name in (path, text_path(path)) if os.path.lexists(folder / name)), None)
+    return os.path.normpath(path_text(found) if found else path.replace("\\", "/")).replace(os.sep, "/")
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #listed-photo
 def _listed(row: dict[str, str], file: str, label: str, split: str | None, table: str) -> dict[str, Any]:
@@ -127,7 +129,8 @@ def _listed(row: dict[str, str], file: str, label: str, split: str | None, table
 # %% ../../nbs/lib/photos/32_tables.ipynb #listed
 def photos_in_csv(
     path: Path,  # of a CSV
-) -> dict[str, dict[str, Any]]:  # path relative to its folder → label, given split, further columns
+    folder: Path | None = None,  # from which its paths start; by default its own
+) -> dict[str, dict[str, Any]]:  # path relative to that folder → label, given split, further columns
     "List the photos that a CSV names. Raises UserError where it names no photos or no classes."
     rows = _read_csv(path)
     found: dict[str, dict[str, Any]] = {}
@@ -137,7 +140,7 @@ def photos_in_csv(
     for row in rows:
         if row[file]:
             new = _listed(row, file, label, split, path.name)
-            old = found.setdefault(_path_in_table(row[file], path.parent), new)
+            old = found.setdefault(_path_in_table(row[file], folder or path.parent), new)
             if old["label"] != new["label"]:
                 old |= {"label": None, "why": f"has more than one label in {path.name}"}
     if not found:
@@ -151,8 +154,9 @@ def _columns_in_csv(table: Path, rows: dict[str, dict[str, Any]], root: Path) ->
     file = _needed(lines, table, "photos", PATH_COLUMNS, 2)
     further: dict[str, dict[str, Any]] = {}
     for line in lines:
-        from_table = path_text(os.path.relpath(table.resolve().parent / text_path(line[file]), root))
-        from_root = path_text(os.path.normpath(text_path(line[file])))
+        named = text_path(unquoted(line[file], root))
+        from_table = path_text(os.path.relpath(table.resolve().parent / named, root))
+        from_root = path_text(os.path.normpath(named))
         further.setdefault(from_root if from_root in rows else from_table, _columns(line, [file]))
     return further
 

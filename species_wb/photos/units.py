@@ -73,8 +73,6 @@ def _itself(frame: Any) -> Any:
 def _film(row: dict[str, Any], whole: str, every: float, canonical_size: int) -> Iterator[Item]:
     "Yield the sampled frames of a film. Raises BadPhoto, and any error of a decoder."
     name = shown(row["path"])
-    if not os.stat(whole).st_size:
-        raise BadPhoto("empty", f"{name} has no bytes: copy it again from the card.")
     told = film(whole, name)
     for seconds, frame in sampled(whole, every, canonical_size, name):
         at = frame_taken(told.began, seconds)

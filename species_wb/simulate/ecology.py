@@ -171,7 +171,7 @@ def site_shares(
     p: Parameters,
     taxon: str,
 ) -> np.ndarray:  # days × sites; rows sum to 1
-    "Return each site's share of a taxon on each day, from its abundance there and its migration."
+    "Return each site's share of a taxon on each day, from the taxon's abundance there and its migration."
     law, sites = ECOLOGY[taxon], site_list(p)
     shares = np.tile([s.abundance[list(ECOLOGY).index(taxon)] for s in sites], (p.days, 1))
     if law.start_lat is not None:

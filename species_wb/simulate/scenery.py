@@ -129,7 +129,7 @@ def noise(
     size: int,  # pixels
     cells: int,  # cells along a side of the grid that is smoothed; more cells make finer noise
 ) -> np.ndarray:  # size × size, float32
-    "Return soft noise of about unit variance."
+    "Return soft noise with a variance of about 1."
     grid = Image.fromarray(rng.standard_normal((cells, cells)).astype(np.float32))
     return np.asarray(grid.resize((size, size), Image.Resampling.BICUBIC))
 

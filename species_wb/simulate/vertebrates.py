@@ -144,7 +144,7 @@ def _ears(pen: Pencil, head: np.ndarray, coat: np.ndarray, ear: float, wide: flo
 
 # %% ../../nbs/lib/simulate/11_vertebrates.ipynb #mammal-face
 def _face(pen: Pencil, head: np.ndarray, coat: np.ndarray, snout: float) -> None:
-    "Draw head and snout as one, the pale jaw, the nose and the eye."
+    "Draw head and snout as one shape, then the pale jaw, the nose and the eye."
     skull = curve([head + (-0.04, 0), head + (0.06, 0.01)]), [0.17, 0.16]
     muzzle = curve([head + (0.04, 0.03), head + (0.1 + snout, 0.11)]), [0.14, 0.065]
     joined(pen, [skull, muzzle], coat)
