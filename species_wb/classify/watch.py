@@ -74,7 +74,7 @@ def _answer_photos(model: Model, arrivals: Arrivals, tables: Tables, photos: lis
     "Answer photos; keep in mind which of them could not be read."
     items = _items([(path_text(arrivals.whole(path)), arrivals.whole(path)) for path, _ in photos], tables.site)
     for (path, arrival), row in zip(photos, predict_items(model, items), strict=True):
-        if row["status"] == "ok":
+        if row["status"] == "ok" and not row.get("reason"):  # a part that is missing may still be on its way
             _finish(arrivals, tables, path, row)
         else:
             arrival.failed = row  # and if it stays as it is, so does this
