@@ -195,6 +195,20 @@ def _grey_end(pixels: np.ndarray, tall: int) -> np.ndarray:
     missing[first:] = True
     return missing
 
+# %% ../../nbs/lib/photos/07_damage.ipynb #passes
+def _passes(data: bytes, head: _Jpeg) -> int | None:
+    "Count the whole passes of a progressive JPEG; None where the picture is whole."
+    first = data.rfind(b"\xff\xda", 0, head.scan)
+    begins = [first + m.start() for m in re.finditer(b"\xff\xda", data[first:])]
+    exact = set()
+    for at in begins:
+        colours = data[at + 5 : at + 5 + 2 * (data[at + 4] if at + 4 < len(data) else 0) : 2]
+        band = data[at + 5 + 2 * len(colours) :][:3]  # the first number, the last, and how exact they are
+        if len(band) == 3 and not band[2] & 15:
+            exact |= {(colour, k) for colour in colours for k in range(band[0], band[1] + 1)}
+    whole = len(exact) == 64 * data[head.frame + 9] and not _complaint(data)
+    return None if whole else len(begins) - 1
+
 # %% ../../nbs/lib/photos/07_damage.ipynb #pieces
 _RESTART = re.compile(rb"\xff([\xd0-\xd7])")
 
@@ -249,8 +263,7 @@ def by_jpeg(
     except ValueError:
         return None
     missing = _grey_end(pixels, tall) if units is None else _enlarged(units, head.unit, scale, pixels.shape[:2])
-    passes = sound.count(b"\xff\xda", head.scan) if head.progressive and _complaint(sound) else None
-    return pixels, missing, passes
+    return pixels, missing, _passes(sound, head) if head.progressive else None
 
 
 def _enlarged(units: np.ndarray, unit: tuple[int, int], scale: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -22,10 +22,13 @@ def _bits(counts: np.ndarray) -> int:
     return next(bits for bits in DEPTHS if counts[2**bits :].sum() <= counts.sum() // ODD)
 
 
-def _widened(counts: np.ndarray, bits: int) -> bool:
-    "Tell whether values were widened to 16 bits, so that only multiples of 4 or of 257 are there."
-    values = np.flatnonzero(counts[: 2**bits])
-    return not (values % 4).any() or not (values % 257).any()
+def _white_of(values: np.ndarray, bits: int) -> int:
+    "Return the value that is white, from the different values that are there."
+    together = int(np.bitwise_or.reduce(values, initial=0))
+    factor = together & -together  # the largest power of 2 that divides them all
+    if 2**bits == 256 * factor:
+        return 255 * factor
+    return 65535 if factor >= 4 or not (values % 257).any() else 2**bits - 1
 
 # %% ../../nbs/lib/photos/09_depth.ipynb #white
 def white(
@@ -36,7 +39,7 @@ def white(
     bits = _bits(counts)
     if said is not None and said >= 2**bits - 1:
         return said
-    return 65535 if _widened(counts, bits) else 2**bits - 1
+    return _white_of(np.flatnonzero(counts[: 2**bits]), bits)
 
 # %% ../../nbs/lib/photos/09_depth.ipynb #ends
 def _ends(values: np.ndarray) -> tuple[float, float]:

@@ -92,7 +92,7 @@ PASSES = 4  # of a progressive JPEG that must be there
 def _pixels_of_part(
     data: bytes, kind: str, size: tuple[int, int], scale: int, name: str
 ) -> tuple[np.ndarray, np.ndarray, int | None] | None:  # as `damage.by_jpeg` gives them
-    "Decode what is left of a photo. Raises BadPhoto where there is nothing."
+    "Decode what is left of a photo; None where nothing is, or an error that a decoder raises."
     if kind == "JPEG":
         return damage.by_jpeg(data, size, scale)
     if kind in damage.FILLED:
@@ -106,8 +106,12 @@ def _pixels_of_part(
 def _part(
     data: bytes, kind: str, size: tuple[int, int], scale: int, name: str
 ) -> tuple[np.ndarray, str | None] | None:  # with what is missing in grey; a sentence. None where too little is left
-    "Decode a damaged photo. Raises BadPhoto where nothing is left."
-    if not (found := _pixels_of_part(data, kind, size, scale, name)):
+    "Decode a damaged photo."
+    try:
+        found = _pixels_of_part(data, kind, size, scale, name)
+    except Exception:  # decoders raise anything
+        return None
+    if not found:
         return None
     pixels, missing, passes = found
     if 1 - missing.mean() < LEAST or passes is not None and passes < PASSES:

@@ -118,7 +118,7 @@ def _write_shard(
     return entries
 
 # %% ../../nbs/lib/train/13_decoded_photos.ipynb #decodedcache
-VERSION = 1  # of how canonical photos are decoded: a new number leaves old caches behind
+VERSION = 2  # of how canonical photos are decoded: a new number leaves old caches behind
 DEFAULT_LIMIT = 8 * 10**9  # bytes
 
 
