@@ -244,7 +244,7 @@ def _mended(data: bytes, head: _Jpeg, size: tuple[int, int]) -> tuple[bytes, np.
     pieces = {k: p for k, p in _pieces(scan.removesuffix(END), n).items() if 0 <= k < n}
     sound = [k in pieces and _is_sound(pieces[k], data, head, units[k]) for k in range(n)]
     marked = [(pieces[k] if sound[k] else b"") + bytes((0xFF, 0xD0 + k % 8)) for k in range(n)]
-    return data[: head.scan] + b"".join(marked)[:-2] + END, ~np.repeat(sound, units).reshape(high, wide)
+    return data[: head.scan] + b"".join(marked)[:-2] + END, np.repeat(np.logical_not(sound), units).reshape(high, wide)
 
 # %% ../../nbs/lib/photos/07_damage.ipynb #by-jpeg
 def by_jpeg(
@@ -294,8 +294,8 @@ def remark(
     if not missing.any():
         what = "the finest detail of the picture" if coarse else "only the mark at the end of the file"
         return f"{name} is damaged: {what} is missing: {again}"
-    share, rows = missing.mean(), missing.any(1)
+    share, rows = missing.mean(), np.any(missing, axis=1)
     many = "less than 1 %" if share < 0.005 else f"{min(share, 0.99):.0%}".replace("%", " %")
-    at_the_end = rows[-1] and not rows[: int(np.argmax(rows))].any() and rows[int(np.argmax(rows)) :].all()
+    at_the_end = rows[int(np.argmax(rows)) :].all()  # from the first such row on, all
     where = f"the last {many}" if at_the_end and share >= 0.005 else many
     return f"{name} is damaged: {'at least ' if ended else ''}{where} of the picture is missing: {again}"

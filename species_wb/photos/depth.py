@@ -64,6 +64,7 @@ def to_8_bit(
     said: int | None = None,  # what the file says its white is
 ) -> np.ndarray:  # uint8, the same shape
     "Scale the values of a deep picture."
+    whole: np.ndarray | None
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:
         low, high, whole = 0.0, 65535.0, values
     else:
