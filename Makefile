@@ -23,13 +23,17 @@ train: $(VENV)/.train
 # These hold PyTorch in the tests' own processes; apart from the others, which start it in processes of theirs, everything together takes about 3 GB.
 WITH_TORCH := $(addprefix tests/,models/test_architectures.py models/test_int8.py models/test_ready_made.py train/test_finetune.py train/test_fit.py)
 
+QUICK := $(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/.dev
 ifndef SWB_ONLY
 	@echo "All quick tests, in three parts: ten to fifteen minutes on two cores. First the examples in the library's notebooks, for a minute without a word."
 	$(BIN)/nbdev_test --path nbs/lib --n_workers $(WORKERS)
+	$(QUICK) $(WITH_TORCH:%=--ignore=%)
+	$(QUICK) $(WITH_TORCH)
+else
+	$(QUICK)
 endif
-	$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(WITH_TORCH:%=--ignore=%)
-	$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(WITH_TORCH)
 
 # The long tests; and the tests with made-up examples (hypothesis) again, with other examples and more of them.
 test-slow: $(VENV)/.dev
@@ -67,5 +71,5 @@ $(VENV)/.%: settings.ini setup.py constraints.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing packages: some minutes and several GB the first time. Nothing is printed until they are there …"
 	@$(BIN)/python -m pip install --quiet --quiet --no-compile --constraint constraints.txt --editable '.[$*]'
-	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true # pip does it with one core; a few packages carry files of other Pythons
+	@$(BIN)/python -m compileall -q -j 0 -x '/(tests?|ray|sympy|triton|openvino)/' $(VENV)/lib >/dev/null 2>&1 || true # what is often imported: pip does all of it with one core; a few packages carry files of other Pythons
 	@touch $@

@@ -199,7 +199,7 @@ def compare(name: str, model: Path, network: torch.nn.Module, spec: ModelSpec, f
             found[label].append(len(some) / (time.perf_counter() - start))
     best = {label: max(rates) for label, rates in found.items()}
     floor, both = min(best["network"], best["decoding"]), 1 / (1 / best["network"] + 1 / best["decoding"])
-    print(f"\n**{name}**, {len(files):,} photos, best of {rounds}\n\n| way | photos/s | of the floor | species_wb is faster by |\n| --- | --- | --- | --- |")
+    print(f"\n**{name}**, {len(files):,} photos, best of {rounds}\n\n| way | photos/s | of the limit | species_wb is faster by |\n| --- | --- | --- | --- |")
     for label in ways:
         times = "" if label == "species_wb" else f"{best['species_wb'] / best[label]:.1f} ×"
         print(f"| {label} | {best[label]:.0f} | {best[label] / floor:.0%} | {times} |")

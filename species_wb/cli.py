@@ -75,8 +75,8 @@ COMMANDS: dict[Callable[..., Any], str] = {
     submit: "Write a Kaggle submission with a line for every photo.",
     export: "Write a model file: the ready-made model, or a faster int8 file.",
     mix: "Make a mix: several models that answer as one.",
-    watch: "Name what a folder, a stream or a camera brings, until Ctrl-C.",
-    serve: "Serve a page that names the photos dropped on it. Ctrl-C ends it.",
+    watch: "Name what is in new photos from a folder, a stream or a camera. Ctrl-C ends it.",
+    serve: "Serve a page that says what is in the photos dropped on it. Ctrl-C ends it.",
     live: "Open a notebook that names what a camera sees. It also shows the mistakes of a model. Ctrl-C ends it.",
     doctor: "Say what works in this installation, and how to mend the rest.",
 }
@@ -102,7 +102,7 @@ def _options(
 
 # %% ../nbs/lib/90_cli.ipynb #missing
 def _missing(error: ModuleNotFoundError) -> str:
-    "Say which package is not installed; a missing module of ours is our mistake."
+    "Say which package is not installed; return an empty text for a module of species_wb."
     if (error.name or "").startswith("species_wb"):
         return ""
     hint = "pip install '.[train]' (`species-wb doctor` says what else is missing)."
@@ -110,14 +110,14 @@ def _missing(error: ModuleNotFoundError) -> str:
 
 # %% ../nbs/lib/90_cli.ipynb #refused
 def _refused(error: OSError) -> str:
-    "Say what the system refused; without a file's name it is our mistake."
+    "Say what the system refused; return an empty text if the error names no file."
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "The disk is full: free some space and run the same command again; what was finished is kept."
     why = f"could not be read or written ({error.strerror}): look at its name and permissions."
     return f"{error.filename} {why}" if error.filename else ""
 
 # %% ../nbs/lib/90_cli.ipynb #sentence
-def _sentence(error: Exception) -> str:  # "" where the mistake is ours
+def _sentence(error: Exception) -> str:  # "" if the mistake is in this package
     "Say what went wrong."
     if isinstance(error, ModuleNotFoundError):
         return _missing(error)

@@ -21,14 +21,14 @@ from .workspace import typed
 
 # %% ../nbs/lib/87_cli_photos.ipynb #doubt
 def _doubt(row: dict[str, Any], min_score: float) -> str:
-    "Say why a photo has no label; empty where it has one."
+    "Say why a photo has no label; return an empty text if it has one."
     if row["abstained"]:
         return "Not sure: probably none of the classes this model knows; the likeliest:"
     return f"Not sure: no score reaches {min_score:g}; the likeliest:" if row["score"] < min_score else ""
 
 # %% ../nbs/lib/87_cli_photos.ipynb #answer
 def _answer(row: dict[str, Any], min_score: float = 0.0) -> list[str]:
-    "Say what one photo shows, with bars if somebody looks."
+    "Say what one photo shows; on a terminal, draw a bar for each score."
     if row["status"] != "ok":
         return [row["reason"]]
     wide = max(len(entry["label"]) for entry in row["top"])
@@ -50,25 +50,25 @@ def _classes(found: dict[str, Any]) -> list[str]:
 
 # %% ../nbs/lib/87_cli_photos.ipynb #default-out
 def _default_out(where: Any) -> Path:
-    "Name the table after what is classified, if the person named none."
+    "Name the table after the photos, if the person did not name it."
     from species_wb.classify.folders import safe_name
 
     name = Path(where.named[0]).stem if len(where.named) == 1 and where.named[0] else Path(where.root).name
     return Path(typed(f"{safe_name(name or 'photos')}-species.csv"))
 
 # %% ../nbs/lib/87_cli_photos.ipynb #measured
-MEASURED_FROM = 500  # photos: fewer are done before a measurement is
+MEASURED_FROM = 500  # photos: classifying fewer takes less time than the measurement
 
 
 def _are_few(where: Any) -> bool:
-    "Tell whether there are too few photos to measure first; only so many are listed."
+    "Tell whether there are too few photos for a measurement; at most MEASURED_FROM photos are listed."
     from species_wb.photos.sources import units
 
     return sum(1 for _ in islice(units(where), MEASURED_FROM)) < MEASURED_FROM
 
 # %% ../nbs/lib/87_cli_photos.ipynb #engine
 def _engine(name: str, address: str, models: list[Path], where: Any) -> tuple[Any, Any]:
-    "Return the opened model, and the function that runs it on a shard of photos."
+    "Return the opened model, and the function that runs it on a part of the photos (a shard)."
     from species_wb.engine import model_file, speed
     from species_wb.classify.job import here
 
@@ -85,7 +85,7 @@ def _engine(name: str, address: str, models: list[Path], where: Any) -> tuple[An
 
 # %% ../nbs/lib/87_cli_photos.ipynb #is-one-photo
 def _is_one_photo(where: Any) -> bool:
-    "Tell whether a person named one photo; a film, a folder and a photo in an archive are more."
+    "Tell whether a person named a single photo, and not a film, a folder or a photo in an archive."
     from species_wb.photos.sources import units
 
     found = [*islice(units(where), 2)]
@@ -94,7 +94,7 @@ def _is_one_photo(where: Any) -> bool:
 
 # %% ../nbs/lib/87_cli_photos.ipynb #one
 def _one(where: Any, models: list[Path], top: int, min_score: float, mirrored: bool) -> None:
-    "Answer one photo on the screen."
+    "Print the answer for one photo."
     from species_wb.engine import model_file
     from species_wb.engine.predict import predict_items
     from species_wb.photos.units import items
@@ -116,12 +116,12 @@ def _headline(model: Any, where: Any, out: Path) -> str:
 
 # %% ../nbs/lib/87_cli_photos.ipynb #job
 def _job(
-    where: Any,  # the photos, from `sources`
+    where: Any,  # the photos, as `sources` returns them
     models: list[Path],
     out: str,  # the table as typed
-    engine: tuple[str, str],  # its name and address
-    how: dict[str, Any],  # of `resume.Task`
-    words: dict[str, Any],  # of `job.run_job`
+    engine: tuple[str, str],  # the engine's name and address
+    how: dict[str, Any],  # options of `resume.Task`
+    words: dict[str, Any],  # options of `job.run_job`
 ) -> None:
     "Classify many photos into a table."
     from species_wb.classify import job
@@ -201,7 +201,7 @@ def submit(
 
 # %% ../nbs/lib/87_cli_photos.ipynb #until-stopped
 def _until_stopped() -> threading.Event:
-    "Return an event that Ctrl-C and `kill` set, so that the last photo is finished."
+    "Return a stop signal that Ctrl-C and `kill` set, so that the last photo can be finished."
     stop = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     signal.signal(signal.SIGTERM, lambda *_: stop.set())

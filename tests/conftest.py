@@ -162,6 +162,18 @@ def trained(survey, tmp_path_factory) -> Path:
     return next((once("trained", train, tmp_path_factory) / "reports" / "train").iterdir())
 
 
+@pytest.fixture(scope="session")
+def ready_made_cache(tmp_path_factory) -> Path:
+    "A cache in which the ready-made model lies: making it takes half a minute."
+
+    def make(folder: Path) -> None:
+        command = [str(Path(sys.executable).parent / "species-wb"), "export", "ready-made", "--out", str(folder / "made.onnx")]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "SPECIES_WB_CACHE": str(folder / "cache")})
+        assert done.returncode == 0, done.stderr
+
+    return once("ready-made", make, tmp_path_factory) / "cache"
+
+
 def give_memory_back() -> None:
     "What is not needed any more goes back to the machine: the allocator would keep it."
     gc.collect()

@@ -20,7 +20,7 @@ from ipywidgets import Box, VBox
 
 # %% ../../nbs/lib/apps/25_camera.ipynb #row
 def row(*controls: Any, name: str = "") -> Box:
-    "Lay controls out in a row; `name` is of a class for the style sheet."
+    "Lay controls out in a row; `name` is an extra class for the style sheet."
     box = Box(controls, layout={"flex_flow": "row wrap", "align_items": "center"})
     return classed(box, "swb-bar", *([name] if name else []))
 
@@ -34,7 +34,7 @@ class CameraPanel(VBox):
         source: str | int | Path = "",  # an address, a camera's number, a film or a folder; "": the browser's camera
         folder: str | Path = "",  # where records are kept; "": a fresh folder under reports/live
         min_score: float = MIN_SCORE,  # below it an answer is "not sure"
-        seconds: float = SECONDS,  # of the running vote
+        seconds: float = SECONDS,  # over which the vote takes its mean
     ) -> None:
         path, address = str(model) or READY_MADE, str(source)
         loaded = load(path, print)
@@ -50,7 +50,7 @@ class CameraPanel(VBox):
     def _rows(self) -> list[Any]:
         view, record = self.view, self._recorder
         sources, models, decision = Sources(view), Models(self.live, view), Decision(self.live, view)
-        start = "Start the camera, or what is chosen beside"
+        start = "Start the camera, or the source that is chosen beside this button"
         self.start = switch(view, "running", "Start", start, "swb-start")
         self.source, self.address = sources.list, sources.address
         self.model, self.model_path, self.use_model = models.list, models.path, models.use

@@ -34,12 +34,12 @@ FREE = {"description_width": "initial"}
 
 
 def chooser(text: str) -> ipywidgets.Dropdown:
-    "Make a list to choose one name from, or any."
+    "Make a list of names to choose from, with `any` as the first entry."
     return ipywidgets.Dropdown(description=text, options=[("any", "")], style=FREE, layout={"width": "auto"})
 
 # %% ../../nbs/lib/apps/28_explorer_controls.ipynb #offer
 def offer(chosen: ipywidgets.Dropdown, names: Iterable[str]) -> None:
-    "Fill a list; a name that is chosen stays in it."
+    "Fill a list; the chosen name stays in it."
     held = chosen.value
     options = (("any", ""), *((name, name) for name in dict.fromkeys([*names, *filter(None, [held])])))
     if chosen.options != options:
@@ -90,8 +90,8 @@ def fill_filters(filters: Filters, table: dict[str, Any], sites: Sequence[str], 
 # %% ../../nbs/lib/apps/28_explorer_controls.ipynb #wanted
 def wanted(
     filters: Filters,
-) -> dict[str, Any]:  # for `photos_of_cell`, besides the cell
-    "Return what a person filters by."
+) -> dict[str, Any]:  # arguments of `photos_of_cell`, except the cell
+    "Return the values of the filters."
     low, high = filters.least_score.value / 100, filters.highest_score.value / 100
     return {"low": low, "high": high, "site": filters.site.value, "corrected": filters.corrected.value}
 
@@ -131,7 +131,7 @@ def list_labels(new: NewLabel) -> None:
 
 
 def offer_labels(new: NewLabel, known: list[str], colours: dict[str, str]) -> None:
-    "Make these the known labels."
+    "Set the known labels and their colours."
     new.known, new.colours = known, colours
     list_labels(new)
 
@@ -172,12 +172,12 @@ class ClassPages(ipywidgets.HBox):
 
 # %% ../../nbs/lib/apps/28_explorer_controls.ipynb #show-page
 def show_page(pages: ClassPages, classes: int, page: int) -> None:
-    "Say which classes are shown, where there are more than fit."
+    "Say which classes are shown, where not all fit on one page."
     first, last = page * PAGE + 1, min((page + 1) * PAGE, classes)
     pages.layout.display = None if classes > PAGE else "none"
     pages.earlier.disabled, pages.further.disabled = page == 0, last == classes
     pages.said.value = (
-        f"Classes {first} to {last} of {classes}. A row's name opens all of its photos, "
+        f"Classes {first} to {last} of {classes}. Click on the name of a row to open all of its photos, "
         "also those taken for classes on other pages."
     )
 

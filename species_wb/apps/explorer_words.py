@@ -18,7 +18,7 @@ def words(
     text: str,
     says: str = "",  # shown while the mouse rests on it
 ) -> str:  # HTML
-    "Write a text as one element, whatever stands in it."
+    "Return a text as one HTML element, with its characters escaped."
     return f'<{tag} title="{escape(says)}">{escape(text)}</{tag}>' if text else ""
 
 # %% ../../nbs/lib/apps/26_explorer_words.ipynb #heading
@@ -38,15 +38,15 @@ def heading(
 # %% ../../nbs/lib/apps/26_explorer_words.ipynb #keys
 KEYS = {
     "Arrow keys": "go from cell to cell, and from photo to photo",
-    "Enter": "opens the photos of a cell, or a photo in full",
+    "Enter": "opens the photos of a cell, or one photo in full",
     "Space": "selects a photo; with Shift or Ctrl and a click, several",
     "F": "flag: come back to this photo later; no training changes",
     "R": "relabel: say what the photo shows",
     "C": "confirm: the label is right",
     "X": "exclude: leave the photo out of training and of this matrix",
     "Z": "undo the last correction",
-    "M": "photo, then the maps of where the network looked",
-    "Escape": "closes the photo, or takes the selection away",
+    "M": "switches between the photo and the maps of where the network looked",
+    "Escape": "closes the photo, or clears the selection",
     "?": "this list",
 }
 
@@ -57,16 +57,15 @@ def keys_help() -> str:  # HTML
     return f'<div role="dialog" aria-label="Keys"><h3>Keys</h3><dl>{listed}</dl></div>'
 
 # %% ../../nbs/lib/apps/26_explorer_words.ipynb #pictures
-def pictures(maps: list[str]) -> list[tuple[str, str]]:  # words, and the label of the map; "": the photo
+def pictures(maps: list[str]) -> list[tuple[str, str]]:  # tab and label of its map ("": the photo)
     "Name the photo and its maps."
-    named = [(f"Looked at for “{label}”" if at == 0 else f"For “{label}”", label) for at, label in enumerate(maps)]
-    return [("Photo", ""), *named]
+    return [("Photo", ""), *((f"Map for “{label}”", label) for label in maps)]
 
 # %% ../../nbs/lib/apps/26_explorer_words.ipynb #next-photo-2
 def next_photo(
     before: list[int],  # the photos of the cell before a correction
-    after: list[int],
-    photo: int | None,  # the one that is looked at
+    after: list[int],  # the photos of the cell after it
+    photo: int | None,  # the photo that is looked at
 ) -> int | None:
     "Return the photo to look at after a correction."
     if photo is None or photo in after or not after:
@@ -82,7 +81,7 @@ def fitting(
     known: Sequence[str],
     typed: str,
 ) -> list[str]:
-    "Return the labels that contain what is typed, an equal one first."
+    "Return the labels that contain what is typed; an equal label comes first."
     typed = typed.strip().casefold()
     return sorted((name for name in known if typed in name.casefold()), key=lambda name: name.casefold() != typed)
 

@@ -67,12 +67,12 @@ def _copy(
 
 # %% ../../nbs/lib/apps/40_lab.ipynb #needed
 def _needed(app: bool) -> None:
-    "Raise UserError where something is not installed that opening the notebook takes."
+    "Raise UserError where a package that the notebook needs is not installed."
     name = "Voila" if app else "JupyterLab"
     needed = (name.lower(), "jupyter_server", "ipykernel", "anywidget")
     if lacking := [package for package in needed if find_spec(package) is None]:
         raise UserError(
-            f"The live notebook is opened in {name}, and of what that takes {' and '.join(lacking)} is not installed: "
+            f"The live notebook is opened in {name}, but this installation lacks {' and '.join(lacking)}: "
             "in the clone of species_wb, pip install '.[lab]'."
         )
 
@@ -126,7 +126,7 @@ def _await(
 
 # %% ../../nbs/lib/apps/40_lab.ipynb #show
 def _show(address: str, folder: Path) -> bool:  # whether a browser was found
-    "Open an address in the person's browser, by a file in a folder."
+    "Open an address in the person's browser, through a file in a folder."
     leads = f'<meta http-equiv="refresh" content="0; url={html.escape(address)}">'
     text = f'<!doctype html><meta charset="utf-8">{leads}<title>species_wb</title>'
     try:
@@ -208,7 +208,7 @@ def _serve(
     browser: bool,
     say: Callable[[str], object],
 ) -> None:
-    "Run a server with a new token, until it ends or is ended."
+    "Run a server with a new token, until it ends by itself or by Ctrl-C."
     token = secrets.token_hex(24)
     environment = {**os.environ, "JUPYTER_TOKEN": token, "SPECIES_WB_HOME": str(root)}
     with (folder / "server.log").open("wb") as log, _interruptible():
@@ -241,5 +241,5 @@ def start(
     copied = _copy(notebook, parameters, folder)
     command = _voila_command(copied, port) if app else _lab_command(copied, root, port)
     _serve(command, root, folder, port, browser, say)
-    say(f"Ended. The notebook of this time is kept in {folder}.")
+    say(f"Ended. The notebook of this session is kept in {folder}.")
     return 0

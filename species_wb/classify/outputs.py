@@ -26,7 +26,7 @@ from ..predictions import FORMATS, ONLY_PARQUET, PREDICTIONS, root_text, rows_of
 
 # %% ../../nbs/lib/classify/10_outputs.ipynb #columns
 def _columns(tables: Iterable[pa.Table]) -> pa.Schema:
-    "Return the columns of contract 4, the logits, and whatever else the shards hold."
+    "Return the columns of contract 4, the logits, and all further columns of the shards."
     further = {"logits": pa.list_(pa.float32())}
     for column in (column for table in tables for column in table.schema):
         if column.name not in PREDICTIONS.names:
@@ -35,20 +35,20 @@ def _columns(tables: Iterable[pa.Table]) -> pa.Schema:
 
 # %% ../../nbs/lib/classify/10_outputs.ipynb #fitted
 def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    "Bring one shard into the shape of all."
+    "Give one shard the columns of all shards."
     if unknown := set(table.schema.names) - set(schema.names):
         names = ", ".join(sorted(unknown))
-        raise ValueError(f"the shards of one run have the same columns, and one of them has {names} besides")
+        raise ValueError(f"the shards of one run must have the same columns, but one of them also has {names}")
     has = set(table.schema.names)
     columns = [table[f.name].cast(f.type) if f.name in has else pa.nulls(len(table), f.type) for f in schema]
     return pa.table(columns, schema=schema)
 
 # %% ../../nbs/lib/classify/10_outputs.ipynb #alike
-HELD = 64  # at most so many shards are looked at for the columns
+HELD = 64  # the columns are taken from at most so many shards
 
 
 def _alike(tables: Iterable[pa.Table]) -> tuple[pa.Schema, Iterator[pa.Table]]:
-    "Return the columns of all shards, and the shards brought into that shape."
+    "Return the columns of all shards, and the shards with these columns."
     tables, held = iter(tables), []
     for table in tables:
         held.append(table)
@@ -61,13 +61,13 @@ def _alike(tables: Iterable[pa.Table]) -> tuple[pa.Schema, Iterator[pa.Table]]:
 def ending(
     path: str | Path,  # the file a person wants
 ) -> str:  # one of FORMATS
-    "Tell which format a file's name asks for. Raises UserError where the name is a folder's or asks for no format."
+    "Return the format that a file's name ends in. Raises UserError for a folder, or an ending that is no format."
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{path} is a folder, and the answers go into a file: "
                         f"name one, such as {path / 'answers.csv'}.")
     if path.suffix.lower() not in FORMATS:
-        raise UserError(f"{path.name} does not say how the answers are to be written: "
+        raise UserError(f"The name {path.name} does not say the format of the answers: "
                         "end it in .csv, .jsonl, .parquet, or .json (which Timelapse reads).")
     return path.suffix.lower()
 
@@ -75,7 +75,7 @@ def ending(
 @contextmanager
 def written_whole(
     path: Path,  # the file to write
-) -> Iterator[Path]:  # write here; it is moved to its place at the end
+) -> Iterator[Path]:  # write to this path; the file is moved to its place at the end
     "Write a file whole or not at all, as `core.write_aside` does. Raises UserError where it cannot be written."
     try:
         with write_aside(path) as aside:
@@ -86,7 +86,7 @@ def written_whole(
 
 # %% ../../nbs/lib/classify/10_outputs.ipynb #as-typed
 def _as_typed(tables: Iterable[pa.Table], names: list[str], prefix: str) -> Iterator[dict[str, Any]]:
-    "Yield the rows of shards, with their paths as found under the typed path."
+    "Yield the rows of shards, with the typed folder put before their paths."
     prefix = "" if prefix in (".", "./") else path_text(prefix)
     for table in tables:
         for row in rows_of(table.select(names)):
@@ -122,19 +122,19 @@ def _write_text(
 
 # %% ../../nbs/lib/classify/10_outputs.ipynb #write
 def write_rows(
-    tables: Iterable[pa.Table],  # contract 4, in shards that carry their logits
-    path: str | Path,  # one of FORMATS by its ending
+    tables: Iterable[pa.Table],  # contract 4: shards with their logits
+    path: str | Path,  # its ending is one of FORMATS
     info: ModelInfo,  # of the model that made them
-    prefix: str,  # what was typed for the root; "" or "." where paths are to stay as they are
+    prefix: str,  # the root as it was typed; "" or "." leaves the paths as they are
     root: str | Path,  # the folder the paths are relative to
     top: int = 5,  # labels listed
     min_score: float = 0.0,  # answers below it are left open
-    frame_rate: float = 1.0,  # frames taken a second of film
+    frame_rate: float = 1.0,  # frames taken from each second of a film
 ) -> None:
     "Write all shards into one file. Raises UserError where it cannot be written or the frame rate is not above 0."
     path, kind = Path(path), ending(path)
     if not frame_rate > 0:
-        raise UserError(f"{frame_rate:g} frames a second are none: give a rate above 0.")
+        raise UserError(f"A rate of {frame_rate:g} frames a second is not possible: give a rate above 0.")
     schema, shards = _alike(only_sure(ranked(table, info, top), min_score) for table in tables)
     with written_whole(path) as aside:
         if kind == ".parquet":

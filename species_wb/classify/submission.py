@@ -7,16 +7,19 @@ __all__ = ['PHOTOS', 'submission']
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #imports
 import csv
-import posixpath
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .outputs import written_whole
+from .sample_ids import one, photos_of_ids, written
 from ..contracts import ModelInfo
 from ..core import UserError, plural
+from ..metrics.calibration import softmax
 from ..photos.findings_text import a_few
 from ..photos.reading import shown
 
@@ -27,12 +30,21 @@ PHOTOS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".a
 @dataclass(frozen=True)
 class _Answer:
     where: str  # the path, or the member of an archive
-    place: int | None  # of the label among the model's; None: the photo could not be read
+    place: int | None  # index of the label in the model; None: the photo could not be read
     unsure: bool
+    chances: np.ndarray | None = None  # of the model's labels but "none of these"; their sum is 1
+
+# %% ../../nbs/lib/classify/12_submission.ipynb #chances
+def _chances(logits: Any, info: ModelInfo) -> np.ndarray | None:
+    "Return the chances of a model's labels from its logits, without \"none of these\"; None where there are none."
+    if logits is None:
+        return None
+    shares = softmax(np.asarray([logits], float), info.temperature)[0] * (np.asarray(info.label_ids) >= 0)
+    return (shares / shares.sum()).astype(np.float32)
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #answers
 def _answers(rows: Iterable[dict[str, Any]], info: ModelInfo) -> tuple[list[_Answer], list[str]]:
-    "Return what was said of each photo, and the files and frames that are no photos."
+    "Return the answer to each photo, and the files and frames that are no photos."
     places = {label: k for k, (label, i) in enumerate(zip(info.labels, info.label_ids, strict=True)) if i >= 0}
     found: list[_Answer] = []
     others: list[str] = []
@@ -46,58 +58,34 @@ def _answers(rows: Iterable[dict[str, Any]], info: ModelInfo) -> tuple[list[_Ans
                             "name the model that made these answers.")
         else:
             unsure = row.get("status") == "ok" and row.get("label") is None
-            found.append(_Answer(where, places.get(label or ""), unsure))
+            found.append(_Answer(where, places.get(label or ""), unsure, _chances(row.get("logits"), info)))
     return found, others
-
-# %% ../../nbs/lib/classify/12_submission.ipynb #ids
-def _ids(where: str) -> tuple[str, str, str]:
-    "Return the path, the file's name and its stem."
-    name = posixpath.basename(where)
-    return where, name, posixpath.splitext(name)[0]
-
-# %% ../../nbs/lib/classify/12_submission.ipynb #forms
-_Forms = list[tuple[Callable[[str], str], dict[str, list[int]]]]  # what is done to an id; id → the photos it then names
-
-
-def _forms(found: list[_Answer]) -> _Forms:
-    "List the ways to write an id, the strictest first."
-    forms: _Forms = [(change, {}) for change in (str, str.casefold) for _ in range(3)]
-    for k, answer in enumerate(found):
-        for (change, known), written in zip(forms, _ids(answer.where) * 2, strict=True):
-            known.setdefault(change(written), []).append(k)
-    return forms
-
-# %% ../../nbs/lib/classify/12_submission.ipynb #one
-def _one(ids: str, several: list[int], found: list[_Answer], way_out: str) -> int:
-    "Return the one photo that an id names. Raises UserError where it names several."
-    if len(several) > 1:
-        which = " or ".join(shown(found[k].where) for k in several[:3])
-        raise UserError(f"The id {ids!r} could be {which}: {way_out}.")
-    return several[0]
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #sample-lines
 _WHICH = "name the sample submission that came with the photos"
 
 
 def _sample_lines(path: Path) -> list[list[str]]:
-    "Read the lines of a sample, its heading first. Raises UserError where it cannot be read or is no CSV file."
+    "Read the lines of a sample, the heading first. Raises UserError where it cannot be read or is no CSV file."
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             head, *lines = [line for line in csv.reader(file) if line]
     except OSError as error:
         raise UserError(f"The sample {path} cannot be read ({error.strerror}): {_WHICH}.") from None
-    except (ValueError, csv.Error):  # nothing in it, or no text
+    except (ValueError, csv.Error):  # an empty file, or one that is no text
         raise UserError(f"The sample {path} is no CSV file with a heading: {_WHICH}.") from None
     return [head, *lines]
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #read-sample
 def _read_sample(path: Path) -> tuple[list[str], list[str], set[str]]:
-    "Return a sample's column names, its ids in order, and its labels. Raises UserError where its form is another."
+    """Return a sample's column names, its ids in order, and its labels (with more than two columns: their names).
+
+    Raises UserError where its form is another."""
     head, *lines = _sample_lines(path)
-    if len(head) != 2 or any(len(line) != 2 for line in lines) or not lines:
-        raise UserError(f"The sample {path} does not have two columns, an id and a label, "
+    if len(head) < 2 or any(len(line) != len(head) for line in lines) or not lines:
+        raise UserError(f"The sample {path} does not have an id and a label, or an id and a column for each class, "
                         f"and a line for each photo: {_WHICH}.")
-    return head, [line[0] for line in lines], {line[1] for line in lines}
+    return head, [line[0] for line in lines], {line[1] for line in lines} if len(head) == 2 else set(head[1:])
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #label-form
 def _label_form(values: set[str], info: ModelInfo) -> tuple[list[str], str]:
@@ -112,38 +100,53 @@ def _label_form(values: set[str], info: ModelInfo) -> tuple[list[str], str]:
     few = a_few(sorted(values))
     return ids, f"The sample's labels ({few}) are neither names nor ids of this model's classes: ids are written."
 
+# %% ../../nbs/lib/classify/12_submission.ipynb #columns
+def _columns(head: list[str], info: ModelInfo) -> tuple[list[int | None], str]:
+    "Return the label of each column behind the id, and what to tell the person. Raises UserError where none is known."
+    known = {str(i): k for k, i in enumerate(info.label_ids) if i >= 0}
+    known |= {name.casefold(): k for k, name in enumerate(info.labels) if info.label_ids[k] >= 0}
+    labels = [known.get(name.strip().casefold()) for name in head[1:]]
+    if all(k is None for k in labels):
+        raise UserError(f"The sample's columns ({a_few(head[1:])}) are no classes of this model "
+                        f"({a_few(info.labels)}): {_WHICH}, or a model that knows these classes.")
+    lost = [name for name, k in zip(head[1:], labels, strict=True) if k is None]
+    return labels, f"This model does not know the sample's {a_few(lost)}: 0 is written there." if lost else ""
+
 # %% ../../nbs/lib/classify/12_submission.ipynb #form
 @dataclass
 class _Form:
-    "What a submission looks like."
+    "The form of a submission."
 
-    head: list[str]  # the names of the two columns
+    head: list[str]  # the names of the columns
     ids: list[str]
     places: list[int | None]  # the photo of each id; None where there is none
     labels: list[str]  # the model's, as they are written
+    columns: list[int | None] = field(default_factory=list)  # the label of each column of chances; none for one label
     notes: list[str] = field(default_factory=list)  # what to tell the person
 
 
 def _own_form(found: list[_Answer], info: ModelInfo) -> _Form:
     "Decide on a form where there is no sample. Raises UserError where two photos have one stem."
-    way_out, known = "keep one of them, or give --sample FILE if the competition tells them apart", _forms(found)[2][1]
-    places: list[int | None] = [_one(i, several, found, way_out) for i, several in known.items()]
+    way_out = "keep one of them, or give --sample FILE if the competition tells them apart"
+    known, photos = dict[str, list[int]](), [a.where for a in found]
+    for k, where in enumerate(photos):
+        known.setdefault(written(where)[2], []).append(k)
+    places: list[int | None] = [one(i, several, photos, way_out) for i, several in known.items()]
     return _Form(["Image_ID", "Label"], list(known), places, [str(i) for i in info.label_ids])
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #like
 def _form_of(sample: Path, found: list[_Answer], info: ModelInfo) -> _Form:
-    "Follow the form of a sample. Raises UserError where it cannot be read or an id could mean two photos."
-    forms, places = _forms(found), list[int | None]()
+    "Follow the form of a sample. Raises UserError where it cannot be read or where its ids do not name these photos."
     head, ids, values = _read_sample(sample)
-    for i in ids:
-        several = next((known[change(i)] for change, known in forms if change(i) in known), None)
-        places.append(_one(i, several, found, "keep the one that the sample means") if several else None)
-    labels, note = _label_form(values, info)
-    return _Form(head, ids, places, labels, [note] if note else [])
+    several = len(head) > 2
+    columns, note = _columns(head, info) if several else ([], "")
+    labels, said = ([], "") if several else _label_form(values, info)
+    places, loose = photos_of_ids(ids, [a.where for a in found])
+    return _Form(head, ids, places, labels, columns, [*loose, *filter(None, (note, said))])
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #about
 def _about(found: list[_Answer], form: _Form, why: str) -> Iterator[str]:
-    "Say which lines are not the model's own sure answer, and which photos have no line."
+    "Say which lines hold no sure answer of the model, and which photos have no line."
     named = {k for k in form.places if k is not None}
     unread = [found[k].where for k in sorted(named) if found[k].place is None]
     lost = [i for i, k in zip(form.ids, form.places, strict=True) if k is None]
@@ -157,14 +160,24 @@ def _about(found: list[_Answer], form: _Form, why: str) -> Iterator[str]:
     return (f"{plural(len(which), noun)} {what}: {a_few(which)}." for noun, what, which in several if which)
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #write-form
+def _line(form: _Form, answer: _Answer | None, fallback: int, mean: np.ndarray | None) -> list[str]:
+    "Return the fields behind an id: a label, or the chance of each column."
+    if not form.columns:
+        return [form.labels[fallback if answer is None or answer.place is None else answer.place]]
+    chances = mean if answer is None or answer.chances is None else answer.chances
+    shares = [0.0 if k is None or chances is None else float(chances[k]) for k in form.columns]
+    return [f"{share / max(sum(shares), 1e-12):.6g}" for share in shares]
+
+
 def _write(path: Path, form: _Form, found: list[_Answer], fallback: int) -> None:
     "Write the lines of a submission; `fallback` is the label of a line without an answer."
+    given = [a.chances for a in found if a.chances is not None] if form.columns else []
+    mean = np.mean(given, axis=0) if given else None
     with written_whole(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(form.head)
         for i, k in zip(form.ids, form.places, strict=True):
-            place = None if k is None else found[k].place
-            writer.writerow([i, form.labels[fallback if place is None else place]])
+            writer.writerow([i, *_line(form, None if k is None else found[k], fallback, mean)])
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #submission-2
 def submission(
@@ -172,10 +185,10 @@ def submission(
     info: ModelInfo,  # of the model that made them
     sample: str | Path | None,  # a sample submission whose form is followed
     path: str | Path,  # the CSV file to write
-) -> list[str]:  # what a person should know of it
+) -> list[str]:  # what the person should know about it
     """Write a submission: a line for every photo, or for every id of the sample.
 
-    Raises UserError where no photo could be read, the sample is of no use, or an id could mean two photos."""
+    Raises UserError where no photo could be read, the sample is of no use or lists other photos, or an id could mean two photos."""
     found, others = _answers(rows, info)
     counts = Counter(a.place for a in found if a.place is not None)
     if not counts:
@@ -188,6 +201,8 @@ def submission(
     _write(Path(path), form, found, fallback)
     how_many = f"{counts[fallback]:,} of {counts.total():,}"
     why = f"the most frequent answer, {shown(info.labels[fallback])} ({how_many})"
+    if form.columns:
+        why = f"the mean of all chances (n = {counts.total():,})"
     said = [f"{path}: {plural(len(form.ids), 'line')}.", *_about(found, form, why), *form.notes]
     left_out = plural(len(others), "file or frame", "files or frames")
     return [*said, *([f"{left_out} left out, no photos: {a_few(others)}."] if others else [])]

@@ -9,21 +9,21 @@ __all__ = ['PROVIDERS', 'open_session', 'cpu_name']
 import os
 import platform
 
-# ONNX Runtime would keep a device's id and a list of events on the disk; switching this off later does not help
+# ONNX Runtime would store a device id and a list of events on disk; switch this off before its import
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from ..core import cpu_count
 
 # %% ../../nbs/lib/engine/12_backends.ipynb #open-session
-PROVIDERS = ["CPUExecutionProvider"]  # ONNX Runtime's devices, the preferred one first
+PROVIDERS = ["CPUExecutionProvider"]  # ONNX Runtime's names of devices, the preferred first
 
 
 def open_session(
     network: bytes,  # an ONNX file's bytes
-    threads: int | None = None,  # that compute one answer; by default as many as there are processors
+    threads: int | None = None,  # threads for one answer; by default one per processor
 ) -> ort.InferenceSession:
-    "Open a network. Raises what ONNX Runtime raises where the bytes are no network."
+    "Open a network. Raises an exception of ONNX Runtime where the bytes are no network."
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads or cpu_count(), 1
     options.log_severity_level = 4
@@ -31,7 +31,7 @@ def open_session(
 
 # %% ../../nbs/lib/engine/12_backends.ipynb #cpu-name
 def cpu_name() -> str:
-    "Return what the processor calls itself."
+    "Return the name of the processor."
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))

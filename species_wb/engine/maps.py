@@ -26,7 +26,7 @@ Box = tuple[float, float, float, float]  # x0, y0, x1, y1 as shares of the photo
 class Map:
     "Where a network looked for a label."
 
-    heat: np.ndarray  # h×w float32, 0..1, of the part that the network saw; all 0 where nothing speaks for the label
+    heat: np.ndarray  # h×w float32, 0..1, of the part that the network saw; all 0 if nothing speaks for the label
     label: str
     method: str  # "class activation" or "occlusion"
     seen: Box  # the part that the network saw
@@ -48,16 +48,16 @@ def _seen(
 # %% ../../nbs/lib/engine/35_maps.ipynb #part
 @dataclass(frozen=True)
 class _Part:
-    "A member's map."
+    "The map of one member."
 
     heat: np.ndarray  # h×w float32, 0..1
     seen: Box
-    why: str  # why it is no class activation map; empty where it is one
+    why: str  # why it is no class activation map; empty if it is one
     name: str  # of the network
 
 # %% ../../nbs/lib/engine/35_maps.ipynb #part-of
 def _part(member: ModelFile, photo: np.ndarray, k: int) -> _Part:
-    "Make a member's map, by class activation if that is possible."
+    "Make a member's map, by class activation if possible, else by occlusion."
     spec = member.info.spec
     pixels, seen = prepare(photo, spec), _seen(photo, spec)
     try:
@@ -69,7 +69,7 @@ def _part(member: ModelFile, photo: np.ndarray, k: int) -> _Part:
 def _how(part: _Part, label: str) -> str:
     "Say how a member's map was made."
     places = "×".join(map(str, part.heat.shape))
-    lost = f"what the evidence for {label} loses in {part.name} when"
+    lost = f"the evidence for {label} that {part.name} loses when"
     said = f"Class activation: {lost} one of {places} places is taken out of the features."
     if part.why:
         said = (
@@ -86,7 +86,7 @@ def _enlarged(heat: np.ndarray, width: int, height: int) -> np.ndarray:
 
 # %% ../../nbs/lib/engine/35_maps.ipynb #union
 def _union(boxes: list[Box]) -> Box:
-    "Return the smallest box that holds all of them."
+    "Return the smallest box that holds all boxes."
     x0, y0, x1, y1 = zip(*boxes, strict=True)
     return min(x0), min(y0), max(x1), max(y1)
 
@@ -113,7 +113,7 @@ def heat_map(
     photo: np.ndarray,  # H×W×3 uint8, RGB, upright, as `pixels.decode` returns it
     label: str,  # one that the model knows
 ) -> Map:
-    "Return where a network looked for a label, its answer or not. Raises UserError for a label it does not know."
+    "Return a heat map for any label that the model knows. Raises UserError for another label."
     if label not in model.info.labels:
         hint = nearest(label, model.info.labels)
         raise UserError(f"{model.path} does not know the label {label!r}, so there is no map of it{hint}")
@@ -147,7 +147,7 @@ OPACITY = 0.65  # of the hottest place
 
 def overlay(
     photo: np.ndarray,  # H×W×3 uint8, RGB, upright
-    map: Map,  # of this photo, at any size
+    map: Map,  # of this photo, at any resolution
 ) -> np.ndarray:  # H×W×3 uint8
     "Draw a map over its photo."
     height, width = photo.shape[:2]

@@ -15,11 +15,11 @@ def evidence(
     logits: np.ndarray,  # N×C
     k: int,  # which label
 ) -> np.ndarray:  # N
-    "Return how much each answer speaks for a label."
+    "Return the evidence for a label in each answer."
     return logits[:, k] - logits.mean(1)
 
 # %% ../../nbs/lib/engine/31_occlusion.ipynb #parts
-ROUNDING = 1e-5  # of the largest logit: smaller parts are errors of float32
+ROUNDING = 1e-5  # times the largest logit: smaller values are rounding errors of float32
 
 
 def evidence_lost(
@@ -28,7 +28,7 @@ def evidence_lost(
     k: int,  # which label
     shape: tuple[int, int],  # h, w
 ) -> np.ndarray:  # h×w float32, 0..1
-    "Return each place's part in the evidence for a label."
+    "Return the evidence for a label that is lost without each place, as a share of the largest loss."
     parts = np.maximum(evidence(logits, k) - evidence(without, k), 0)
     most = float(parts.max())
     heat = parts / most if most > ROUNDING * float(np.abs(logits).max()) else np.zeros_like(parts)
@@ -39,14 +39,14 @@ GRID, SQUARE = 12, 3  # places along a side; side of the square, in places
 
 
 def _reaches(side: int) -> list[slice]:
-    "Return from which pixel to which the square reaches along a side, at each place."
+    "Return the pixels that the square covers along a side, for each place."
     step = side / GRID
     middles = (np.arange(GRID) + 0.5) * step
     return [slice(max(0, round(m - SQUARE * step / 2)), round(m + SQUARE * step / 2)) for m in middles]
 
 # %% ../../nbs/lib/engine/31_occlusion.ipynb #covered
 def _covered(pixels: np.ndarray, places: list[tuple[slice, slice]], grey: np.ndarray) -> np.ndarray:
-    "Return copies of a photo (N×S×S×3), each with a square at one of the places."
+    "Return copies of a photo (N×S×S×3), each with a grey square at one of the places."
     copies = np.repeat(pixels[None], len(places), 0)
     for copy, (y, x) in zip(copies, places, strict=True):
         copy[y, x] = grey
@@ -61,7 +61,7 @@ def occlusion_map(
     pixels: np.ndarray,  # S×S×3 uint8
     k: int,  # which label
 ) -> np.ndarray:  # 12×12 float32, 0..1
-    "Return what the evidence for a label loses where a grey square covers the photo."
+    "Return the evidence for a label that is lost where a grey square covers the photo."
     grey = np.rint(255 * np.array(member.info.spec.mean)).astype(np.uint8)
     reaches = _reaches(len(pixels))
     places, found = [(y, x) for y in reaches for x in reaches], []

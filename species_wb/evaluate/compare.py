@@ -25,9 +25,9 @@ from ..metrics import calibration, intervals, paired, reliability, scores
 
 # %% ../../nbs/lib/evaluate/40_compare.ipynb #short-names
 def short_names(
-    telling: Sequence[Sequence[str]],  # for each model the same number of words, the most telling first
+    telling: Sequence[Sequence[str]],  # for each model equally many words, those that best tell models apart first
 ) -> list[str]:
-    "Return names that are as short as they can be, no two alike."
+    "Return the shortest names of which no two are alike."
     names = [""] * len(telling)
     for words in zip(*telling, strict=True):
         twins = [[k for k, other in enumerate(names) if other == name] for name in names]
@@ -38,7 +38,7 @@ def short_names(
 
 # %% ../../nbs/lib/evaluate/40_compare.ipynb #telling
 def _telling(model: ComparedModel) -> list[str]:
-    "Return what may tell a model from others, the most telling first."
+    "Return words that can tell a model from others, the best first."
     weights, asked = model.training.get("weights"), model.params
     start = str(weights.get("used", "")) if isinstance(weights, dict) else ""
     start = place(start) if os.path.isabs(start) else start
@@ -52,13 +52,13 @@ def _called(model: ComparedModel) -> str:
 
 # %% ../../nbs/lib/evaluate/40_compare.ipynb #logits
 def _logits(answers: pa.Table) -> np.ndarray:  # N×C float64
-    "Put the logits of a table into an array."
+    "Return the logits of a table as an array."
     lists = answers["logits"].combine_chunks()
     return lists.flatten().to_numpy(zero_copy_only=False).astype(np.float64).reshape(len(lists), -1)
 
 # %% ../../nbs/lib/evaluate/40_compare.ipynb #chances
 def _chances(model: ComparedModel, photos: Sequence[str], labels: Sequence[str]) -> np.ndarray:  # N×C float64
-    "Return a model's calibrated probabilities, in the order of the photos and labels asked for."
+    "Return a model's calibrated probabilities, in the order of `photos` and `labels`."
     row = {sha: k for k, sha in enumerate(model.test)}
     p = calibration.softmax(_logits(model.answers)[[row[sha] for sha in photos]], model.info.temperature)
     aligned = np.zeros((len(photos), len(labels)))
@@ -72,12 +72,12 @@ class Comparison:
 
     models: list[ComparedModel]
     labels: list[str]  # of all models together
-    truth: np.ndarray  # N, the labels' numbers
-    paths: list[str]  # N, relative to root
+    truth: np.ndarray  # N, the numbers of the true labels
+    paths: list[str]  # N, relative to `root`
     root: str
     simulated: bool
-    left_out: list[str]  # sentences
-    aside: list[tuple[str, str]]  # what is not compared, and why
+    left_out: list[str]  # sentences about photos that are left out
+    aside: list[tuple[str, str]]  # runs and files that are not compared, and why
     found: dict[str, Any]  # from `paired.paired`
     named: bool  # whether a person named the models
 
@@ -92,7 +92,7 @@ class Comparison:
         return self.models[0]
 
     def pair(self, a: ComparedModel, b: ComparedModel, measure: str = "weighted_f1") -> dict[str, Any]:
-        "Return how far the first is ahead of the second; the first must be the one that scores higher."
+        "Return how far `a` is ahead of `b`; `a` must be the model that scores higher."
         numbers = {"a": self.models.index(a), "b": self.models.index(b)}
         return next(p[measure] for p in self.found["pairs"] if {k: p[k] for k in numbers} == numbers)
 
@@ -106,7 +106,7 @@ WHY = {
 
 
 def _left_out(models: Sequence[ComparedModel], kept: Sequence[str]) -> list[str]:
-    "Say which photos are left out, and where the models know different classes."
+    "Say which photos are left out, and which classes only some models know."
     truths: dict[str, set[str]] = {}
     for model in models:
         for sha, truth in model.test.items():
@@ -123,21 +123,21 @@ def _left_out(models: Sequence[ComparedModel], kept: Sequence[str]) -> list[str]
 
 # %% ../../nbs/lib/evaluate/40_compare.ipynb #known-to-some
 def _known_to_some(only: list[str]) -> list[str]:
-    "Say which classes not all models know."
+    "Say which classes only some models know."
     few = f"{', '.join(only[:8])}{', …' if len(only) > 8 else ''}"
     said = f"The models do not all know the same classes. Only some models know {few}, and only those can answer so."
     return [said] if only else []
 
 # %% ../../nbs/lib/evaluate/40_compare.ipynb #elsewhere
 def _elsewhere(group: Sequence[ComparedModel], compared: Sequence[ComparedModel]) -> str:
-    "Say why models are not compared with the others, and how to compare them with each other."
+    "Say why a group is not compared with the others, and how to compare the group by itself."
     folders = " ".join(m.where.removesuffix("/model.onnx") for m in group)
     more = f"; its group of {len(group)}: species-wb compare {folders}" if 1 < len(group) <= 6 else ""
     return _why_apart(group, compared) + more
 
 # %% ../../nbs/lib/evaluate/40_compare.ipynb #why-apart
 def _why_apart(group: Sequence[ComparedModel], compared: Sequence[ComparedModel]) -> str:
-    "Say why models are not compared with the others."
+    "Say why a group is not compared with the others."
     mine, theirs = group[0].test, compared[0].test
     seen = [sha for sha in theirs if any(sha[:16] in m.trained for m in group)]
     if len(seen) > (1 - ALIKE) * len(theirs):
@@ -154,7 +154,7 @@ def compare(
     resamples: int = 10_000,  # for the differences
     seed: int = 0,
 ) -> Comparison:
-    "Score the models of the largest group on the same photos and resamples. Raises UserError where no photo is left."
+    "Score the largest group of models on the same photos and resamples. Raises UserError where no photo is left."
     models, *rest = grouped(gathered.models)
     shas, labels = common(models), list(dict.fromkeys(label for m in models for label in m.info.labels))
     if not shas:
@@ -179,9 +179,9 @@ def compare(
 # %% ../../nbs/lib/evaluate/40_compare.ipynb #measure
 def measure_latency(
     comparison: Comparison,
-    again: bool = False,  # measure all, one after the other: fairer if the machine was busy while the runs were made
+    again: bool = False,  # measure all models now: fairer if the machine was busy at an earlier measurement
 ) -> list[str]:  # the names of the models that were measured now
-    "Find out how fast each model is on this machine."
+    "Set how fast each model is on this machine."
     here, measured = {"cpu": backends.cpu_name(), "threads": core.cpu_count()}, []
     for model in progress.progress(comparison.models, "measuring", unit=" models"):
         if not again and _measured_here(model.metrics.get("latency"), here):
@@ -193,7 +193,7 @@ def measure_latency(
 
 # %% ../../nbs/lib/evaluate/40_compare.ipynb #measured-here
 def _measured_here(known: Any, here: dict[str, Any]) -> bool:
-    "Tell whether a time is whole, and was measured on this machine with as many threads."
+    "Tell whether a time is complete, and was measured on this machine with as many threads."
     same = isinstance(known, dict) and {k: known.get(k) for k in here} == here
     return same and {"p50", "p95", "photos_per_second"} <= set(known)
 
@@ -201,7 +201,7 @@ def _measured_here(known: Any, here: dict[str, Any]) -> bool:
 def front(
     points: Sequence[tuple[float, float]],  # cost, score
 ) -> list[bool]:
-    "Tell of each point whether it is on the Pareto front: no other point is better in one and as good in the other."
+    "Tell for each point whether it is on the Pareto front: no other is better in one and as good in the other."
     def beaten(cost: float, score: float) -> bool:
         return any((c <= cost and s >= score) and (c < cost or s > score) for c, s in points)
 
@@ -209,12 +209,12 @@ def front(
 
 # %% ../../nbs/lib/evaluate/40_compare.ipynb #on-front
 def on_front(comparison: Comparison) -> list[bool]:
-    "Tell of each model whether no other is both as fast and as good."
+    "Tell for each model whether it is on the Pareto front of time and score."
     return front([(m.latency["p50"], m.scores["weighted_f1"]["value"]) for m in comparison.models])
 
 # %% ../../nbs/lib/evaluate/40_compare.ipynb #thriftiest
 def thriftiest(comparison: Comparison) -> ComparedModel:
-    "Return the fastest model that is not established to be worse than the best."
+    "Return the fastest of the models that are not established to be worse than the best."
     best = comparison.best
     good = [m for m in comparison.models if m is best or not comparison.pair(best, m)["established"]]
     return min(good, key=lambda m: m.latency["p50"])
@@ -227,7 +227,7 @@ def rivals(comparison: Comparison) -> tuple[ComparedModel, ComparedModel]:
 
 # %% ../../nbs/lib/evaluate/40_compare.ipynb #disagreements
 def disagreements(comparison: Comparison, most: int = 15) -> list[int]:  # photos
-    "Find the photos on which the two differ; those on which both are sure come first."
+    "Find photos to which the two models give different answers; photos on which both are sure come first."
     a, b = rivals(comparison)
     sure = np.minimum(a.score, b.score)
     differ = np.flatnonzero(a.answer != b.answer)

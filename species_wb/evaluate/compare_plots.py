@@ -24,14 +24,14 @@ from species_wb.report.style import (
 )  # fmt: skip
 
 # %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #near
-def _near(behind: Sequence[float]) -> np.ndarray:  # whether each is drawn to scale
-    "Find what lies so far behind that the others would be squeezed together."
+def _near(behind: Sequence[float]) -> np.ndarray:  # True where a model is drawn to scale
+    "Tell which models are near enough to the best to be drawn to scale."
     gaps = np.asarray(behind, dtype=float)
     return gaps <= max(0.1, 3 * float(np.median(gaps)))
 
 # %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #to-scale
 def _to_scale(models: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], tuple[float, float]]:
-    "Return models with their label and whether they are `near` and drawn to scale, and the ends of the axis."
+    "Return the ends of the axis, and models with a label and `near`: whether they are drawn to scale."
     near = _near([models[0]["value"] - m["value"] for m in models])
     high = max(m["high"] for m in models)
     low = min(m["low"] for m, close in zip(models, near, strict=True) if close)
@@ -62,16 +62,16 @@ def _time_axis(axes: Axes, ms: np.ndarray) -> None:
 
 # %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #not-all
 def _part(shown: int, models: int) -> str:
-    "Say where a figure does not show all models."
+    "Say how many models a figure shows, where it does not show all."
     return f"; the best {shown} of {models} models" if shown < models else ""
 
 # %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #score-and-time
 @styled
 def score_and_time(
-    models: Sequence[Mapping[str, Any]],  # best first: name, ms, front (whether on it); weighted F1: value, low, high
+    models: Sequence[Mapping[str, Any]],  # best first: name, ms, front (True or False); weighted F1: value, low, high
     n: int,  # test photos
 ) -> Figure:
-    "Draw weighted F1 against the time of a photo."
+    "Draw weighted F1 against the time for one photo."
     drawn, ends = _to_scale(models[:30])
     figure = Picture(figsize=(WIDTH, 4.6), layout="constrained")
     axes = figure.subplots()
@@ -82,10 +82,10 @@ def score_and_time(
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.grid(True)
     more = f"{plural(n, 'photo')}{_part(len(drawn), len(models))}"
-    filled = "Filled, on the line: no other model is both as fast and as good"
+    filled = "Filled marks on the line: no other model is both as fast and as good"
     heading(figure, f"Score and time, {INTERVALS}, n = {more}. {filled}")
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # the labels are placed in pixels: nothing may move any more
+    figure.set_layout_engine("none")  # the labels are placed in pixels, so nothing may move afterwards
     labels = [(m["ms"], m["value"], m["label"], "black" if m["front"] else GREY) for m in drawn]
     marks = boxes_of_marks(axes, [[m[key] for key in ("ms", "value", "low", "high")] for m in drawn])
     place_labels(axes, labels, marks + boxes_of_steps(axes, front))
@@ -93,7 +93,7 @@ def score_and_time(
 
 # %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #difference
 def _difference(axes: Axes, row: float, m: Mapping[str, Any]) -> None:
-    "Draw how far a model is behind, with both intervals, in points."
+    "Draw how far a model is behind the best, with both intervals, in points."
     colour, fill = (VERMILLION, VERMILLION) if m["established"] else (BLUE, "white")
     axes.hlines(row, -100 * m["joint_high"], -100 * m["joint_low"], color=colour, linewidth=1)
     axes.hlines(row, -100 * m["high"], -100 * m["low"], color=colour, linewidth=3.4, alpha=0.55)
@@ -102,7 +102,7 @@ def _difference(axes: Axes, row: float, m: Mapping[str, Any]) -> None:
 
 
 def _far_behind(axes: Axes, row: float, m: Mapping[str, Any]) -> None:
-    "Write how far a model is behind, at the left edge."
+    "Write at the left edge how far a model is behind the best."
     edge, colour = axes.get_yaxis_transform(), VERMILLION if m["established"] else BLUE
     axes.plot(0, row, "<", color=colour, transform=edge, clip_on=False, markersize=6.5)
     text = f"{-100 * m['value']:.1f}".replace("-", "−")
@@ -111,8 +111,8 @@ def _far_behind(axes: Axes, row: float, m: Mapping[str, Any]) -> None:
 # %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #behind-best
 @styled
 def behind_best(
-    best: str,  # its name
-    others: Sequence[Mapping[str, Any]],  # name, established; value, low, high, joint_low, joint_high: how far behind
+    best: str,  # the name of the best model
+    others: Sequence[Mapping[str, Any]],  # name, established; how far behind: value, low, high, joint_low, joint_high
     n: int,  # test photos
 ) -> Figure:
     "Draw the difference of every model from the best."
@@ -135,13 +135,13 @@ def behind_best(
     axes.spines[["left"]].set_visible(False)
     row_labels(axes, rows, labels, "model")
     more = f"{plural(n, 'photo')}{_part(len(shown) + 1, len(others) + 1)}"
-    lines = f"Thick: {INTERVALS} taken alone, thin: all together"
-    heading(figure, f"Behind {best}, n = {more}. Filled: established to be worse. {lines}")
+    lines = f"Thick lines: {INTERVALS} of each comparison alone. Thin lines: of all together"
+    heading(figure, f"Behind {best}, n = {more}. Filled marks: established to be worse. {lines}")
     return figure
 
 # %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #triangle
 def _triangle(axes: Axes, pairs: Sequence[Mapping[str, Any]], size: int, text_size: float) -> None:
-    "Draw the cells of the pairs with their differences, bold where established."
+    "Draw a cell with the difference of each pair; established differences are filled and bold."
     filled, texts = np.full((size, size), np.nan), np.full((size, size), "", dtype=object)
     for pair in pairs:
         at = pair["a"], pair["b"] - 1
@@ -167,7 +167,7 @@ def _intervals_below(axes: Axes, pairs: Sequence[Mapping[str, Any]], size: float
 @styled
 def all_pairs(
     names: Sequence[str],  # M, the best first
-    pairs: Sequence[Mapping[str, Any]],  # numbers a < b, established; how far a is ahead: value, joint_low, joint_high
+    pairs: Sequence[Mapping[str, Any]],  # a < b (numbers), established; how far a leads: value, joint_low, joint_high
     n: int,  # test photos
 ) -> Figure:
     "Draw the differences of all pairs of models."
@@ -191,7 +191,7 @@ def all_pairs(
 
 # %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #small-diagram
 def _small_diagram(axes: Axes, curve: Mapping[str, Any], n: int) -> None:
-    "Draw the reliability of one model: a larger mark is a bin of more of the n photos."
+    "Draw the reliability of one model; larger marks are bins with more of the n photos."
     bins, keys = [b for b in curve["bins"] if b["n"]], ("score", "accuracy", "accuracy_low", "accuracy_high")
     score, right, low, high = (np.array([b[key] for b in bins]) for key in keys)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
@@ -206,7 +206,7 @@ def _small_diagram(axes: Axes, curve: Mapping[str, Any], n: int) -> None:
 # %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #reliabilities
 @styled
 def reliabilities(
-    models: Sequence[Mapping[str, Any]],  # name, and reliability from `scores.reliability`
+    models: Sequence[Mapping[str, Any]],  # name, and reliability from `reliability.reliability`
     n: int,  # test photos
 ) -> Figure:
     "Draw a small reliability diagram of each model."

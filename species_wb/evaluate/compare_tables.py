@@ -27,14 +27,14 @@ from ..runs import versions
 
 # %% ../../nbs/lib/evaluate/46_compare_tables.ipynb #kept
 def _robustness(model: ComparedModel) -> str:  # "" where it is not known
-    "Write the mean accuracy on corrupted photos, as it was measured when the model was evaluated."
+    "Write the mean accuracy on corrupted photos (photos made worse), from the evaluation of the model."
     found = model.metrics.get("robustness")
     mean = found.get("mean_accuracy") if isinstance(found, dict) else None
     return with_interval(mean) if isinstance(mean, dict) and {"value", "low", "high"} <= set(mean) else ""
 
 # %% ../../nbs/lib/evaluate/46_compare_tables.ipynb #seeds
 def _seeds(model: ComparedModel) -> str:  # "" where it is not known
-    "Write the mean F1 over seeds and its standard deviation."
+    "Write the mean F1 over seeds (repeated trainings) and its standard deviation."
     found = model.metrics.get("seeds")
     f1 = found.get("weighted_f1") if isinstance(found, dict) else None
     known = isinstance(f1, dict) and {"mean", "sd"} <= set(f1) and "n" in found
@@ -42,8 +42,8 @@ def _seeds(model: ComparedModel) -> str:  # "" where it is not known
 
 # %% ../../nbs/lib/evaluate/46_compare_tables.ipynb #leaderboard
 def leaderboard(comparison: Comparison) -> tuple[list[list[Any]], list[str]]:  # rows and columns, for `Page.table`
-    "Lay out how good the models are, the best first."
-    extra = {"in corrupted photos": _robustness, "over seeds": _seeds}
+    "Make the table of how good the models are, the best first."
+    extra = {"on corrupted photos": _robustness, "over seeds": _seeds}
     extra = {name: say for name, say in extra.items() if any(say(m) for m in comparison.models)}
     rows = []
     for m in comparison.models:
@@ -55,11 +55,11 @@ def leaderboard(comparison: Comparison) -> tuple[list[list[Any]], list[str]]:  #
 
 # %% ../../nbs/lib/evaluate/46_compare_tables.ipynb #leaderboard-caption
 def leaderboard_caption(comparison: Comparison) -> str:
-    "Say what the leaderboard's numbers rest on."
+    "Say on how many photos the numbers of the leaderboard depend."
     known = (m.metrics["robustness"] for m in comparison.models if _robustness(m))
     corrupted = " or ".join(map(str, sorted({found["n"] for found in known if "n" in found})))
     more = (
-        f" In corrupted photos: the mean accuracy, n = {corrupted}, as measured when each was evaluated."
+        f" On corrupted photos: the mean accuracy, n = {corrupted}, as measured when each was evaluated."
         if corrupted else ""
     )
     same = f"All on the same n = {plural(comparison.n, 'photo')}; in brackets 95\u00a0% intervals."
@@ -81,7 +81,7 @@ def _start(model: ComparedModel) -> str:
 
 # %% ../../nbs/lib/evaluate/46_compare_tables.ipynb #costs
 def costs(comparison: Comparison) -> tuple[list[list[Any]], list[str]]:  # rows and columns
-    "Lay out what the models cost."
+    "Make the table of what the models cost."
     rows = []
     for m, best in zip(comparison.models, on_front(comparison), strict=True):
         fast = [f"{m.latency['p50']:.3g}", f"{m.latency['p95']:.3g}", f"{m.latency['photos_per_second']:,.0f}"]
@@ -93,7 +93,7 @@ def costs(comparison: Comparison) -> tuple[list[list[Any]], list[str]]:  # rows 
 
 # %% ../../nbs/lib/evaluate/46_compare_tables.ipynb #against-best
 def against_best(comparison: Comparison) -> tuple[list[list[Any]], list[str]]:  # rows and columns
-    "Lay out how far each model is behind the best."
+    "Make the table of how far each model is behind the best."
     f1_columns = ["F1, points behind", "all together", "taken alone", "established"]
     rows = []
     for m in comparison.models[1:]:
@@ -124,14 +124,14 @@ def winners(
     comparison: Comparison,
     measure: str,  # one of paired.BY_CLASS
 ) -> tuple[list[list[Any]], list[str]]:  # rows and columns
-    "Lay out which model is best for each class."
+    "Make the table of which model is best for each class."
     rows = [_winner(comparison, row, measure) for row in comparison.found["classes"][measure]]
     named = {"f1": "F1"}.get(measure, measure)
     return rows, ["class", "n", "best", named, "next", "ahead, points", "established"]
 
 # %% ../../nbs/lib/evaluate/46_compare_tables.ipynb #winner
 def _winner(comparison: Comparison, row: dict[str, Any], measure: str) -> list[Any]:
-    "Lay out which model is best for one class."
+    "Make the row of one class: which model is best, which is next."
     def value(m: ComparedModel) -> float:
         return m.scores["classes"][row["class"]][measure]["value"]
 
@@ -150,7 +150,7 @@ def gallery(
     chosen: Sequence[int],  # photos
     side: int = 200,  # pixels, the longer side of a thumbnail
 ) -> Iterator[dict[str, Any]]:  # for `Page.gallery`
-    "Read photos again, and say of each what it is and what the two models call it."
+    "Read photos again; give for each its class and the answers of the two models."
     for k in chosen:
         path, truth = comparison.paths[k], comparison.labels[comparison.truth[k]]
         signs = ((m, "✓" if m.answer[k] == comparison.truth[k] else "✗") for m in rivals(comparison))
@@ -159,8 +159,8 @@ def gallery(
         yield {"photo": photo, "name": name, "alt": f"Photo of class {truth}", "lines": [f"is {truth}", *lines]}
 
 # %% ../../nbs/lib/evaluate/46_compare_tables.ipynb #records
-def records(comparison: Comparison) -> list[dict[str, Any]]:  # a row a model, plain
-    "Return everything about each model, for a spreadsheet."
+def records(comparison: Comparison) -> list[dict[str, Any]]:  # a row a model, plain data
+    "Return all numbers of each model, for a spreadsheet."
     rows = []
     for m, fast in zip(comparison.models, on_front(comparison), strict=True):
         row: dict[str, Any] = {"model": m.name, "arch": m.info.spec.name, "method": m.method}
@@ -180,7 +180,7 @@ def records(comparison: Comparison) -> list[dict[str, Any]]:  # a row a model, p
 
 # %% ../../nbs/lib/evaluate/46_compare_tables.ipynb #named
 def _named(comparison: Comparison) -> dict[str, Any]:
-    "Return the differences with the names of models and classes instead of their numbers."
+    "Return the differences; replace the numbers of models and classes with their names."
     names, labels, found = [m.name for m in comparison.models], comparison.labels, comparison.found
     pairs = [{**p, "a": names[p["a"]], "b": names[p["b"]]} for p in found["pairs"]]
     classes = {

@@ -25,16 +25,16 @@ from ..photos import pixels, reading
 def counts_table(
     counts: dict[str, dict[str, int]],  # class → split → photos, from `findings.findings`
 ) -> tuple[list[list[Any]], list[str]]:  # rows and columns, for `Page.table`
-    "Lay out the photos by class and split, with a row of sums."
+    "Make the table of photos by class and split, with a row of sums."
     splits = [s for s in next(iter(counts.values()), {}) if any(row[s] for row in counts.values())]
     rows = [[label, *(row[s] for s in splits)] for label, row in counts.items()]
     return [*rows, ["all", *(sum(row[s] for row in counts.values()) for s in splits)]], ["class", *splits]
 
 # %% ../../nbs/lib/evaluate/21_evaluation_tables.ipynb #statuses
 def statuses(
-    manifest: pa.Table,  # contract 1
+    manifest: pa.Table,  # a row a photo (contract 1)
 ) -> list[tuple[str, int, str, str]]:  # status, photos, what it means, an example
-    "Count the files by status, with an example of each that is not ok."
+    "Count the files by status; give an example for each status other than ok."
     about = manifest.select(["status", "path", "reason"]).to_pylist()
     count = Counter(row["status"] for row in about)
     example = {row["status"]: row["path"] for row in about}
@@ -42,7 +42,7 @@ def statuses(
 
 # %% ../../nbs/lib/evaluate/21_evaluation_tables.ipynb #by-class
 def by_class(scored: Scored) -> list[list[Any]]:  # a row a class: label, n, precision, recall, F1
-    "Lay out the scores of each class."
+    "Make the table of scores by class."
     def line(row: dict[str, Any]) -> list[Any]:
         named = ("precision", "recall", "f1")
         return [row["label"], row["n"], *(intervals.with_interval(row[m]) if row["n"] else None for m in named)]
@@ -58,7 +58,7 @@ NAMES = {
 
 
 def overall(scored: Scored) -> list[list[Any]]:  # a row a measure: name, value, low, high
-    "Lay out the scores over all classes."
+    "Make the table of scores over all classes."
     found = ((text, scored.scores[name]) for name, text in NAMES.items())
     return [[text, *(f"{about[k]:.3f}" for k in ("value", "low", "high"))] for text, about in found if about]
 
@@ -67,7 +67,7 @@ def confused(
     scored: Scored,
     most: int = 8,
 ) -> list[list[Any]]:  # true class, answer, photos, share of the true class
-    "Lay out the pairs of classes that are confused most often."
+    "Make the table of the pairs of classes that are confused most often."
     counts = np.array(scored.scores["confusion"])
     off = counts - np.diag(np.diag(counts))
     worst = np.unravel_index(np.argsort(-off, axis=None, kind="stable")[:most], off.shape)
@@ -88,7 +88,7 @@ def least_sure(scored: Scored, most: int = 12) -> list[int]:  # photos, least su
 
 # %% ../../nbs/lib/evaluate/21_evaluation_tables.ipynb #typical
 def typical(scored: Scored, most: int = 40) -> list[int]:  # at most one photo a class
-    "Find the most typical photo of each class: the one nearest to the mean embedding of its rightly named photos."
+    "Find the most typical photo of each class: the nearest to the mean embedding of those named right."
     found = []
     for k in range(len(scored.labels)) if scored.embedding is not None else ():
         if len(found) == most:
@@ -105,7 +105,7 @@ def thumbnail(
     path: str,  # relative to it, as in a manifest
     side: int,  # pixels, the longer side
 ) -> bytes | None:  # a JPEG; None where the photo no longer opens
-    "Read a photo again, for showing."
+    "Read a photo again and make it small."
     try:
         return pixels.thumbnail(pixels.decode(reading.read_bytes(os.path.join(root, text_path(path))), 256), side)
     except reading.BadPhoto:
@@ -117,7 +117,7 @@ def gallery(
     chosen: Sequence[int],  # photos
     side: int = 200,  # pixels, the longer side of a thumbnail
 ) -> Iterator[dict[str, Any]]:  # for `Page.gallery`
-    "Read photos again, and say of each what it is and what the model called it."
+    "Read photos again; give for each its class and the model's answer."
     for k in chosen:
         path, truth, score = scored.rows[k]["path"], scored.labels[scored.truth[k]], scored.probabilities[k].max()
         answer = scored.labels[int(scored.probabilities[k].argmax())]

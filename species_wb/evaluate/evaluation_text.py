@@ -42,7 +42,7 @@ def weakest(
     )
 
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #left-open
-def _left_open(evaluation: Evaluation, scored: Scored) -> str:  # "" where the model left no photo open, or cannot
+def _left_open(evaluation: Evaluation, scored: Scored) -> str:  # "" where there is no such answer
     "Say how many photos the model answered with \"none of these\"."
     info = evaluation.model.info
     n = int((scored.probabilities.argmax(1) >= len(info.classes)).sum())
@@ -52,7 +52,7 @@ def _left_open(evaluation: Evaluation, scored: Scored) -> str:  # "" where the m
 
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #rests-on
 def _rests_on(evaluation: Evaluation, scored: Scored) -> list[str]:
-    "Say which photos the headline rests on, and with how many photos the model was trained."
+    "Say on which photos the model was tested, and with how many it was trained."
     photos, groups = plural(len(scored.rows), "photo"), scored.scores["groups"]
     within = "" if groups is None else f" in {plural(groups, 'independent group')}"
     trained = len(evaluation.model.info.provenance.get("training_photos", ()))
@@ -74,7 +74,7 @@ FIELD = "The number holds for photos like these. Photos from other places, camer
 def headline(
     evaluation: Evaluation,
     scored: Scored,
-) -> tuple[str, list[str]]:  # the sentence, and what it rests on
+) -> tuple[str, list[str]]:  # the sentence, and the details behind it
     "Say how good the model is."
     (value, low, high), made_up = intervals.rounded(scored.scores["accuracy"]), simulated(evaluation)
     photos = f"{len(scored.rows)} {'simulated ' if made_up else ''}test photos"
@@ -102,8 +102,8 @@ def _gain(point: dict[str, Any]) -> str:
 
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #answered
 def answered(
-    curve: dict[str, Any],  # from `scores.risk_coverage`
-) -> tuple[str, dict[str, Any] | None]:  # a sentence, and the point of the curve that it speaks of
+    curve: dict[str, Any],  # from `reliability.risk_coverage`
+) -> tuple[str, dict[str, Any] | None]:  # a sentence, and the point of the curve that it describes
     "Say what is gained by leaving the unsure photos unanswered."
     accuracy = 1 - curve["risk"][-1]
     goal = next((g for g in (0.9, 0.95, 0.99) if g > accuracy + 0.02), None)
@@ -130,14 +130,14 @@ def subtitle(evaluation: Evaluation) -> str:
     return f"{evaluation.model.info.spec.name}, {how}, tested on {named(evaluation)}. {core.now()[:10]}."
 
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #data-sentences
-def data_sentences(found: dict[str, Any], scored: Scored) -> list[str]:  # paragraphs; from `findings.findings`
+def data_sentences(found: dict[str, Any], scored: Scored) -> list[str]:  # paragraphs; found: see `findings`
     "Say what the photos were, which were left out, and why."
     said, n = findings_text.sentences(found), len(scored.rows)
     return [*said, " ".join([f"{plural(n, 'test photo')} {'is' if n == 1 else 'are'} scored.", *scored.left_out])]
 
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #made-elsewhere
 def _made_elsewhere(info: contracts.ModelInfo) -> str:
-    "Say what a model file tells of its own making."
+    "Say how a model file was made, as far as the file tells."
     trained = info.provenance.get("training_photos")
     known = f" It lists the first digits of {plural(len(trained), 'training photo')}." if trained else ""
     classes = plural(len(info.classes), "class", "classes")
@@ -155,7 +155,7 @@ def training_sentences(evaluation: Evaluation) -> list[str]:  # paragraphs
 
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #strengths
 def strengths(evaluation: Evaluation) -> list[dict[str, Any]]:  # for `run_plots.strength_curve`; [] without a probe
-    "Return the candidates without mirrored photos that differ from the chosen one only in their strength."
+    "Return the tried heads that differ from the chosen one in their strength only, without mirrored photos."
     chosen = evaluation.training.get("chosen", {})
     candidates = evaluation.training.get("candidates", [])
     return [row for row in candidates if not row.get("flip") and row.get("known") == chosen.get("known")]
@@ -173,8 +173,8 @@ def calibration_sentences(
         "A score should be the chance that the answer is right. The expected calibration error (ECE) is the mean "
         "distance between the two.",
         f"The network's own scores have an ECE of {before['ece']:.3f}. Its logits are divided by the temperature "
-        f"{temperature:.2f} before softmax; then the ECE is {after['ece']:.3f}, and the scores are {effect} the truth. "
-        f"The log loss changes from {before['log_loss']:.3f} to {after['log_loss']:.3f}. "
+        f"{temperature:.2f} before softmax; then the ECE is {after['ece']:.3f}, and the scores are {effect} the share "
+        f"of right answers. The log loss changes from {before['log_loss']:.3f} to {after['log_loss']:.3f}. "
         "The temperature was chosen without these photos.",
     ]
 
@@ -194,7 +194,7 @@ def speed_sentences(
 
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #own-words
 def _own_words(info: contracts.ModelInfo) -> dict[str, Any]:  # name → value
-    "Return what a model file says of its own making, in words and numbers."
+    "Return what a model file says about how it was made: texts and numbers."
     plain = {key: value for key, value in info.provenance.items() if isinstance(value, (str, int, float))}
     about = {key.replace("_", " "): value for key, value in plain.items() if value is not False}
     if then := info.provenance.get("versions"):

@@ -23,13 +23,13 @@ from species_wb.report.style import (
 
 # %% ../../nbs/lib/evaluate/10_plots.ipynb #weakest
 def _weakest(classes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    "Return the classes that are shown, the lowest F1 first."
+    "Choose the classes to show, the lowest F1 first."
     order = sorted(classes, key=lambda c: (c["f1"]["value"], c["recall"]["value"], c["label"]))
     return order[: 40 if len(classes) > 60 else None]
 
 # %% ../../nbs/lib/evaluate/10_plots.ipynb #panel-of-scores
 def _score_panel(axes: Axes, rows: np.ndarray, scores: Sequence[Mapping[str, float]]) -> None:
-    "Draw scores with their intervals, one a row."
+    "Draw scores with their intervals, each in its own row."
     three = np.array([[score["value"], score["low"], score["high"]] for score in scores])
     mark = {"color": BLUE, "linestyle": "none", "markersize": 5.5, "markerfacecolor": "white", "markeredgewidth": 1.6}
     seaborn.pointplot(
@@ -73,7 +73,7 @@ LOOKS = {
 
 
 def _reliability_curve(axes: Axes, curve: Mapping[str, Any], name: str) -> None:
-    "Draw the share right against the score, with intervals."
+    "Draw the share of right answers against the score, with intervals."
     bins, keys = [b for b in curve["bins"] if b["n"]], ("score", "accuracy", "accuracy_low", "accuracy_high")
     score, right, low, high = (np.array([b[key] for b in bins]) for key in keys)
     ends = np.maximum(right - low, 0), np.maximum(high - right, 0)
@@ -83,7 +83,7 @@ def _reliability_curve(axes: Axes, curve: Mapping[str, Any], name: str) -> None:
 
 # %% ../../nbs/lib/evaluate/10_plots.ipynb #photos-of-bins
 def _photos_of_bins(axes: Axes, bins: Sequence[Mapping[str, Any]], name: str) -> None:
-    "Draw how many photos each bin holds, before calibration left of its middle and after it right."
+    "Draw how many photos each bin holds: left bars before calibration, right bars after."
     step, colour = 1 / len(bins), LOOKS[name]["color"]
     x = [(b["low"] + b["high"]) / 2 + (-0.2 if name == "before" else 0.2) * step for b in bins]
     fill = {"color": "white", "hatch": "////"} if name == "before" else {"color": colour}
@@ -92,7 +92,7 @@ def _photos_of_bins(axes: Axes, bins: Sequence[Mapping[str, Any]], name: str) ->
 # %% ../../nbs/lib/evaluate/10_plots.ipynb #reliability
 @styled
 def reliability(
-    before: Mapping[str, Any],  # from `scores.reliability`
+    before: Mapping[str, Any],  # from `reliability.reliability`
     after: Mapping[str, Any],  # the same photos, calibrated
 ) -> Figure:
     "Draw the reliability diagram before and after calibration."
@@ -114,7 +114,7 @@ def reliability(
 
 # %% ../../nbs/lib/evaluate/10_plots.ipynb #thinned
 def _points(curve: Mapping[str, Any], most: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Return coverage and share right, N each, and the share's interval, N×2, at evenly spaced points."
+    "Return, at evenly spaced points, coverage, share of right answers and its interval (N, N and N×2)."
     coverage, right = np.array(curve["coverage"]), 1 - np.array(curve["risk"])
     keep = np.unique(np.linspace(0, len(coverage) - 1, most).astype(int))
     coverage, right = coverage[keep], right[keep]
@@ -134,10 +134,10 @@ def _operating_point(axes: Axes, mark: Mapping[str, Any]) -> None:
 # %% ../../nbs/lib/evaluate/10_plots.ipynb #risk-coverage
 @styled
 def risk_coverage(
-    curve: Mapping[str, Any],  # from `scores.risk_coverage`
-    mark: Mapping[str, Any] | None = None,  # from `scores.threshold_for`, perhaps of other photos
+    curve: Mapping[str, Any],  # from `reliability.risk_coverage`
+    mark: Mapping[str, Any] | None = None,  # from `reliability.threshold_for`, perhaps of other photos
 ) -> Figure:
-    "Draw the share right of the answered photos against the share answered."
+    "Draw the share of right answers against the share of photos answered."
     coverage, right, band = _points(curve)
     figure = Picture(figsize=(WIDTH, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -145,7 +145,7 @@ def risk_coverage(
     axes.plot(coverage, right, color=BLUE, marker="o" if len(coverage) < 30 else None, markersize=4)
     lowest = min(right.min(), band[coverage >= 0.1, 0].min(), *([mark["accuracy"]] if mark else []))
     bottom = max(0.0, 1 - (1 - lowest) * 1.45 - 0.02)
-    axes.set(xlim=(0, 1), ylim=(bottom, 1 + (1 - bottom) * 0.02), ylabel="share right of those")
+    axes.set(xlim=(0, 1), ylim=(bottom, 1 + (1 - bottom) * 0.02), ylabel="share of right answers among these")
     axes.set_xlabel("share of the photos answered, the surest first")
     axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     axes.grid(True)
@@ -157,7 +157,7 @@ def risk_coverage(
 
 # %% ../../nbs/lib/evaluate/10_plots.ipynb #corruption-panel
 def _corruption(axes: Axes, found: Mapping[str, Any], strengths: Sequence[Mapping[str, Any]]) -> None:
-    "Draw the share right and the mean score against the strength of one corruption."
+    "Draw the share of right answers and the mean score against the strength of one corruption."
     x, about = [0, *(s["strength"] for s in strengths)], [found["clean_accuracy"], *(s["accuracy"] for s in strengths)]
     value, low, high = (np.array([share[end] for share in about]) for end in ("value", "low", "high"))
     score = np.array([found["clean_score"], *(s["mean_score"] for s in strengths)])
@@ -174,7 +174,7 @@ def _corruption(axes: Axes, found: Mapping[str, Any], strengths: Sequence[Mappin
 
 # %% ../../nbs/lib/evaluate/10_plots.ipynb #name-lines
 def _name_lines(panels: Sequence[Axes], used: int) -> None:
-    "Name the lines in the last panel, and leave the other unused ones empty."
+    "Name the lines in the last panel, and leave other unused panels empty."
     for axes in panels[used:]:
         axes.set_axis_off()
     handles, labels = panels[0].get_legend_handles_labels()
@@ -184,9 +184,9 @@ def _name_lines(panels: Sequence[Axes], used: int) -> None:
 @styled
 def robustness(
     found: Mapping[str, Any],  # from `robustness.score_on_worse_photos`
-    meanings: Mapping[str, str],  # corruption → what it is in the field
+    meanings: Mapping[str, str],  # corruption → its cause outdoors, such as dusk
 ) -> Figure:
-    "Draw the share right and the mean score against the strength of each corruption."
+    "Draw the share of right answers and the mean score against the strength of each corruption."
     rows, columns = -(-len(found["corruptions"]) // 3), 3
     figure = Picture(figsize=(WIDTH, 0.6 + 2.1 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()

@@ -33,13 +33,13 @@ HOW = ("none", "quick", "full")
 
 
 def check_how(how: str) -> None:
-    "Refuse an unknown word before anything long begins. Raises UserError where `how` is not one of HOW."
+    "Check the word `how` before the long work begins. Raises UserError where it is not one of HOW."
     if how not in HOW:
         raise UserError(f"robustness is {how!r}{core.nearest(how, HOW)}")
 
 # %% ../../nbs/lib/evaluate/25_robustness.ipynb #places
 def _places(rows: Sequence[dict[str, Any]], seed: int) -> dict[int, float]:  # index → 0 to 1
-    "Spread the photos of each class evenly, in a drawn order, over a common line."
+    "Give each photo a place from 0 to 1; the photos of each class lie evenly apart, in random order."
     rng, place = np.random.default_rng(seed), dict[int, float]()
     order = sorted(range(len(rows)), key=lambda i: (str(rows[i]["sha256"]), rows[i]["path"]))
     for label in sorted({row["truth"] for row in rows}):
@@ -55,7 +55,7 @@ def drawn(
     rows: Sequence[dict[str, Any]],  # scored photos, each with sha256, path and truth
     how: str,  # "quick" or "full"
     seed: int = 0,
-) -> list[int]:  # indices, rising
+) -> list[int]:  # the indices of the drawn photos, rising
     "Draw the photos that are made worse."
     if how == "full" or len(rows) <= QUICK:
         return list(range(len(rows)))
@@ -67,17 +67,17 @@ def changed(
     name: str,  # one of `corruptions.CORRUPTIONS`
     strength: int,  # 0 to 5
 ) -> predict.Change:
-    "Return one corruption, for `predict.predict_manifest`."
+    "Return the function that applies one corruption, for `predict.predict_manifest`."
     return lambda photo, sha256: corruptions.corrupt(photo, name, strength, sha256)
 
 # %% ../../nbs/lib/evaluate/25_robustness.ipynb #variants
-VARIANTS = (("", 0), *product(corruptions.CORRUPTIONS, corruptions.STRENGTHS))  # the first: as it is
+VARIANTS = (("", 0), *product(corruptions.CORRUPTIONS, corruptions.STRENGTHS))  # the first: the photo as it is
 
 
 def _variants(
     row: dict[str, Any], root: str, model: Model, variants: Sequence[tuple[str, int]] = VARIANTS
 ) -> list[list[np.ndarray]]:
-    "Prepare variants of a photo, S×S×3 for each member of the model; none where it no longer opens."
+    "Prepare variants of a photo, S×S×3 for each member of the model; return [] where it no longer opens."
     specs, key, made = [m.info.spec for m in model.members], row.get("sha256") or "", []
     try:
         data = pixels.read_bytes(os.path.join(root, text_path(row["path"])))
@@ -100,7 +100,7 @@ def _chances(model: Model, several: Sequence[Sequence[np.ndarray]]) -> np.ndarra
 def _asked(
     model: Model, rows: Sequence[dict[str, Any]], root: str
 ) -> tuple[list[dict[str, Any]], np.ndarray, np.ndarray]:
-    "Return the photos that still open, and of each variant of each the answer's number and score, N×26."
+    "Return the photos that still open, and the number and score of the answer to each variant, N×26 each."
     kept, answer, score = list[dict[str, Any]](), list[int](), list[float]()
 
     def squares() -> Iterator[list[np.ndarray]]:
@@ -126,7 +126,7 @@ Share = dict[str, float]  # value, low, high
 def _shares(
     right: np.ndarray, groups: Sequence[Any], resamples: int, seed: int
 ) -> tuple[list[Share], dict[str, Share], Share]:
-    "Return the share right of each variant, of each corruption, and of all corruptions, from N×26 answers."
+    "Return the shares of right answers by variant, by corruption and over all corruptions, from N×26 answers."
     names = list(corruptions.CORRUPTIONS)
     worse = right[:, 1:].reshape(len(right), len(names), -1)
     columns = np.hstack([right, worse.mean(2), worse.mean((1, 2))[:, None]])
@@ -135,7 +135,7 @@ def _shares(
 
 # %% ../../nbs/lib/evaluate/25_robustness.ipynb #by-strength
 def _by_strength(shares: Sequence[Share], mean_score: Sequence[float]) -> dict[str, list[dict[str, Any]]]:
-    "Sort shares and mean scores of the variants by corruption."
+    "Sort the shares and mean scores of all variants by corruption."
     table: dict[str, list[dict[str, Any]]] = {name: [] for name in corruptions.CORRUPTIONS}
     for (name, strength), share, mean in list(zip(VARIANTS, shares, mean_score, strict=True))[1:]:
         table[name].append({"strength": strength, "accuracy": share, "mean_score": mean})
@@ -145,11 +145,11 @@ def _by_strength(shares: Sequence[Share], mean_score: Sequence[float]) -> dict[s
 def score_on_worse_photos(
     model: Model,
     rows: Sequence[dict[str, Any]],  # scored photos, each with path, sha256, truth and group: `Scored.rows`
-    root: str,  # the folder the paths are relative to
+    root: str,  # the folder that the paths start from
     how: str = "quick",  # or "full"
     seed: int = 0,  # of the draw and the bootstrap
     resamples: int = 1000,
-) -> dict[str, Any]:  # plain, for JSON; every accuracy is {"value", "low", "high"}
+) -> dict[str, Any]:  # plain data for JSON; every accuracy is {"value", "low", "high"}
     "Score the answers to photos made worse. Raises UserError where none of the photos opens any more."
     kept, answer, score = _asked(model, [rows[i] for i in drawn(rows, how, seed)], root)
     if not kept:
@@ -161,13 +161,13 @@ def score_on_worse_photos(
     bytes_of_photos = "\n".join(sorted(str(row["sha256"]) for row in kept)).encode()
     return {
         "how": how, "n": len(kept), "of": len(rows), "groups": tied, "seed": seed, "model": model.sha256,
-        "photos": hashlib.sha256(bytes_of_photos).hexdigest()[:16],  # equal where two models saw the same ones
+        "photos": hashlib.sha256(bytes_of_photos).hexdigest()[:16],  # equal where two models got the same photos
         "clean_accuracy": accuracy[0], "clean_score": mean_score[0], "means": means, "mean_accuracy": mean_accuracy,
         "mean_score": float(np.mean(mean_score[1:])), "corruptions": _by_strength(accuracy, mean_score),
     }  # fmt: skip
 
 # %% ../../nbs/lib/evaluate/25_robustness.ipynb #example
-def example(scored: Scored) -> dict[str, Any]:  # a row of it
+def example(scored: Scored) -> dict[str, Any]:  # one of its rows
     "Choose the photo that is shown at several strengths."
     return scored.rows[next(iter(typical(scored, most=1)), 0)]
 
@@ -179,7 +179,7 @@ SHOWN = (("", 0), *product(corruptions.CORRUPTIONS, (1, 3, 5)))
 def strip(
     model: Model,
     row: dict[str, Any],  # of a scored photo
-    root: str,  # the folder its path is relative to
+    root: str,  # the folder that its path starts from
     side: int = 224,  # pixels
 ) -> Iterator[dict[str, Any]]:  # for `Page.gallery`
     "Show one photo as it is and at strengths 1, 3 and 5 of each corruption, with the answers."
@@ -196,10 +196,10 @@ def strip(
 # %% ../../nbs/lib/evaluate/25_robustness.ipynb #record
 def record(
     evaluation: Evaluation,
-    found: dict[str, Any] | None,  # from `score_on_worse_photos`; None: not measured this time
+    found: dict[str, Any] | None,  # from `score_on_worse_photos`; None where it was not measured
     by: dict[str, list[dict[str, Any]]],  # from `subgroups.parts`
 ) -> None:
-    "Write both into the run's `metrics.json`."
+    "Write the scores on worse photos and by part into the run's `metrics.json`."
     known = core.read_json(evaluation.run / "metrics.json")
     kept = found or known.pop("robustness", None)
     if kept and kept["model"] == evaluation.model.sha256:

@@ -59,13 +59,13 @@ class Scored:
 
     rows: list[dict[str, Any]]  # of the predictions: path, truth, label, score, group, …
     labels: list[str]  # in the order of the logits
-    truth: np.ndarray  # N, true classes
+    truth: np.ndarray  # N, the numbers of the true classes
     logits: np.ndarray  # N×C
     probabilities: np.ndarray  # N×C, calibrated
     embedding: np.ndarray | None  # N×D
-    root: str  # that `path` is relative to
-    not_scored: Counter[str]  # photos that are left out, by reason: unread, unknown, trained, unlabelled
-    unknown: Counter[str] = field(default_factory=Counter)  # photos of labels that the model does not know, by label
+    root: str  # the folder that `path` starts from
+    not_scored: Counter[str]  # reason (unread, unknown, trained, unlabelled) → photos left out
+    unknown: Counter[str] = field(default_factory=Counter)  # label that the model does not know → photos
     scores: dict[str, Any] = field(default_factory=dict)  # from `scores.scores`
 
     @property
@@ -75,7 +75,7 @@ class Scored:
 
     @property
     def right(self) -> np.ndarray:  # N
-        "Tell of each photo whether the answer is right."
+        "Tell for each photo whether the answer is right."
         return self.probabilities.argmax(1) == self.truth
 
 # %% ../../nbs/lib/evaluate/16_scoring.ipynb #sorted-out
@@ -83,7 +83,7 @@ def _sorted_out(
     evaluation: Evaluation,
     rows: list[dict[str, Any]],  # of the predictions
     labels: list[str],  # of the model
-) -> tuple[list[dict[str, Any]], Counter[str], Counter[str]]:  # rows to score; others by reason; unknown ones by label
+) -> tuple[list[dict[str, Any]], Counter[str], Counter[str]]:  # rows to score; others by reason; unknown classes
     "Separate the rows that are scored from those that are not."
     trained = set(evaluation.model.info.provenance.get("training_photos", ()))
     why = [_why_not(row, set(labels), trained) for row in rows]
@@ -100,7 +100,7 @@ def _arrays(
     labels: list[str],  # C
     temperature: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:  # truth, logits, probabilities, embedding
-    "Put the rows that are scored into arrays."
+    "Turn the rows to score into arrays."
     number = {label: n for n, label in enumerate(labels)}
     truth = np.array([number[row["truth"]] for row in rows])
     logits = np.array([row["logits"] for row in rows], np.float64)
@@ -111,11 +111,11 @@ def _arrays(
 # %% ../../nbs/lib/evaluate/16_scoring.ipynb #score
 def score(
     evaluation: Evaluation,
-    predictions: pa.Table,  # contract 4, with truth, split, logits
+    predictions: pa.Table,  # a row a photo (contract 4), with truth, split and logits
     resamples: int = 1000,
     seed: int = 0,
 ) -> Scored:
-    "Score the test photos; 95 % intervals are from a bootstrap over groups. Raises UserError where no photo is left."
+    "Score the test photos, with 95 % intervals (bootstrap over groups). Raises UserError where no photo is left."
     labels = prediction_labels(predictions)
     kept, count, unknown = _sorted_out(evaluation, predictions.to_pylist(), labels)
     if not kept:
@@ -128,8 +128,8 @@ def score(
     return scored
 
 # %% ../../nbs/lib/evaluate/16_scoring.ipynb #calibration
-def calibration(scored: Scored) -> dict[str, dict[str, Any]]:  # "before", "after": from `scores.reliability`, log_loss
-    "Compare the scores before and after the temperature with how often they are right."
+def calibration(scored: Scored) -> dict[str, dict[str, Any]]:  # "before" and "after": reliability and log_loss
+    "Compare scores with the share of right answers, before and after calibration."
     found = {}
     for name, p in (("before", softmax(scored.logits)), ("after", scored.probabilities)):
         loss = -np.log(p[np.arange(len(p)), scored.truth].clip(np.finfo(float).eps)).mean()
@@ -148,9 +148,9 @@ def record(
     evaluation: Evaluation,
     scored: Scored,
     latency: dict[str, Any],  # from `speed.latency`
-    headline: str,  # the sentence that sums it up: `evaluation_text.headline`
+    headline: str,  # the sentence from `evaluation_text.headline`
     seeds: dict[str, Any] | None = None,  # from `seeds.score_all_seeds`
-) -> dict[str, Any]:  # what stands in metrics.json now
+) -> dict[str, Any]:  # what `metrics.json` holds now
     "Write the scores into the run's `metrics.json`."
     path, seeds = evaluation.run / "metrics.json", seeds or {}
     known = core.read_json(path) if path.exists() else {}

@@ -21,7 +21,7 @@ from ..predictions import PREDICTIONS
 
 # %% ../../nbs/lib/evaluate/27_subgroups.ipynb #values
 def _values(rows: Sequence[dict[str, Any]], column: str) -> list[str | None] | None:
-    "Return a column as text; None where it holds something else."
+    "Return a column as text; None where it holds neither text nor yes and no."
     values = [row.get(column) for row in rows]
     if not all(value is None or isinstance(value, (str, bool)) for value in values):
         return None
@@ -29,17 +29,17 @@ def _values(rows: Sequence[dict[str, Any]], column: str) -> list[str | None] | N
 
 # %% ../../nbs/lib/evaluate/27_subgroups.ipynb #partition
 def _partition(values: Sequence[Any]) -> tuple[int, ...]:
-    "Number values as they appear: equal for two columns that sort the photos alike."
+    "Number the values in their order; two columns that sort the photos alike get equal numbers."
     first: dict[Any, int] = {}
     return tuple(first.setdefault(value, len(first)) for value in values)
 
 # %% ../../nbs/lib/evaluate/27_subgroups.ipynb #split
 ALWAYS = ("site", "source")
-MOST, FEWEST = 30, 10  # values of a column; photos of a value
+MOST, FEWEST = 30, 10  # the most values of a column; the fewest photos of a value
 
 
 def _sorted_out(column: str, values: list[str | None]) -> list[tuple[str, list[int]]]:
-    "Return the parts of a column with their photos, the largest first; none where the column has too few or too many."
+    "Return the parts of a column with their photos, the largest first; [] where they are too few or too many."
     count = Counter(value for value in values if value is not None)
     large = [value for value, n in count.most_common() if n >= FEWEST]
     if len(large) < 2 or (len(count) > MOST and column not in ALWAYS):
@@ -50,10 +50,11 @@ def _sorted_out(column: str, values: list[str | None]) -> list[tuple[str, list[i
 
 # %% ../../nbs/lib/evaluate/27_subgroups.ipynb #part
 PARTS = (
-    "A part is often hard because of the classes in it. So the table also gives the accuracy to expect from them: "
-    "the mean, over its photos, of how often their class is named right among all test photos. "
+    "A part is often hard because of the classes in it. So the table also gives the accuracy to expect from them. "
+    "Each photo of the part counts with the share of all test photos of its class that are named right; "
+    "the mean of these shares is the expected accuracy. "
     f"Parts with fewer than {FEWEST} photos are summed as others. "
-    "Of many parts, about one in forty looks worse than its classes explain by chance alone."
+    "By chance alone, about one part in forty looks worse than its classes explain."
 )
 
 
@@ -70,14 +71,14 @@ NOT_ASKED = {*PREDICTIONS.names, *contracts.MANIFEST.names, "code", *predict.SCO
 
 
 def _asked(rows: Sequence[dict[str, Any]]) -> list[str]:
-    "Name the columns that may be asked, a person's own behind those that always are."
+    "Name the columns that may be used: first `site` and `source`, then a person's own."
     return [*ALWAYS, *(name for name in rows[0] if name not in {*NOT_ASKED, *ALWAYS})]
 
 # %% ../../nbs/lib/evaluate/27_subgroups.ipynb #parts
 def parts(
     scored: Scored,
-) -> dict[str, list[dict[str, Any]]]:  # column → its parts, the largest first; plain, for JSON
-    "Score the test photos by place, source and other columns: value, whether known, n, classes, accuracy, expected."
+) -> dict[str, list[dict[str, Any]]]:  # column → its parts, the largest first; plain data for JSON
+    "Score each part: value, whether it is known, n, classes, accuracy and expected accuracy."
     found: dict[str, list[dict[str, Any]]] = {}
     seen = {_partition(scored.truth.tolist())}
     for column in _asked(scored.rows):
@@ -95,7 +96,7 @@ def part_sentence(
     column: str,
     rows: list[dict[str, Any]],  # of `parts`
 ) -> str:
-    "Name the part with the lowest accuracy, and say whether that means something."
+    "Name the part with the lowest accuracy, and say whether its classes explain it."
     large = [row for row in rows if row["n"] >= FEWEST and row["known"]]
     row = min(large, key=lambda row: row["accuracy"]["value"])
     worse = row["expected"] > row["accuracy"]["high"]
@@ -109,7 +110,7 @@ def part_table(
     column: str,
     rows: list[dict[str, Any]],  # of `parts`
 ) -> tuple[list[list[Any]], list[str]]:  # rows and columns, for `Page.table`
-    "Lay out the accuracy of the parts."
+    "Make the table of accuracy by part."
     shown = [(row, intervals.with_interval(row["accuracy"])) for row in rows]
     body = [[row["value"], row["n"], row["classes"], accuracy, f"{row['expected']:.2f}"] for row, accuracy in shown]
     return body, [column, "n", "classes", "accuracy", "expected"]

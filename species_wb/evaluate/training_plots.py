@@ -32,7 +32,7 @@ SIDE = 112  # pixels of a thumbnail
 
 
 def _square(path: str) -> np.ndarray:  # uint8, SIDE×SIDE×3
-    "Read a photo and cut out its middle; grey where it does not open."
+    "Read a photo and cut a square from its middle; return a grey square where it does not open."
     try:
         photo = Image.fromarray(decode(read_bytes(path), 256))
     except BadPhoto:
@@ -51,19 +51,19 @@ def squares(
 
 # %% ../../nbs/lib/evaluate/23_training_plots.ipynb #spread
 def spread(
-    items: Sequence[Any],  # in order
+    items: Sequence[Any],  # in their order
     most: int,  # how many are wanted
 ) -> list[Any]:
-    "Pick items that lie evenly apart."
+    "Pick items at equal distances."
     return [items[k * len(items) // most] for k in range(most)] if len(items) > most else list(items)
 
 # %% ../../nbs/lib/evaluate/23_training_plots.ipynb #examples-of
 def _examples(
-    manifest: pa.Table,  # contract 1
+    manifest: pa.Table,  # a row a photo (contract 1)
     each: int,  # photos of a class
     most: int,  # classes
 ) -> dict[str, list[str]]:  # class → paths, the classes in alphabetical order
-    "Choose photos of each class, of the largest classes where there are many."
+    "Choose photos of each class; where there are many classes, only of the largest."
     rows = [r for r in manifest.select(["path", "label", "status"]).to_pylist() if r["status"] == "ok" and r["label"]]
     counts = Counter(row["label"] for row in rows)
     chosen = sorted(label for label, _ in counts.most_common(most))
@@ -100,18 +100,18 @@ def class_photos(
 
 # %% ../../nbs/lib/evaluate/23_training_plots.ipynb #learned
 STRENGTHS = (
-    "How strongly the head is held back, and how well it then names photos it was not fitted to, without mirrored "
-    "photos; the diamond is what was chosen. The test photos had no part in it."
+    "How well the head names photos that it was not fitted to, for each strength of its penalty. The curves show heads "
+    "without mirrored photos; the diamond is the chosen head. The test photos had no part in this."
 )
 CURVES = (
-    "Learning curves: what the network did on the photos it learned from, and on those held back. The first are "
-    "cropped and recoloured at random and their labels smoothed, so their loss may well be the larger."
+    "Learning curves: loss and accuracy on the training photos and on the validation photos. Training photos are "
+    "cropped and recoloured at random, and their labels are smoothed. So their loss may well be higher."
 )
 
 
 def learned(
     judged: Evaluation,  # of a run
-) -> list[tuple[Figure, str, str]]:  # figure, caption and alternative text; empty where the run holds no trace of it
+) -> list[tuple[Figure, str, str]]:  # figure, caption and alternative text; empty where neither is known
     "Show how a model learned: curves over the epochs, or over the strengths that were tried."
     found = []
     if judged.history:
@@ -124,9 +124,9 @@ def learned(
 
 # %% ../../nbs/lib/evaluate/23_training_plots.ipynb #wrong
 def _wrong(
-    predictions: pa.Table,  # contract 4, with truth and split
+    predictions: pa.Table,  # a row a photo (contract 4), with truth and split
     most: int,
-) -> tuple[list[dict[str, Any]], int, int]:  # the surest, how many there are, of how many
+) -> tuple[list[dict[str, Any]], int, int]:  # the surest mistakes, the number of mistakes, the number of answers
     "Find the test photos that are named wrong, the surest first."
     known, columns = set(prediction_labels(predictions)), ["path", "truth", "split", "label", "score"]
     rows = [r for r in predictions.select(columns).to_pylist() if r["split"] == "test" and r["truth"] in known]

@@ -14,8 +14,8 @@ import numpy as np
 
 # %% ../../nbs/lib/metrics/10_intervals.ipynb #wilson
 def wilson(
-    k: float,  # photos for which it is true
-    n: float,  # all photos
+    k: float,  # how many photos count, such as the right ones
+    n: float,  # how many photos there are
     confidence: float = 0.95,
 ) -> tuple[float, float]:  # low, high
     "Return Wilson's interval for a share (Wilson 1927); 0 to 1 where n is 0."
@@ -46,7 +46,7 @@ def draws(
     units: int,  # U groups, or independent photos
     resamples: int,
     seed: int,
-) -> Iterator[np.ndarray]:  # U: how often each counts; first once each, then as each resample has it
+) -> Iterator[np.ndarray]:  # U counts: how often each group counts; first 1 for all, then as drawn
     "Draw with replacement; the same seed gives the same draws."
     yield np.ones(units)
     rng = np.random.default_rng(seed)
@@ -56,8 +56,8 @@ def draws(
 # %% ../../nbs/lib/metrics/10_intervals.ipynb #tied
 def tied(
     groups: Sequence[Any],  # N group ids; None: the photo is a group of its own
-) -> Sequence[Any] | None:  # the same; None where no two photos belong together
-    "Return the groups where some group has two photos or more, and None where none has."
+) -> Sequence[Any] | None:  # the same groups; None if no two photos belong together
+    "Return the groups if some group has two photos or more, else None."
     return None if len(set(groups) - {None}) + groups.count(None) == len(groups) else groups
 
 # %% ../../nbs/lib/metrics/10_intervals.ipynb #interval
@@ -65,8 +65,8 @@ CONFIDENCE = 0.95
 
 
 def percentile_interval(
-    values: np.ndarray,  # row 0: as they are; then the resamples; NaN where not defined
-    units: int | None = None,  # for a share: the independent observations it rests on
+    values: np.ndarray,  # first the value for the photos as they are, then for each resample; NaN: undefined
+    units: int | None = None,  # for a share: the number of independent observations
 ) -> dict[str, float]:
     "Return a score with its interval: value, low, high (percentile method, Efron 1979)."
     value, drawn = float(np.nan_to_num(values[0])), values[1:][~np.isnan(values[1:])]

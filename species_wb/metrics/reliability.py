@@ -38,7 +38,7 @@ def risk_coverage(
     probabilities: Any,  # N×C
     truth: Any,  # N true classes
 ) -> dict[str, Any]:  # n, coverage, risk, threshold (lists, coverage rising), aurc
-    "Return the share wrong for each share answered (Geifman, El-Yaniv 2017). Raises UserError where there is no photo."
+    "Return the risk at each coverage (Geifman, El-Yaniv 2017). Raises UserError where there is no photo."
     photos = by_photo(*checked_arrays(probabilities, truth))
     order = np.argsort(-photos["score"], kind="stable")
     score, wrong = photos["score"][order], np.cumsum(1 - photos["right"][order])
@@ -50,9 +50,9 @@ def risk_coverage(
 # %% ../../nbs/lib/metrics/22_reliability.ipynb #threshold-for
 def threshold_for(
     curve: dict[str, Any],  # from `risk_coverage`
-    accuracy: float = 0.95,  # asked of the answered photos
-) -> dict[str, Any] | None:  # threshold, coverage, n (answered), accuracy, low, high; None: out of reach
-    "Find the threshold that answers most photos at the accuracy asked for."
+    accuracy: float = 0.95,  # wanted for the answered photos
+) -> dict[str, Any] | None:  # threshold, coverage, n (answered), accuracy, low, high; None if out of reach
+    "Find the threshold that answers the most photos with the wanted accuracy."
     reached = [i for i, risk in enumerate(curve["risk"]) if 1 - risk >= accuracy - 1e-12]
     if not reached:
         return None

@@ -16,7 +16,7 @@ from .intervals import CONFIDENCE, draws, group_numbers, percentile_interval
 
 # %% ../../nbs/lib/metrics/20_scores.ipynb #block-sums
 def _block_sums(p: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, ...]:
-    "Return answer, score, right, top3, log_loss and brier of each photo of a block. Raises ValueError."
+    "Return answer, score, right, top3, log_loss and brier of each photo. Raises ValueError for wrong probabilities."
     if not (p.min() >= 0 and np.abs(p.sum(axis=1) - 1).max() < 1e-3):  # false for NaN, too
         raise ValueError("probabilities must lie in 0..1 and each row must sum to 1")
     own = np.take_along_axis(p, true[:, None], axis=1)
@@ -31,7 +31,7 @@ def by_photo(
     probabilities: np.ndarray,  # N×C, each row sums to 1
     truth: np.ndarray,  # N true classes
 ) -> dict[str, np.ndarray]:  # N each: truth, answer, score, right, top3, log_loss, brier
-    "Return, for each photo, its answer and what it adds to the scores. Raises ValueError for other numbers."
+    "Return the answer of each photo and what it adds to the scores. Raises ValueError for wrong probabilities."
     parts = [_block_sums(p, truth[rows]) for rows, p in blocks(probabilities)]
     answer, score, *rest = (np.concatenate(column) for column in zip(*parts, strict=True))
     right, top3, loss, brier = (column.astype(float) for column in rest)
@@ -44,20 +44,20 @@ BINS = 15
 
 def bin_numbers(
     score: np.ndarray,  # N, 0..1
-    bins: int,  # of equal width, open below and closed above
+    bins: int,  # of equal width; a score on a border belongs to the lower bin
 ) -> np.ndarray:  # N
     "Return the number of each score's bin: 0 for (0, 1/bins], …"
     return (np.searchsorted(np.linspace(0, 1, bins + 1), score, side="left") - 1).clip(0, bins - 1)
 
 # %% ../../nbs/lib/metrics/20_scores.ipynb #binned-error
 def _gaps(photos: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Return each photo's bin, its score minus right, and the same in bins that were made exact."
+    "Return each photo's bin, its gap (score minus right), and its gap after its bin was made exactly calibrated."
     gap, bins = photos["score"] - photos["right"], bin_numbers(photos["score"], BINS)
     return bins, gap, gap - (np.bincount(bins, gap) / np.maximum(np.bincount(bins), 1))[bins]
 
 
 def _binned_error(bins: np.ndarray, weighted: np.ndarray, total: float) -> float:
-    "Return the ECE (Naeini et al. 2015): the mean distance of the bins, weighted by photos."
+    "Return the ECE (Naeini et al. 2015): the mean distance of the bins, weighted by their photos."
     return np.abs(np.bincount(bins, weighted)).sum() / total
 
 # %% ../../nbs/lib/metrics/20_scores.ipynb #by-class
@@ -90,8 +90,8 @@ def _resample(
 
 # %% ../../nbs/lib/metrics/20_scores.ipynb #ece-interval
 def _ece_interval(
-    ece: np.ndarray,  # row 0: as it is; then the resamples
-    noise: np.ndarray,  # the same with every bin made exact
+    ece: np.ndarray,  # first for the photos as they are, then for each resample
+    noise: np.ndarray,  # the same, after every bin was made exactly calibrated
 ) -> dict[str, float]:
     "Return the calibration error with its interval (upper end: Davison and Hinkley 1997, §2.4)."
     value, tail = float(ece[0]), (1 - CONFIDENCE) / 2
@@ -134,8 +134,8 @@ def scores(
     groups: Sequence[Any] | None = None,  # N group ids, or None: photos are independent
     resamples: int = 1000,
     seed: int = 0,
-) -> dict[str, Any]:  # plain, for JSON; every score is {"value", "low", "high"}
-    "Score answers, with a 95 % bootstrap interval for everything. Raises UserError where there is no photo."
+) -> dict[str, Any]:  # ready for JSON; every score is {"value", "low", "high"}
+    "Compute all scores, each with a 95 % bootstrap interval. Raises UserError where there is no photo."
     probabilities, truth = checked_arrays(probabilities, truth)
     classes = probabilities.shape[1]
     if len(labels) != classes or resamples < 1:

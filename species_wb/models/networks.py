@@ -21,7 +21,7 @@ Step = Callable[[nn.Module, torch.Tensor], torch.Tensor]  # a network and a map 
 
 
 class Body(nn.Module):
-    "A published network without its classifier, its parameters under their published names."
+    "A published network without its classifier; the parameters keep their published names."
 
     def __init__(
         self,
@@ -43,19 +43,19 @@ class Body(nn.Module):
         return self.maps(x)[-1]
 
 # %% ../../nbs/lib/models/17_networks.ipynb #scaled
-EPSILON = 1e-12  # beside the mean square of an embedding
+EPSILON = 1e-12  # added to the mean square, so that nothing is divided by zero
 
 
-def _scaled(embedding: torch.Tensor) -> torch.Tensor:  # N×D, both
+def _scaled(embedding: torch.Tensor) -> torch.Tensor:  # N×D, like the result
     "Divide each embedding by its root mean square."
     return embedding * torch.rsqrt(embedding.square().mean(1, keepdim=True) + EPSILON)
 
 # %% ../../nbs/lib/models/17_networks.ipynb #network
-AUXILIARY_WEIGHT = 0.4  # of the auxiliary loss beside the main one (Szegedy et al. 2016, as torchvision trains it)
+AUXILIARY_WEIGHT = 0.4  # of the auxiliary loss; the main loss has weight 1 (Szegedy et al. 2016; torchvision)
 
 
 class Network(nn.Module):
-    "Body, mean over the map, linear head."
+    "A network in this form: body, mean over the map, linear head."
 
     def __init__(
         self,
@@ -64,15 +64,15 @@ class Network(nn.Module):
         classes: int,  # C
         dropout: float = 0.0,  # of the embedding, in training
         auxiliary: nn.Module | None = None,  # the body's first map → logits N×C, in training only
-        unit: bool = False,  # the head sees the embedding divided by its root mean square
+        unit: bool = False,  # the head gets the embedding divided by its root mean square
     ):
         super().__init__()
         self.body, self.dropout, self.head = body, nn.Dropout(dropout), nn.Linear(width, classes)
         self.auxiliary, self.unit = auxiliary, unit
         self.known: nn.Module | None = None  # from `imagenet.PublishedClassifier`
 
-    def see(self, embedding: torch.Tensor) -> torch.Tensor:  # N×D → N×D, or N×(D+C) with what is known
-        "Return what the head sees of an embedding."
+    def see(self, embedding: torch.Tensor) -> torch.Tensor:  # N×D → N×D, or N×(D+C) if `known` is set
+        "Return the input of the head for an embedding."
         seen = _scaled(embedding) if self.unit else embedding
         return seen if self.known is None else torch.cat([seen, self.known(embedding)], 1)
 
@@ -96,18 +96,18 @@ def resnet(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 # %% ../../nbs/lib/models/17_networks.ipynb #centred
 def centred(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    "Return the last map of a ConvNeXt, the mean over its channels zero everywhere."
+    "Return the last map of a ConvNeXt, with the mean over the channels subtracted at every position."
     found = net.features(x)
     return found - found.mean(1, keepdim=True)
 
 # %% ../../nbs/lib/models/17_networks.ipynb #torchvision
 def torchvision_network(
     name: str,  # in torchvision.models
-    step: Step = features,  # to its last map
+    step: Step = features,  # from the image to the last map
     dropout: float = 0.0,
     unit: bool = False,
 ) -> Callable[[int], Network]:  # number of classes → network with random weights
-    "Return what builds one of torchvision's networks."
+    "Return a function that builds one of torchvision's networks."
 
     def build(classes: int) -> Network:
         from torchvision.models import get_model
@@ -129,7 +129,7 @@ INCEPTION = (
 
 
 def _through(names: list[str]) -> Step:
-    "Return a step that goes through the named parts of a network."
+    "Return a step that runs the named parts of a network, one after another."
 
     def step(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
         for name in names:
@@ -171,7 +171,7 @@ def timm_network(
     size: int,  # pixels
     dropout: float = 0.0,
 ) -> Callable[[int], Network]:  # number of classes → network with random weights
-    "Return what builds one of timm's networks. It raises UserError where the features make no square map."
+    "Return a function that builds one of timm's networks, or raises UserError if its features form no square map."
 
     def build(classes: int) -> Network:
         import timm
@@ -192,10 +192,10 @@ def timm_network(
 
 # %% ../../nbs/lib/models/17_networks.ipynb #works-at
 def works_at(
-    network: Network,  # left as it was
+    network: Network,  # not changed
     size: int,  # pixels
 ) -> bool:
-    "Try an input size. Some networks need a least one, and many transformers take only their own."
+    "Tell whether a network accepts an input size: some need a minimum, and many transformers accept only one."
     parameter, training = next(network.parameters()), network.training
     try:
         with torch.no_grad():
@@ -208,7 +208,7 @@ def works_at(
 
 # %% ../../nbs/lib/models/17_networks.ipynb #fingerprint
 def fingerprint(module: nn.Module) -> str:  # 16 hexadecimal digits
-    "Name a network's weights by their content: the key of what was computed with them."
+    "Return a digest of a network's weights, under which results computed with them are stored."
     digest = hashlib.sha256()
     for name, value in module.state_dict().items():
         digest.update(f"{name}{tuple(value.shape)}".encode())

@@ -51,7 +51,7 @@ def groups() -> list[list[int]]:  # 11
 def _sharpened(
     chosen: dict[str, Any],  # as `settings` returns them
 ) -> tuple["torch.Tensor", "torch.Tensor"]:  # weight 1000×D, bias 1000
-    "Return the published classifier with inner temperature and offset in it."
+    "Return the published classifier with the inner temperature and the offset built in."
     from species_wb.models.registry import imagenet_head
 
     published = imagenet_head(chosen["network"])
@@ -64,7 +64,7 @@ def _sharpened(
 def network(
     chosen: dict[str, Any],  # as `settings` returns them
 ) -> tuple["Network", ModelSpec]:  # logits N×11, embedding N×D, features N×D×h×w
-    "Build the network and its sums. Raises UserError where its weights are not here."
+    "Build the network and its sums. Raises Unreachable where the published weights cannot be fetched."
     import torch
     from species_wb.models.imagenet import PublishedClassifier
     from species_wb.models.registry import build
@@ -100,7 +100,7 @@ def _info(chosen: dict[str, Any], spec: ModelSpec) -> ModelInfo:
 def _lacking(
     what: str,  # the reason
 ) -> UserError:
-    "Say why the model cannot be made, and both ways out."
+    "Say why the model cannot be made, and name both solutions."
     return UserError(
         f"The ready-made model cannot be made, because {what}: run `pip install '.[train]'` in the clone, "
         "or make it on another machine with `species-wb export ready-made --out ready-made.onnx`, "
@@ -115,7 +115,7 @@ def make_file(
     "Write the ready-made model, in about 15 s on two cores. Raises UserError where torch or the weights are missing."
     chosen = chosen or settings()
     try:
-        from species_wb.models.weights import Unreachable  # first, because it needs torch: torch is named before timm
+        from species_wb.models.weights import Unreachable  # first: if torch is missing, the error names torch
         from species_wb.models.export import to_onnx
 
         try:
@@ -138,12 +138,12 @@ def _whole(path: Path) -> bool:
 
 
 def kept() -> Path | None:
-    "Return the ready-made model in the cache, where there is a whole one."
+    "Return the ready-made model in the cache, or None where no complete file is there."
     return next(filter(_whole, user_cache().glob(f"{_stem()}-*.onnx")), None)
 
 # %% ../../nbs/lib/models/35_ready_made.ipynb #put
 def _put(made: Path, path: Path) -> Path:
-    "Rename a whole file to its place, and remove damaged files of the same making."
+    "Move a complete file to its place, and remove incomplete files of the same version."
     for old in path.parent.glob(f"{_stem()}-*.onnx"):
         if not _whole(old):
             old.unlink(missing_ok=True)
@@ -154,7 +154,7 @@ def _put(made: Path, path: Path) -> Path:
 def find(
     tell: Callable[[str], None] | None = None,  # called with a sentence before the model is made
 ) -> Path:  # an .onnx file
-    "Return the ready-made model, made where the cache has none. Raises UserError where it cannot be made or kept."
+    "Return the ready-made model, and make it if the cache has none. Raises UserError where it cannot be made or kept."
     try:
         if path := kept():
             return path
@@ -166,4 +166,4 @@ def find(
             return _put(made, user_cache() / f"{_stem()}-{made.stat().st_size}.onnx")
     except OSError as error:
         unkept = f"The ready-made model cannot be kept ({error.strerror or error}: {error.filename})"
-        raise UserError(f"{unkept}: let the variable SPECIES_WB_CACHE name a folder that you may write in.") from None
+        raise UserError(f"{unkept}: set the variable SPECIES_WB_CACHE to a folder that you may write to.") from None

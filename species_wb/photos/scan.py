@@ -33,7 +33,7 @@ class _Listed:
     photos: Path  # the folder, or the CSV
     root: Path
     rows: dict[str, dict[str, Any]]  # path → label, given split, further columns
-    barred: dict[str, dict[str, str]] = field(default_factory=dict)  # folders that were not entered → status, reason
+    barred: dict[str, dict[str, str]] = field(default_factory=dict)  # folders that were not read → status, reason
     empty: list[str] = field(default_factory=list)  # class folders without files
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #empty-folders-2
@@ -47,7 +47,7 @@ def _empty_folders(folders: Iterable[str], paths: Iterable[str], split_folders: 
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #folder
 def _in_folder(folder: Path) -> _Listed:
-    "List the files of a folder, with label and split from where they lie."
+    "List the files of a folder, with the label and split from their paths."
     files, folders, barred = walked(str(folder))
     split_folders = has_split_folders(folders)
     rows = {path: label_and_split(path, split_folders) for path in (*files, *barred)}
@@ -55,7 +55,7 @@ def _in_folder(folder: Path) -> _Listed:
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #list-photos
 def _list(photos: Path) -> _Listed:
-    "List what a person named. Raises UserError where it is no folder or CSV, or holds no files."
+    "List the files that a person named. Raises UserError where it is no folder or CSV, or holds no files."
     if photos.is_dir():
         found = _in_folder(photos.resolve())
     elif photos.suffix.lower() == ".csv" and photos.is_file():
@@ -70,7 +70,7 @@ def _list(photos: Path) -> _Listed:
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #join
 def _join(found: _Listed, metadata: str | Path | None) -> list[str]:
-    "Add the columns of tables that lie with the photos; return what to tell the person. Raises UserError."
+    "Add the columns of tables to the rows; return sentences for the person. Raises UserError."
     notes = []
     if (own := found.root / "manifest.parquet").is_file() and found.photos == found.root:
         try:
@@ -83,7 +83,7 @@ def _join(found: _Listed, metadata: str | Path | None) -> list[str]:
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #opened
 def _opened(found: _Listed, workers: int | None) -> list[dict[str, Any]]:
-    "Look at every file; return a row for each. Raises UserError where no photo opens."
+    "Inspect every file; return a row for each. Raises UserError where no photo opens."
     todo = sorted(path for path in found.rows if path not in found.barred)
     looked = inspected(str(found.root), todo, cache_file(found.photos), workers) | found.barred
     table = []
@@ -125,7 +125,7 @@ def _manifest(table: list[dict[str, Any]], root: Path, seed: int, use_damaged: b
 def scan(
     photos: str | Path,  # a folder, a .csv that names photos and their classes, or a manifest (.parquet)
     metadata: str | Path | None = None,  # a .csv with a column path or file, and further columns for these photos
-    seed: int = 0,  # of the splits
+    seed: int = 0,  # for the splits
     workers: int | None = None,  # threads; by default one more than there are cores
     use_damaged: bool = False,  # whether damaged photos are trained on as all others
 ) -> pa.Table:  # the manifest, contract 1; its schema's metadata also hold `notes` and `empty_folders`

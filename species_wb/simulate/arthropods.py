@@ -114,7 +114,7 @@ def six_legs(pen: Pencil, rng: np.random.Generator, colour: np.ndarray, reach: f
 
 # %% ../../nbs/lib/simulate/12_arthropods.ipynb #beetle
 def beetle(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
-    "Draw a beetle, some with dots."
+    "Draw a beetle; some beetles have dots."
     shell = pick(rng, ((56, 92, 74), (168, 44, 36), (48, 48, 62), (120, 78, 40)), variety)
     dark, long, dotted = np.array([44, 38, 36]), rng.uniform(0.5, 0.64), rng.random() < 0.5
     six_legs(pen, rng, dark, 0.62)

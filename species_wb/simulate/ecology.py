@@ -35,7 +35,7 @@ def _number(name: str, value: Any, whole: bool, low: float, high: float) -> int 
 
 # %% ../../nbs/lib/simulate/16_ecology.ipynb #first-day
 def _first_day(start: str, days: int) -> str:
-    "Return the first day in ISO 8601. Raises UserError where it is no date, or the survey outlives the calendar."
+    "Return the first day in ISO 8601. Raises UserError where it is no date, or the survey ends after 9999."
     try:
         first = datetime.strptime(str(start), "%Y-%m-%d")
         first + timedelta(days=days + 1)
@@ -53,7 +53,7 @@ class Parameters:
     seed: int = 0  # any whole number ≥ 0
     difficulty: float = 0.35  # 0..1
     sites: int = 6  # cameras, 1..50
-    new_sites: int = 0  # how many of the sites are new ones: their photos are marked, for studies of domain shift
+    new_sites: int = 0  # how many sites are new: their photos are marked, for studies of new places (domain shift)
     label_noise: float = 0.0  # share of the photos that lie in a wrong folder
     night: float = 0.0  # share of the photos taken by infrared flash
     blur: float = 0.0  # share of the photos with motion blur
@@ -70,7 +70,7 @@ class Parameters:
 def named_parameters(
     given: dict[str, Any],  # as a person or a notebook names them
 ) -> Parameters:
-    "Return parameters from their names. Raises UserError where a name is unknown, with the nearest one."
+    "Return parameters from their names. Raises UserError where a name is unknown, and names the nearest one."
     known = [f.name for f in fields(Parameters)]
     for name in given:
         if name not in known:
@@ -90,7 +90,7 @@ def stream(
 class Ecology(NamedTuple):
     "What governs when and where a taxon is seen."
 
-    weight: float  # how common it is overall, relative
+    weight: float  # how common it is overall, relative to the other taxa
     peak_day: float  # of the year
     season_days: float  # standard deviation
     peak_hours: tuple[float, ...]  # local time
@@ -114,7 +114,7 @@ ECOLOGY = {
 }
 
 # %% ../../nbs/lib/simulate/16_ecology.ipynb #bell
-FLOOR = 0.05  # of the peak: what is seen out of season and out of hours
+FLOOR = 0.05  # of the peak: how much is still seen out of season or out of hours
 
 
 def _bell(at: np.ndarray, peaks: tuple[float, ...], spread: float, period: float) -> np.ndarray:
@@ -171,7 +171,7 @@ def site_shares(
     p: Parameters,
     taxon: str,
 ) -> np.ndarray:  # days × sites; rows sum to 1
-    "Return where a taxon is seen on each day: its abundance at each site, and for a migrating one the latitude."
+    "Return each site's share of a taxon on each day, from its abundance there and its migration."
     law, sites = ECOLOGY[taxon], site_list(p)
     shares = np.tile([s.abundance[list(ECOLOGY).index(taxon)] for s in sites], (p.days, 1))
     if law.start_lat is not None:
@@ -184,7 +184,7 @@ def site_shares(
 def truth_parameters(
     **parameters: Any,  # as in Parameters
 ) -> dict[str, Any]:  # sites, taxa (their laws), mean_latitude of the migrating taxa on each day, parameters
-    "Return the laws a survey was drawn from, as plain types. Raises UserError for parameters that cannot be."
+    "Return the laws a survey was drawn from, as plain types. Raises UserError for impossible parameters."
     p = named_parameters(parameters)
     latitude = np.array([s.lat for s in site_list(p)])
     moving = [t for t, law in ECOLOGY.items() if law.start_lat is not None]

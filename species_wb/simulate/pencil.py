@@ -113,7 +113,7 @@ def part(
 
 # %% ../../nbs/lib/simulate/10_pencil.ipynb #limb
 def limb(pen: Pencil, points: Sequence[Sequence[float]], radii: Sequence[float], colour: Sequence[float]) -> None:
-    "Draw a leg, a neck, a tail: a shaded tube along a curve."
+    "Draw a leg, a neck or a tail: a shaded tube along a curve."
     spine, radii = curve(points), np.asarray(radii)
     pen.fill(tube(spine, radii), tint(colour, -0.42))
     pen.fill(tube(spine, radii * 0.76), colour, shift=0.2 * radii.max())
@@ -133,7 +133,7 @@ def joined(pen: Pencil, parts: Sequence[Tube], colour: Sequence[float]) -> None:
 
 # %% ../../nbs/lib/simulate/10_pencil.ipynb #line
 def line(pen: Pencil, points: Sequence[Sequence[float]], colour: Sequence[float], width: float = 0.03) -> None:
-    "Draw a thin line: a feeler, a whisker, a vein."
+    "Draw a thin line: a feeler, a whisker or a vein."
     pen.fill(tube(curve(points), [width / 2] * 2), colour)
 
 

@@ -15,7 +15,7 @@ def leaf(
     pen: Pencil,
     root: np.ndarray,  # x, y
     tip: np.ndarray,  # x, y
-    wide: float,  # of its length, to each side
+    wide: float,  # width to each side, as a share of the length
     colour: np.ndarray,
 ) -> None:
     "Draw a leaf with its vein."
@@ -27,7 +27,7 @@ def leaf(
 
 # %% ../../nbs/lib/simulate/13_plants.ipynb #petals
 def _blossom(pen: Pencil, head: np.ndarray, turns: np.ndarray, size: float, tilt: float, petal: np.ndarray) -> None:
-    "Draw a petal at each angle (radians), seen at a tilt, and the middle."
+    "Draw a blossom seen at a tilt: a petal at each angle (radians), and the middle."
     broad = size * min(0.24, 1.5 / len(turns))
     for turn in turns:
         way = np.array([np.cos(turn), np.sin(turn)])
@@ -77,7 +77,7 @@ def fern(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
 def _twig(
     pen: Pencil, rng: np.random.Generator, root: np.ndarray, tip: np.ndarray, side: int, *inks: np.ndarray
 ) -> None:
-    "Draw a twig with six leaves; the colours are those of leaves and bark."
+    "Draw a twig with six leaves; `inks` are the colours of leaves and bark."
     green, bark = inks
     limb(pen, [root, (root + tip) / 2 + (0, 0.05), tip], [0.035, 0.015], bark)
     for at in (0.45, 0.7, 1.0):
@@ -102,7 +102,7 @@ def sapling(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
 def _stalk(
     pen: Pencil, rng: np.random.Generator, foot: np.ndarray, top: np.ndarray, thick: float, ink: np.ndarray
 ) -> None:
-    "Draw a stalk, half of them with a ring."
+    "Draw a stalk; half of the stalks have a ring."
     bend = (foot + top) / 2 + (rng.normal(0, 0.05), 0)
     limb(pen, [foot, bend, top], [thick * 1.25, thick, thick * 0.85], ink)
     if rng.random() < 0.5:

@@ -20,7 +20,7 @@ from species_wb.simulate.scenery import (
 
 # %% ../../nbs/lib/simulate/18_scene.ipynb #between
 def _between(p: Parameters, easy: float, hard: float) -> float:
-    "Return what the difficulty makes of a value."
+    "Return the value between easy and hard that belongs to the difficulty."
     return easy + (hard - easy) * p.difficulty
 
 # %% ../../nbs/lib/simulate/18_scene.ipynb #horizon
@@ -36,12 +36,12 @@ def _horizon(p: Parameters, site: int) -> float:
 # %% ../../nbs/lib/simulate/18_scene.ipynb #ground
 @lru_cache(maxsize=50)
 def _ground(p: Parameters, site: int) -> np.ndarray:
-    "Return what the camera of a site sees, size × size × 3, uint8: shared, so do not write into it."
+    "Return the ground of a site, size × size × 3, uint8; the array is shared, so do not write into it."
     return draw_ground(stream(p, "ground", site), _habitat(p, site), p.size, _horizon(p, site))
 
 
 def _empty(p: Parameters, photo: dict[str, Any]) -> np.ndarray:
-    "Return the ground with the litter of the day, float32."
+    "Return the ground with the litter of the event, float32."
     site, pen = photo["site"], Pencil(2 * p.size, (0, 0), 1.0)
     picture, top = _ground(p, site).astype(np.float32), _horizon(p, site) + 0.1
     count, long = round(_between(p, 4, 30)), _between(p, 0.12, 0.2)
@@ -70,13 +70,13 @@ def _box(opacity: np.ndarray) -> tuple[float, float, float, float]:
 
 # %% ../../nbs/lib/simulate/18_scene.ipynb #weather
 def _weather(p: Parameters, photo: dict[str, Any]) -> str:
-    "Return the weather: one a site and day."
+    "Return the weather, which stays the same at a site all day."
     rng = stream(p, "weather", photo["site"], photo["second"] // 86400)
     return str(rng.choice(list(WEATHER), p=list(WEATHER.values())))
 
 # %% ../../nbs/lib/simulate/18_scene.ipynb #put
 def _put(p: Parameters, picture: np.ndarray, body: np.ndarray, sunny: bool) -> None:
-    "Put the animal on the ground, with its shadow; with difficulty it takes on the ground's colour."
+    "Put the animal on the ground, with its shadow; the harder the survey, the more it fades into the ground."
     opacity = body[..., 3]
     around = (picture * opacity[..., None]).sum((0, 1)) / opacity.sum()
     body[..., :3] += _between(p, 0.0, 0.55) * (around - body[..., :3])

@@ -84,7 +84,7 @@ def _bird_wing(pen: Pencil, coat: np.ndarray, wing: Sequence[Sequence[float]]) -
 
 # %% ../../nbs/lib/simulate/11_vertebrates.ipynb #bird-head
 def _bird_head(pen: Pencil, rng: np.random.Generator, head: np.ndarray, beak: np.ndarray, *inks: np.ndarray) -> None:
-    "Draw a beak and a head, for some with a cap; the colours are those of horn and coat."
+    "Draw a beak and a head, some with a cap; `inks` are the colours of horn and coat."
     horn, coat = inks
     shape(pen, beak, horn)
     part(pen, head, (0.23, 0.21), coat)
@@ -124,7 +124,7 @@ MAMMALS = {
 
 
 def _shanks(leg: float, heavy: float, stride: float) -> list[Tube]:
-    "Return the four legs of a mammal; the two behind come first."
+    "Return the four legs of a mammal; the two on the far side come first."
     found = []
     for at, step in ((-0.4, -stride), (0.42, stride), (-0.5, stride), (0.32, -stride)):
         knee, foot = (at - 0.06 * (at < 0), 0.1 + leg * 0.5), (at + step, 0.16 + leg)

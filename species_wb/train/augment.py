@@ -18,20 +18,20 @@ from ..contracts import ModelSpec
 from ..core import UserError, nearest
 
 # %% ../../nbs/lib/train/20_augment.ipynb #balance
-UNEVEN = 3.0  # largest class over smallest: classes are balanced above this
+UNEVEN = 3.0  # size of the largest class divided by the smallest; above this, classes are balanced
 
 
 def _weights(
     truth: np.ndarray,  # N class numbers
 ) -> tuple[bool, np.ndarray]:  # whether to balance; N chances that sum to 1
-    "Weigh each photo so that a class is drawn by the square root of its size."
+    "Give each photo its chance, so that a class is drawn in proportion to the square root of its size."
     counts = np.bincount(truth)
     weight = counts[truth] ** -0.5
     return bool(counts.max() > UNEVEN * counts[counts > 0].min()), weight / weight.sum()
 
 # %% ../../nbs/lib/train/20_augment.ipynb #batches
 class Batches(Sampler):
-    "The batches of an epoch: for each photo its number, and the seed it is augmented with."
+    "The batches of an epoch: for each photo its number and the seed of its augmentation."
 
     def __init__(
         self,
@@ -47,10 +47,10 @@ class Batches(Sampler):
 
     def at(
         self,
-        epoch: int,  # from 0
-        start: int = 0,  # batches of it that are done
+        epoch: int,  # its number
+        start: int = 0,  # how many of its batches are done
     ) -> None:
-        "Go to an epoch, and past its first batches."
+        "Go to an epoch and skip the batches that are done."
         self.epoch, self.start = epoch, start
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
@@ -71,7 +71,7 @@ def pipeline(
     policy: str = "trivial",  # a key of POLICIES
     least: float = 0.35,  # smallest share of the photo that a crop keeps
 ) -> Callable[[Image.Image], Image.Image]:  # a canonical photo → S×S pixels
-    "Build what is done to one photo. Raises UserError where the policy is not known."
+    "Build the function that augments one photo. Raises UserError where the policy is not known."
     if policy not in POLICIES:
         raise UserError(f"The augmentation {policy!r} is not known{nearest(policy, POLICIES)}")
     modes = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
@@ -84,10 +84,10 @@ Mixing = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor
 
 def mixup_or_cutmix(
     classes: int,  # C
-    mixup: float = 0.0,  # α of the Beta distribution the share is drawn from; 0: off
+    mixup: float = 0.0,  # α of the Beta distribution from which the share of each photo is drawn; 0: off
     cutmix: float = 0.0,  # the same for CutMix
 ) -> Mixing:  # (N×3×S×S, N class numbers) → the same, mixed; the labels are then N×C
-    "Build what is done to a batch."
+    "Build the function that mixes the photos of a batch."
     both = ((v2.MixUp, mixup), (v2.CutMix, cutmix))
     kinds: list = [kind(alpha=alpha, num_classes=classes) for kind, alpha in both if alpha > 0]
     return v2.RandomChoice(kinds) if kinds else lambda pixels, truth: (pixels, truth)

@@ -20,22 +20,22 @@ from ..core import UserError, write_aside
 
 # %% ../../nbs/lib/train/35_checkpoints.ipynb #digest
 def _digest(parts: Iterable[str]) -> str:  # 16 hexadecimal digits
-    "Name a list of texts by its content."
+    "Compute the digest of a list of texts."
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part.encode() + b"\n")
     return digest.hexdigest()[:16]
 
 # %% ../../nbs/lib/train/35_checkpoints.ipynb #numbers
-NUMBERS = 1  # raise it when the same photos, plan, seed and packages give other numbers than before
-EARLIER = {  # digests of code from before NUMBERS, and the numbers it gave
-    "caeeb6d37e2ce4b7": 1,  # before the package had rooms (commit 81fe235)
-    "7b788fc9d5794c10": 1,  # the last one that was compared by its text (commit 656559c)
+NUMBERS = 1  # raise it when the same photos, plan, seed and packages give other results than before
+EARLIER = {  # digest of older code → the value of NUMBERS with the same results
+    "caeeb6d37e2ce4b7": 1,  # before the package was divided into folders (commit 81fe235)
+    "7b788fc9d5794c10": 1,  # the last code with a digest (commit 656559c)
 }
 
 
-def _code(written: str) -> str:  # in a checkpoint
-    "Say which numbers the code gave that wrote a checkpoint."
+def _code(written: str) -> str:  # the version of the code that a checkpoint holds
+    "Turn an earlier digest into its version; return any other version as it is."
     return f"numbers {EARLIER[written]}" if written in EARLIER else written
 
 # %% ../../nbs/lib/train/35_checkpoints.ipynb #origin
@@ -43,11 +43,11 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg", "ac
 
 
 def origin(
-    photos: list[tuple[str, str]],  # (sha256, path) of the photos that are learnt from and judged by
+    photos: list[tuple[str, str]],  # (sha256, path) of the training and validation photos
     truth: list[int],  # their class numbers
-    plan: dict[str, Any],  # what was decided: plain types
-) -> dict[str, str]:  # what must be the same when the training goes on
-    "Say what a training is made from, as far as it decides the numbers."
+    plan: dict[str, Any],  # the settings of the training, in plain types
+) -> dict[str, str]:  # what must be the same when the training is resumed
+    "Return everything a training is made from that decides its results."
     return {
         "photos": _digest(f"{sha} {k}" for (sha, _), k in zip(photos, truth, strict=True)),
         "plan": _digest(f"{key}={value}" for key, value in sorted(plan.items())),
@@ -69,7 +69,7 @@ def check_origin(
     then: dict[str, str],  # from `origin`, when it was made
     now: dict[str, str],  # from `origin`
 ) -> None:
-    "Compare what a file was made from with what is there now. Raises UserError where they differ."
+    "Compare what a file was made from with the present run. Raises UserError where they differ."
     then = {**then, "code": _code(then.get("code", ""))}
     for what, sentence in REFUSALS.items():
         if then.get(what) != now[what]:
@@ -81,7 +81,7 @@ def save_checkpoint(
     made_from: dict[str, str],  # from `origin`
     state: dict[str, Any],  # tensors and plain types
 ) -> None:
-    "Write a checkpoint; on a full disk the one before stays whole."
+    "Write a checkpoint; on a full disk the previous one stays whole."
     whole = io.BytesIO()
     torch.save({"made_from": made_from, **state}, whole)
     with write_aside(path) as aside, aside.open("wb") as file:
@@ -92,7 +92,7 @@ def save_checkpoint(
 # %% ../../nbs/lib/train/35_checkpoints.ipynb #load
 def load_checkpoint(
     path: str | Path,
-    made_from: dict[str, str],  # from `origin`, as it is now
+    made_from: dict[str, str],  # from `origin`, for the present run
 ) -> dict[str, Any] | None:  # the state; None where there is no checkpoint yet
     "Read a checkpoint. Raises UserError where it is damaged or was made from something else."
     path = Path(path)
@@ -111,5 +111,5 @@ def load_checkpoint(
 def outer(
     folder: Path,  # of a run, or of a seed in it
 ) -> Path:  # the run folder
-    "Return the folder that a person names to go on."
+    "Return the folder that a person names to resume the run."
     return folder.parent if (folder.parent / "params.json").exists() else folder

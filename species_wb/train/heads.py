@@ -22,36 +22,37 @@ LITTLE = "There is too little to choose a head with"
 def _fold_count(
     truth: np.ndarray,  # N class numbers
     groups: np.ndarray,  # N group numbers
-    k: int,  # folds wanted
-) -> int:  # folds that these photos allow
-    "Count the folds. Raises UserError where fewer than two classes have photos of two groups."
+    k: int,  # the number of folds that is wanted
+) -> int:  # the number of folds that these photos allow
+    "Count the folds. Raises UserError where fewer than two classes have two groups or more."
     occasions = [len(np.unique(groups[truth == c])) for c in np.unique(truth)]
     several = [n for n in occasions if n > 1]
     if len(several) < 2:
-        needed = "at least two classes need photos of two occasions or more (copies and bursts count as one)."
+        groups_needed = "at least two classes need two groups of photos or more"
+        needed = f"{groups_needed} (the copies of a photo, or the photos of a burst, are one group)."
         raise UserError(f"{LITTLE}: {needed}")
     return min(k, min(several), max(np.bincount(truth)))
 
 # %% ../../nbs/lib/train/25_heads.ipynb #folds-2
 def folds(
     truth: np.ndarray,  # N class numbers
-    groups: np.ndarray,  # N group numbers: never on both sides
+    groups: np.ndarray,  # N group numbers; a group is never on both sides
     k: int = 5,  # folds, fewer where a class has fewer groups
     seed: int = 0,
-) -> list[tuple[np.ndarray, np.ndarray]]:  # (rows to fit on, rows to judge), every row judged once
+) -> list[tuple[np.ndarray, np.ndarray]]:  # (rows to fit on, rows to score), every row scored once
     "Split rows for cross-validation, stratified and by group. Raises UserError where there is too little to split."
     from sklearn.model_selection import StratifiedGroupKFold
 
     split = StratifiedGroupKFold(_fold_count(truth, groups, k), shuffle=True, random_state=seed)
     found = list(split.split(truth, truth, groups))
     if any(len(np.unique(truth[fit])) < 2 for fit, _ in found):
-        raise UserError(f"{LITTLE}: without a fifth of the photos only one class is left; add photos.")
+        raise UserError(f"{LITTLE}: in one of the folds, only one class is left to fit on; add photos.")
     return found
 
 # %% ../../nbs/lib/train/25_heads.ipynb #head
 @dataclass(frozen=True)
 class Head:
-    "A linear head for unit embeddings (standardisation is folded in)."
+    "A linear head for divided embeddings; its weights include the standardisation."
 
     weight: np.ndarray  # C×D
     bias: np.ndarray  # C
@@ -66,12 +67,12 @@ class Head:
 # %% ../../nbs/lib/train/25_heads.ipynb #folded-in
 def _folded_in(
     model: Any,  # a fitted LogisticRegression
-    present: np.ndarray,  # the classes it was fitted to
+    present: np.ndarray,  # the numbers of the classes that it was fitted to
     classes: int,  # C
     mean: np.ndarray,  # D
     std: np.ndarray,  # D
 ) -> Head:
-    "Make a head for all classes of a regression on standardised embeddings."
+    "Turn a regression on standardised embeddings into a head for all classes."
     one_row = len(present) == 2
     rows = np.vstack([-model.coef_, model.coef_]) / 2 if one_row else model.coef_
     start = np.array([-model.intercept_[0], model.intercept_[0]]) / 2 if one_row else model.intercept_
@@ -83,12 +84,12 @@ def _folded_in(
 # %% ../../nbs/lib/train/25_heads.ipynb #fit-heads
 def fit_heads(
     x: np.ndarray,  # N×D
-    truth: np.ndarray,  # N class numbers; all C classes must occur
+    truth: np.ndarray,  # N class numbers; at least two classes must occur
     classes: int,  # C
     strengths: tuple[float, ...],  # λ, strongest first
-    emphasis: np.ndarray | float = 1.0,  # D: the weights of a column at 10 are penalised a hundredth as much
+    emphasis: np.ndarray | float = 1.0,  # D; a column with emphasis 10 is penalised a hundredth as much
 ) -> Iterator[Head]:  # one for each strength
-    "Fit logistic heads along a path of strengths."
+    "Fit a logistic head for each strength, one after the other."
     from sklearn.linear_model import LogisticRegression
 
     mean, std = x.mean(0), (x.std(0) + 1e-6) / emphasis
@@ -105,7 +106,7 @@ STRENGTHS = tuple(float(s) for s in np.round(10.0 ** np.arange(1, -3.1, -0.5), 5
 
 
 def out_of_fold(
-    views: list[np.ndarray],  # N×D each: the photos, and where wanted the mirrored ones
+    views: list[np.ndarray],  # N×D each: the photos as they are and, if wanted, mirrored
     truth: np.ndarray,  # N class numbers
     groups: np.ndarray,  # N group numbers
     classes: int,  # C
@@ -113,7 +114,7 @@ def out_of_fold(
     seed: int = 0,
     emphasis: np.ndarray | float = 1.0,  # as in `fit_heads`
 ) -> Iterator[np.ndarray]:  # for each strength N×C logits of the photos as they are
-    "Judge photos by heads fitted without their groups, strength by strength. Raises UserError as `folds` does."
+    "Return out-of-fold logits, strength by strength. Raises UserError as `folds` does."
     from threadpoolctl import threadpool_limits
 
     def fitted(rows: np.ndarray) -> Iterator[Head]:
@@ -134,7 +135,7 @@ def _scored(
     logits: np.ndarray,  # N×C, out of fold
     truth: np.ndarray,  # N class numbers
 ) -> dict[str, Any]:  # temperature, log_loss (calibrated), accuracy, n
-    "Score out-of-fold logits; photos whose whole class was held out are left out."
+    "Score out-of-fold logits; leave out photos whose class the head did not know."
     temperature = fit_temperature(logits, truth)
     judged = logits[np.arange(len(truth)), truth] > -np.inf
     p = softmax(logits[judged], temperature)[np.arange(judged.sum()), truth[judged]]

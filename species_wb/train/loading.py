@@ -26,7 +26,7 @@ from .decoded_photos import VERSION, DecodedCache, decode_unchanged
 
 # %% ../../nbs/lib/train/15_loading.ipynb #write-features
 def _write_features(folder: Path, fresh: dict[str, np.ndarray]) -> None:
-    "Add a shard, its index last."
+    "Add a shard; write its index last."
     if not fresh:
         return
     name = uuid.uuid4().hex
@@ -36,7 +36,7 @@ def _write_features(folder: Path, fresh: dict[str, np.ndarray]) -> None:
 
 # %% ../../nbs/lib/train/15_loading.ipynb #read-features
 def _read_features(folder: Path) -> dict[str, np.ndarray]:
-    "Read all whole shards of a feature cache."
+    "Read all undamaged shards of a cache of embeddings."
     known: dict[str, np.ndarray] = {}
     for index in folder.glob("*.json"):
         try:
@@ -52,7 +52,7 @@ def _read_features(folder: Path) -> dict[str, np.ndarray]:
 
 # %% ../../nbs/lib/train/15_loading.ipynb #prepared-or-reason
 def _prepared_or_reason(photo: tuple[str, str], spec: ModelSpec, flip: bool) -> np.ndarray | str:
-    "Prepare a photo, mirrored where asked, or return why it cannot be read."
+    "Prepare a photo, mirrored if wanted, or return why it cannot be read."
     try:
         pixels = prepare(decode_unchanged(*photo, spec.canonical_size), spec)
         return pixels[:, ::-1] if flip else pixels
@@ -64,8 +64,8 @@ def _read_batches(
     photos: list[tuple[str, str]],  # (sha256, path)
     loaded: Iterable[np.ndarray | str],  # for each its pixels, or why it cannot be read
     size: int,  # photos a batch
-    failed: dict[str, str],  # the reasons are added to it
-) -> Iterator[tuple[list[str], list[np.ndarray]]]:  # names and pixels; both lists are emptied afterwards
+    failed: dict[str, str],  # the reasons are added here
+) -> Iterator[tuple[list[str], list[np.ndarray]]]:  # names and pixels; the next batch reuses both lists
     "Gather the photos that could be read into batches."
     names: list[str] = []
     pixels: list[np.ndarray] = []
@@ -90,7 +90,7 @@ def _rows(photos: list[tuple[str, str]], known: dict[str, np.ndarray]) -> np.nda
     return np.stack([known.get(sha, unread) for sha, _ in photos]) if photos else np.zeros((0, width), np.float32)
 
 # %% ../../nbs/lib/train/15_loading.ipynb #embeddings
-SHARD = 4096  # embeddings that are written at once
+SHARD = 4096  # embeddings in a shard
 
 
 def embeddings(
@@ -98,13 +98,13 @@ def embeddings(
     spec: ModelSpec,
     embed: Callable[[np.ndarray], np.ndarray],  # N×S×S×3 uint8 → N×D float32
     key: str,  # names network and preparation; a folder name
-    folder: str | Path,  # of the feature cache
-    batch: Callable[[], int] = lambda: 16,  # photos at once; asked only when there is something to embed
+    folder: str | Path,  # of the cache of embeddings
+    batch: Callable[[], int] = lambda: 16,  # photos at once; called only when a photo is missing
     flip: bool = False,  # embed the mirrored photo
     workers: int = 2,  # threads that read
     what: str = "embedding",  # the word in front of the progress bar
 ) -> tuple[np.ndarray, dict[str, str]]:  # N×D float32 (NaN where unreadable), and the reasons by sha256
-    "Embed photos: take from the cache what is there, and add what was not."
+    "Return the embeddings of photos; compute only those that the cache lacks."
     folder = Path(folder) / f"{key}{'-flip' if flip else ''}-v{VERSION}"
     folder.mkdir(parents=True, exist_ok=True)
     known = _read_features(folder)
@@ -132,13 +132,13 @@ def _augmented(
     augment: Callable[[Image.Image], Image.Image],  # → S×S pixels
     seed: int,
 ) -> np.ndarray:  # S×S×3 uint8
-    "Augment a photo as its seed says; sets torch's random state."
+    "Augment a photo; the seed decides how. This changes torch's random state."
     torch.manual_seed(seed)
     return np.asarray(augment(Image.fromarray(np.asarray(photo))))
 
 # %% ../../nbs/lib/train/15_loading.ipynb #photos
 class PhotoDataset(Dataset):
-    "Photos with their class numbers; an item is asked for by (number, seed)."
+    "Photos with their class numbers; the index of an item is (number, seed)."
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ class PhotoDataset(Dataset):
         return photo if self.augment else prepare(photo, self.spec)
 
     def __getitems__(self, items: list[tuple[int, int]]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        "Read a batch; the caller's own random state is left alone."
+        "Read a batch; leave the caller's random state as it was."
         found = zip(items, in_threads(self._pixels, [k for k, _ in items], self.workers), strict=True)
         with torch.random.fork_rng(devices=[]):
             pixels = [_augmented(p, self.augment, seed) if self.augment else p for (_, seed), p in found]

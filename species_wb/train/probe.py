@@ -28,7 +28,7 @@ from .training_set import TrainingSet, photos_of_splits, require_classes
 
 # %% ../../nbs/lib/train/30_probe.ipynb #columns
 def _columns(views: list[np.ndarray], known: int) -> list[np.ndarray]:  # N×D each
-    "Take the columns that a head sees."
+    "Take the columns that a head uses."
     return [v[:, : v.shape[1] + min(known, 0)] for v in views]
 
 # %% ../../nbs/lib/train/30_probe.ipynb #emphasis
@@ -36,7 +36,7 @@ EMPHASIS = 10.0
 
 
 def _emphasis(views: list[np.ndarray], known: int) -> np.ndarray:  # D
-    "Weigh the columns: those of the embedding by 1, those of what is known by EMPHASIS."
+    "Give each column its emphasis: EMPHASIS to the known columns, 1 to the others."
     width = views[0].shape[1]
     return np.where(np.arange(width) < width - max(known, 0), 1.0, EMPHASIS)
 
@@ -47,7 +47,7 @@ SEARCH_PHOTOS = 20_000  # at most so many photos take part in choosing
 def _drawn(
     views: list[np.ndarray], truth: np.ndarray, groups: np.ndarray, seed: int
 ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, list[str]]:  # views, truth, groups, sentences
-    "Draw the photos that take part in choosing, where there are more than enough."
+    "Draw the photos that take part in choosing, where there are too many."
     if len(truth) <= SEARCH_PHOTOS:
         return views, truth, groups, []
     keep = np.random.default_rng(seed).permutation(len(truth))[:SEARCH_PHOTOS]
@@ -56,7 +56,7 @@ def _drawn(
 
 # %% ../../nbs/lib/train/30_probe.ipynb #tried
 def _tried(
-    views: list[np.ndarray],  # N×D: the photos, and where wanted the mirrored ones
+    views: list[np.ndarray],  # N×D: the photos as they are and, if wanted, mirrored
     known: int,  # as in `_columns`
     truth: np.ndarray,
     groups: np.ndarray,
@@ -74,21 +74,21 @@ def _tried(
 def _penalty_sentence(best: dict[str, Any]) -> str:
     scores = f"{best['log_loss']:.3f}, accuracy {best['accuracy']:.3f}, n = {best['n']}"
     return (
-        f"The head's penalty is λ = {best['strength']:g} and its temperature {best['temperature']:.2f}, chosen by the "
-        f"least log loss out of fold ({scores}), then the head was fitted again on all of these photos together."
+        f"The head's penalty is λ = {best['strength']:g} and its temperature {best['temperature']:.2f}. They gave the "
+        f"least log loss out of fold ({scores}). Then the head was fitted again on all of these photos."
     )
 
 # %% ../../nbs/lib/train/30_probe.ipynb #mirrored
 def _mirrored_sentence(best: dict[str, Any], plain: dict[str, Any]) -> str:
     verdict = "added: they lowered" if best["flip"] else "tried and left out: they did not lower"
-    return f"Mirrored photos were {verdict} that loss (without them {plain['log_loss']:.3f})."
+    return f"Mirrored photos were {verdict} the log loss (it was {plain['log_loss']:.3f} without them)."
 
 # %% ../../nbs/lib/train/30_probe.ipynb #known-sentence
 def _known_sentence(plain: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    "Say whether what ImageNet's classes say was used, and what the best head of the other kind scored."
+    "Say whether the known columns were used, and what the best head of the other kind scored."
     other = min((r for r in rows if r["known"] == -plain["known"]), key=itemgetter("log_loss"))
-    used = "The head also sees what ImageNet's classes say of these photos. This"
-    unused = "What ImageNet's classes say of these photos was tried and left out. The head without it"
+    used = "The head also sees what ImageNet's classifier says of these photos. This"
+    unused = "What ImageNet's classifier says of these photos was tried and left out. Without it, the head"
     return (
         f"{used if plain['known'] > 0 else unused} gave a log loss of {plain['log_loss']:.3f} and an accuracy of "
         f"{plain['accuracy']:.3f} out of fold, against {other['log_loss']:.3f} and {other['accuracy']:.3f}."
@@ -105,7 +105,7 @@ def _choose(
     if known:
         rows += tried(views[:1], known)
     best = plain = min(rows, key=itemgetter("log_loss"))
-    if len(views) == 2:  # mirrored photos want the same penalty or a weaker one
+    if len(views) == 2:  # with mirrored photos, the best penalty is the same or a weaker one
         near = STRENGTHS.index(plain["strength"])
         rows += tried(views, plain["known"], strengths=STRENGTHS[near : near + 2])
         best = min(rows, key=itemgetter("log_loss"))
@@ -118,7 +118,7 @@ def _choose(
 def _fitted(
     views: list[np.ndarray], truth: np.ndarray, classes: int, best: dict[str, Any]  # a row of `_choose`
 ) -> Head:
-    "Fit the head that was chosen."
+    "Fit the chosen head to all photos."
     used, width = _columns(views if best["flip"] else views[:1], best["known"]), views[0].shape[1]
     x, y = np.concatenate(used), np.tile(truth, len(used))
     head = next(fit_heads(x, y, classes, (best["strength"],), _emphasis(used, best["known"])))
@@ -132,7 +132,7 @@ class Found:
     head: Head
     engine: ModelFile  # the frozen network below it
     chosen: TrainingSet  # the photos it was fitted to
-    best: dict[str, Any]  # the candidate that was taken
+    best: dict[str, Any]  # the chosen candidate
     candidates: list[dict[str, Any]]
     sentences: list[str]
 

@@ -17,21 +17,21 @@ from torch import nn
 class Recipe:
     "How all layers are trained."
 
-    epochs: int  # at most: passes over the training photos
+    epochs: int  # the most passes over the training photos
     batch: int = 32  # photos a step
-    rate: float = 1e-3  # largest learning rate, that of the head
-    lowest: float = 1.0  # the rate of the lowest layer, as a share of the head's; geometric in between
-    warmup: float = 0.1  # share of the steps in which the rate rises; then it falls along a cosine
-    decay: float = 0.05  # weight decay of matrices and kernels; none for biases and norms
+    rate: float = 1e-3  # the largest learning rate; it is that of the head
+    lowest: float = 1.0  # the rate of the lowest layer, as a share of the head's; between them it grows geometrically
+    warmup: float = 0.1  # share of the steps in which the rate rises; afterwards it falls
+    decay: float = 0.05  # weight decay of matrices and kernels; biases and norms have none
     smoothing: float = 0.1  # of the labels (Szegedy et al. 2016)
-    averaging: float = 0.05  # the averages reach back over this share of all steps
-    mixup: float = 0.0  # α, 0: off
-    cutmix: float = 0.0  # α, 0: off
+    averaging: float = 0.05  # share of all steps over which weights are averaged
+    mixup: float = 0.0  # α of MixUp; 0: off
+    cutmix: float = 0.0  # α of CutMix; 0: off
     policy: str = "trivial"  # a key of `augment.POLICIES`
     least: float = 0.35  # smallest share of the photo that a crop keeps
-    train_norm: bool = True  # whether batch norm takes its statistics from these photos
-    precision: str = "fp32"  # or "bf16"
-    patience: int = 10  # epochs without a better validation F1 until it stops
+    train_norm: bool = True  # whether batch norm takes its means and variances from these photos
+    precision: str = "fp32"  # or "bf16": bfloat16, numbers of half the size
+    patience: int = 10  # training stops after so many epochs without a better validation F1
 
 # %% ../../nbs/lib/train/32_recipe.ipynb #two-recipes
 PRETRAINED = Recipe(epochs=10, rate=1e-4, lowest=0.1, train_norm=False)
@@ -41,7 +41,7 @@ FROM_NOTHING = Recipe(epochs=60, rate=1e-3, policy="crop", least=0.7, train_norm
 def rate_factor(
     step: int,  # counted from 0
     steps: int,  # of the whole training
-    warmup: float,  # share of them
+    warmup: float,  # share of the steps in which the rate rises
 ) -> float:  # 0..1
     "Return the learning rate at a step as a share of the largest (Loshchilov and Hutter 2017)."
     rising = max(1, round(warmup * steps))
@@ -64,7 +64,7 @@ def parameter_groups(
     network: nn.Module,
     recipe: Recipe,
 ) -> list[dict[str, Any]]:  # for an optimizer
-    "Sort parameters by depth and kind; give each group its rate and its decay."
+    "Group parameters by depth and kind; give each group its rate and its weight decay."
     level, groups = _levels(network), {}
     for p in network.parameters():
         groups.setdefault((level.get(id(p), LEVELS), p.ndim > 1), []).append(p)

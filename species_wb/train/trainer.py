@@ -25,7 +25,7 @@ from .recipe import Recipe, parameter_groups, rate_factor
 
 # %% ../../nbs/lib/train/33_trainer.ipynb #normalise
 class Normalise(nn.Module):
-    "Turn bytes into what the network wants, as the model file does."
+    "Turn bytes into the numbers that the network expects, as the model file does."
 
     def __init__(self, spec: ModelSpec):
         super().__init__()
@@ -39,7 +39,7 @@ class Normalise(nn.Module):
 
 # %% ../../nbs/lib/train/33_trainer.ipynb #averaging
 def _averaging(share: float, steps: int) -> Callable:
-    "Average weights over the last `share` of all steps, over fewer in the beginning."
+    "Make the function that averages weights over the last `share` of all steps, at first over fewer."
     longest = 1 - 1 / max(2.0, share * steps)
 
     def averaged(kept: list[torch.Tensor], now: list[torch.Tensor], count: torch.Tensor | int) -> None:
@@ -50,21 +50,21 @@ def _averaging(share: float, steps: int) -> Callable:
 # %% ../../nbs/lib/train/33_trainer.ipynb #place
 @dataclass(eq=False)
 class Place:
-    "Where a training is: what a checkpoint holds besides tensors."
+    "The place in a training: what a checkpoint holds besides tensors."
 
-    epoch: int = 1  # the one that is going on, counted from 1
-    step: int = 0  # steps done in it
-    parts: int = 1  # in which a batch is computed
-    loss: float = 0.0  # of the photos of this epoch, summed
-    seen: int = 0  # photos of this epoch
+    epoch: int = 1  # the current epoch, counted from 1
+    step: int = 0  # steps done in this epoch
+    parts: int = 1  # how many parts a batch is divided into
+    loss: float = 0.0  # the summed loss of the photos of this epoch
+    seen: int = 0  # photos of this epoch so far
     seconds: float = 0.0  # of training so far
     history: list[dict[str, Any]] = field(default_factory=list)  # a row an epoch
     best: dict[str, Any] = field(default_factory=dict)  # scores and weights of the best epoch
-    notes: list[str] = field(default_factory=list)  # what a person should be told
+    notes: list[str] = field(default_factory=list)  # sentences for the person
 
 # %% ../../nbs/lib/train/33_trainer.ipynb #loaded
 def _loader(photos: PhotoDataset, batches: Batches, device: torch.device) -> DataLoader:
-    "Load batches, beside a GPU with worker processes."
+    "Make the loader of batches; beside a GPU it has worker processes."
     workers = min(8, cpu_count()) if device.type == "cuda" else 0
     beside = {"persistent_workers": workers > 0, "pin_memory": workers > 0}
     return DataLoader(photos, batch_sampler=batches, num_workers=workers, **beside)
@@ -114,7 +114,7 @@ def restore(
     trainer: Trainer,
     state: dict[str, Any],  # from `state_of`
 ) -> None:
-    "Go on from a checkpoint."
+    "Put a trainer back into the state of a checkpoint."
     trainer.module.load_state_dict(state["network"])
     trainer.averages.load_state_dict(state["averages"])
     trainer.optimizer.load_state_dict(state["optimizer"])
@@ -124,4 +124,4 @@ def restore(
         setattr(trainer, name, state[name])
     if state["device"] != trainer.device.type:
         begun, now = state["device"], trainer.device.type
-        trainer.notes.append(f"Training began on {begun} and went on on {now} in epoch {trainer.epoch}.")
+        trainer.notes.append(f"Training began on {begun} and continued on {now} in epoch {trainer.epoch}.")

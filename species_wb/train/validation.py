@@ -19,7 +19,7 @@ from .trainer import Normalise
 @torch.inference_mode()
 def logits_of(
     network: nn.Module,
-    photos: PhotoDataset,  # without augmentation: prepared as in the field
+    photos: PhotoDataset,  # without augmentation
     device: torch.device | str = "cpu",
     batch: int = 32,
 ) -> np.ndarray:  # N×C
@@ -57,18 +57,18 @@ def judge(
     return {"valid_loss": found["log_loss"], "valid_accuracy": found["accuracy"], "valid_weighted_f1": f1}
 
 # %% ../../nbs/lib/train/36_validation.ipynb #some
-MIX_PHOTOS = 2_000  # at most so many validation photos judge a share
+MIX_PHOTOS = 2_000  # the most validation photos that score a share
 
 
 def _some(photos: PhotoDataset, most: int) -> PhotoDataset:
-    "Take at most so many photos, drawn at random but always the same."
+    "Draw at most so many photos at random; the draw is always the same."
     keep = np.sort(np.random.default_rng(0).permutation(len(photos))[:most])
     listed = [photos.photos[k] for k in keep]
     return PhotoDataset(photos.cache, listed, photos.truth.numpy()[keep], photos.spec, None, photos.workers)
 
 # %% ../../nbs/lib/train/36_validation.ipynb #take
 def _take(network: Network, start: dict[str, torch.Tensor], tuned: dict[str, torch.Tensor], share: float) -> None:
-    "Give a network a mixture of two states; what is no fraction, such as a count of batches, is the tuned one's."
+    "Give a network a mixture of two states; whole numbers, such as a count of batches, come from the tuned state."
     mixed = {
         k: torch.lerp(start[k].float(), v.float(), share).to(v.dtype) if v.is_floating_point() else v
         for k, v in tuned.items()
@@ -81,11 +81,11 @@ SHARES = tuple(k / 10 for k in range(11))
 
 def average_weights(
     network: Network,  # gets the mixed weights
-    start: dict[str, torch.Tensor],  # weights it started from
-    tuned: dict[str, torch.Tensor],  # weights it ended with
+    start: dict[str, torch.Tensor],  # weights before fine-tuning
+    tuned: dict[str, torch.Tensor],  # weights after fine-tuning
     valid: PhotoDataset,
     device: torch.device | str = "cpu",
-) -> list[dict[str, float]]:  # share of the fine-tuned weights, log_loss (calibrated), accuracy: a row a share
+) -> list[dict[str, float]]:  # a row a share: share of the fine-tuned weights, log_loss (calibrated), accuracy
     "Mix two states of a network in the share that gives the least loss on validation photos."
     some, rows = _some(valid, MIX_PHOTOS), []
     truth = some.truth.numpy()
@@ -99,13 +99,13 @@ def average_weights(
 # %% ../../nbs/lib/train/36_validation.ipynb #mixed
 def mixture_sentence(
     rows: list[dict[str, float]],  # from `average_weights`
-    photos: int,  # for validation
+    photos: int,  # validation photos
 ) -> str:
-    "Say which mixture was taken, and what start and fine-tuned weights alone would have scored."
+    "Say which mixture was taken, and what the starting and the fine-tuned weights score alone."
     best, start, tuned = min(rows, key=lambda r: r["log_loss"]), rows[0], rows[-1]
     return (
-        f"The file holds {best['share']:.0%} of the fine-tuned weights and {1 - best['share']:.0%} of those it started "
-        "from: of eleven mixtures the one with the least calibrated log loss on validation photos "
-        f"({best['log_loss']:.3f}; the start alone {start['log_loss']:.3f}, fine-tuned alone {tuned['log_loss']:.3f}; "
-        f"n = {min(photos, MIX_PHOTOS)})."
+        f"The file holds a mixture: {best['share']:.0%} of the fine-tuned weights and {1 - best['share']:.0%} of the "
+        "starting weights. Of eleven mixtures, this one had the least calibrated log loss on validation photos "
+        f"({best['log_loss']:.3f}). The starting weights alone had {start['log_loss']:.3f}, the fine-tuned weights "
+        f"alone {tuned['log_loss']:.3f} (n = {min(photos, MIX_PHOTOS)})."
     )

@@ -392,12 +392,12 @@ def test_a_film_that_is_none_says_why(stage, tmp_path):
 
 def test_a_film_that_ends_is_no_mistake_whatever_it_is_called(stage, tmp_path):
     pytest.importorskip("av")
-    play(stage, film_of(tmp_path / "it cannot be played on.webm"))
-    stage.page.locator(".swb-said", has_text="it cannot be played on.webm has ended.").wait_for()
+    play(stage, film_of(tmp_path / "it cannot be played any further.webm"))
+    stage.page.locator(".swb-said", has_text="it cannot be played any further.webm has ended.").wait_for()
     assert stage.page.get_by_role("button", name="Start").is_visible() and stage.page.locator(".swb-bad").count() == 0
 
 
-@pytest.mark.parametrize(("failed", "words"), [(True, "All is well."), (False, "It cannot be played on.")])
+@pytest.mark.parametrize(("failed", "words"), [(True, "All is well."), (False, "It cannot be played any further.")])
 def test_the_page_is_told_how_a_source_ended_by_the_source_and_not_by_its_words(model, monkeypatch, failed, words):
     told, over = [], threading.Event()
 

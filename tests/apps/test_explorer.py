@@ -150,7 +150,7 @@ def test_one_photo_shows_scores_neighbours_and_where_the_network_looked(staged):
     page.locator(".swb-card").first.click()
     page.locator(".swb-large img[alt='The photo']").wait_for()
     plain = page.get_attribute(".swb-large img", "src")
-    page.get_by_role("button", name="Looked at for “green”").click()
+    page.get_by_role("button", name="Map for “green”").click()
     page.locator(".swb-large img[alt='Where the network looked for green']").wait_for()
     assert "cclusion" in page.inner_text(".swb-said") and page.get_attribute(".swb-large img", "src") != plain
     page.keyboard.press("m")
@@ -334,7 +334,7 @@ def test_a_slow_map_holds_up_nothing_else(staged, monkeypatch):
     page = staged().page
     opened(page)
     page.locator(".swb-card").first.click()
-    page.get_by_role("button", name="Looked at for “green”").click()
+    page.get_by_role("button", name="Map for “green”").click()
     page.locator(".swb-said", has_text="Asking the network").wait_for()
     page.keyboard.press("f")
     status(page, "flagged")

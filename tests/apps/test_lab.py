@@ -266,7 +266,7 @@ def test_what_is_not_installed_is_said_before_anything_is_written(app, workspace
 
 def test_an_installation_without_the_notebooks_says_so(workspace, nothing_starts, monkeypatch):
     monkeypatch.setattr("species_wb.report.notebooks.installed_from", lambda: None)
-    with pytest.raises(UserError, match="live.ipynb was not found: stand in the clone"):
+    with pytest.raises(UserError, match="live.ipynb was not found: change to the folder of the species_wb clone"):
         lab.start(browser=False)
 
 

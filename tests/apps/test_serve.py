@@ -4,7 +4,9 @@ import http.client
 import io
 import json
 import os
+import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -518,6 +520,55 @@ expected-statuses = ["200", "422"]  # any bytes may come, and most are no photo
 """
 
 
+def form(*parts: tuple[str, bytes], kind: str = "file") -> tuple[bytes, str]:
+    "A form as browsers and curl send it: the body and its type."
+    head = '--XX\r\nContent-Disposition: form-data; name="{}"{}\r\nContent-Type: image/jpeg\r\n\r\n'
+    body = [head.format(kind, f'; filename="{name}"' if name else "").encode() + data + b"\r\n" for name, data in parts]
+    return b"".join(body) + b"--XX--\r\n", "multipart/form-data; boundary=XX"
+
+
+def test_a_form_is_understood_with_one_photo_or_several(served):
+    plain = served.ask("/classify?name=a.jpg", GREEN)
+    body, kind = form(("a.jpg", GREEN))
+    status, _, row = served.ask("/classify", body, Content_Type=kind)
+    assert (status, {**row, "milliseconds": 0}) == (plain[0], {**plain[2], "milliseconds": 0})  # the same row as for its bytes
+    body, kind = form(("", b"a note"), ("Füchse 1.jpg", GREEN), ("broken.jpg", GREEN[:200]), ("diary.txt", b"Dear diary"))
+    status, _, rows = served.ask("/classify?top=1", body, Content_Type=kind)
+    assert status == 200 and [row["path"] for row in rows] == ["Füchse 1.jpg", "broken.jpg", "diary.txt"]
+    assert [row["status"] for row in rows] == ["ok", "cut-short", "not-a-photo"] and len(rows[0]["top"]) == 1
+    body, kind = form(("broken.jpg", GREEN[:200]), ("diary.txt", b"Dear diary"))
+    assert served.ask("/classify", body, Content_Type=kind)[0] == 422  # none of them is a photo
+
+
+def test_curl_gets_an_answer_for_a_form_and_for_bytes(served, tmp_path):
+    curl = shutil.which("curl") or pytest.skip("no curl here")
+    (tmp_path / "a b.jpg").write_bytes(GREEN)
+    (tmp_path / "c.jpg").write_bytes(GREEN)
+    ask = lambda *words: json.loads(subprocess.check_output([curl, "-s", *words, f"http://127.0.0.1:{served.port}/classify"], cwd=tmp_path))  # noqa: E731
+    assert ask("-F", "file=@a b.jpg")["label"] == ask("--data-binary", "@c.jpg")["label"] == "green"
+    assert [row["path"] for row in ask("-F", "file=@a b.jpg", "-F", "other=@c.jpg")] == ["a b.jpg", "c.jpg"]
+
+
+@pytest.mark.parametrize("body, kind, code, said", [
+    (*form(("", b"only a note")), 400, "This form holds no file: send the photo's bytes"),
+    (b"--XX\r\nno head", "multipart/form-data; boundary=XX", 400, "cannot be read|holds no file"),
+    (GREEN, "multipart/form-data", 400, "The form cannot be read"),
+    (b'{"image": "aGVsbG8="}', "application/json", 415, "The body is JSON: send the photo's bytes .* or a form"),
+    (*form(*[(f"{k}.jpg", GREEN) for k in range(21)]), 413, "A form may hold 20 photos"),
+])  # fmt: skip
+def test_what_is_no_photo_and_no_form_of_photos_is_told_what_to_do(served, body, kind, code, said):
+    status, _, answer = served.ask("/classify", body, Content_Type=kind)
+    assert status == code and re.search(said, answer["reason"])
+
+
+def test_the_photos_of_a_form_count_one_by_one(started):
+    "A form is no way around the limit: forty photos from one address, then twenty a second."
+    body, kind = form(*[(f"{k}.jpg", GREEN) for k in range(20)])
+    service = started()
+    codes = [service.ask("/classify", body, Content_Type=kind)[0] for _ in range(4)]
+    assert codes[:2] == [200, 200] and 429 in codes[2:]
+
+
 def test_the_service_does_what_its_description_says(served, tmp_path):
     pytest.importorskip("schemathesis")
     kept = [b64encode(data).decode() for data in (GREEN, BLUE, GREEN[:500], bomb())]
@@ -537,5 +588,5 @@ def test_the_description_names_every_column_and_every_refusal(served):
     assert set(said["paths"]) == {"/classify", "/model", "/health"}
     row = said["components"]["schemas"]["Row"]
     assert set(row["properties"]) == {*PREDICTIONS.names, "milliseconds"} == set(row["required"])
-    refused = {"400", "403", "408", "413", "429", "500", "503"}
+    refused = {"400", "403", "408", "413", "415", "429", "500", "503"}
     assert set(said["paths"]["/classify"]["post"]["responses"]) == {"200", "422", *refused}

@@ -532,7 +532,7 @@ def test_several_models_answer_as_one_and_decode_each_photo_once(tmp_path, model
     assert row["label"] == "red" and np.isclose(row["score"], (chances[0][0] + chances[1][0]) / 2, atol=1e-5)
     typed("classify", card(tmp_path / "card", 6), "--model", model, "--model", second, "--out", tmp_path / "a.csv")
     assert [r["label"] for r in rows(tmp_path / "a.csv")] == ["green", "red", "red"] * 2
-    assert "not know the same labels" in one_sentence(typed("classify", tmp_path / "card", "--model", model, "--model", toy.write_toy(tmp_path / "x.onnx", labels=("a", "b")), "--out", tmp_path / "b.csv"))
+    assert "not have the same labels" in one_sentence(typed("classify", tmp_path / "card", "--model", model, "--model", toy.write_toy(tmp_path / "x.onnx", labels=("a", "b")), "--out", tmp_path / "b.csv"))
 
 
 def test_a_mix_is_written_read_moved_and_checked(tmp_path, model):

@@ -158,6 +158,31 @@ def test_timelapse_reads_photos_archives_films_and_failures(tmp_path):
     assert [d["bbox"] for d in found["photos/box.jpg"]["detections"]] == [[0.1, 0.2, 0.3, 0.7], [0.5, 0.5, 0.5, 0.5]]
 
 
+def test_frame_numbers_are_the_film_s_own(tmp_path):
+    "Timelapse jumps to the frame that a number names: of 25 frames a second, the one at 2 s is frame 50."
+    rows = [sure("ntsc.mp4", seconds=s, frame_rate=30000 / 1001) for s in (0.0, 1.001, 2.002)]
+    rows += [sure("slow.avi", seconds=s, frame_rate=5.0) for s in (0.0, 0.5)]  # taken more often than the film has frames
+    rows += [sure("old.mov", seconds=s) for s in (0.0, 0.5, 1.0)]  # a shard of an earlier version: the rate is not known
+    rows += [failed("dark.mkv", frame_rate=None)]
+    write_rows(shards(rows, tmp_path, 2), tmp_path / "out.json", INFO, "", tmp_path, frame_rate=2.0)
+    found = read_megadetector(tmp_path / "out.json")
+    assert [found[name]["frames_processed"] for name in found] == [[0, 30, 60], [0, 2], [0, 1, 2], []]
+    assert [round(found[name]["frame_rate"], 3) for name in found] == [29.97, 5.0, 2.0, 2.0]
+    assert [d["frame_number"] for d in found["ntsc.mp4"]["detections"]] == [0, 30, 60]
+
+
+def test_only_animals_are_counted_as_animals(tmp_path):
+    labels = ["Aves", "Fungi", "Plantae", "Vulpes_vulpes", "agaric", "oak trees", "Human", "vehicle", "Empty", "other"]
+    info = ModelInfo(labels, [*range(9), -1], SPEC, temperature=1.0)
+    rows = [{**sure(f"{k}.jpg"), "label": label, "logits": np.eye(10)[k] * 9} for k, label in enumerate(labels)]
+    write_rows([predictions_table(rows, tmp_path, labels)], tmp_path / "out.json", info, "", tmp_path)
+    kinds = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["detection_categories"]
+    found = [entry["detections"] for entry in read_megadetector(tmp_path / "out.json").values()]
+    assert [kinds[boxes[0]["category"]] if boxes else None for boxes in found] == [
+        "animal", "fungus", "plant", "animal", "fungus", "plant", "person", "vehicle", None, "none of these"]
+    assert [kinds[k] for k in ("1", "2", "3")] == ["animal", "person", "vehicle"]  # the ids that MegaDetector gives them
+
+
 def test_no_photos_make_an_empty_but_whole_file(tmp_path):
     for kind in FORMATS:
         write_rows([], tmp_path / f"out{kind}", INFO, "", tmp_path)
@@ -465,6 +490,49 @@ def test_a_samples_columns_ids_order_and_labels_are_followed(tmp_path, sample, e
     assert f"{left} photos not in the sample left out" in said
     assert ("1 id of the sample without a photo got the most frequent answer, Aves (2 of 4): lost." in said) == ("lost" in sample)
     assert ("neither names nor ids" in said) == (",0" in sample) and ("written as names" in said) == ("class" in sample)
+
+
+def test_ids_of_other_photos_are_refused_not_answered_with_a_constant(tmp_path):
+    with pytest.raises(UserError, match=r"No id of the sample \(x1, x2\) names one of the photos \(test/0a.*name the folder"):
+        submitted(tmp_path, TEST, "id,label\nx1,3\nx2,3\n")
+    assert not (tmp_path / "submission.csv").exists()
+
+
+@pytest.mark.parametrize("ids, found, word", [
+    (["test/0007.jpg", "test/0012.jpg"], ["0007.jpg", "0012.jpg"], "test/0007.jpg is 0007.jpg"),
+    (["test/a/1", "test/b/1"], ["a/1.jpg", "b/1.jpg"], "test/a/1 is a/1.jpg"),
+    (["a/1.png", "b/1.png"], ["images/a/1.jpg", "images/b/1.jpg"], "a/1.png is images/a/1.jpg"),
+    (["C:\\\\k\\\\test\\\\1.jpg", "C:\\\\k\\\\test\\\\2.jpg"], ["1.jpg", "2.jpg"], "1.jpg is 1.jpg"),
+    (["7", "12"], ["0007.jpg", "0012.jpg"], "without leading zeros: 7 is 0007.jpg"),
+    (["7.0", "12.0"], ["test/0007.jpg", "test/0012.jpg"], "without leading zeros: 7.0 is test/0007.jpg"),
+])  # fmt: skip
+def test_a_folder_before_the_ids_and_lost_zeros_are_recognised_and_said(tmp_path, ids, found, word):
+    rows = [sure(found[1], "Fungi"), sure(found[0], "Mammalia")]
+    lines, said = submitted(tmp_path, rows, "id,label\n" + "".join(f"{i},3\n" for i in ids))
+    assert [line.rsplit(",", 1) for line in lines[1:]] == [[ids[0], "6"], [ids[1], "4"]]
+    assert "2 ids found" in said and word in said and "without a photo" not in said
+
+
+def test_two_ids_never_get_one_photo_by_a_loose_reading(tmp_path):
+    with pytest.raises(UserError, match="'7' and '07' would both be 0007.jpg"):
+        submitted(tmp_path, [sure("0007.jpg"), sure("8.jpg")], "id,label\n7,3\n07,3\n8,3\n")
+
+
+def test_a_column_a_class_is_filled_with_chances(tmp_path):
+    "The common form of log-loss competitions: the chances of a line add up to 1, and no class gets those of another."
+    rows = [answered("a.jpg", [2.0, 1.0, 0.0, 3.0]), answered("b.jpg", [0.0, 4.0, 0.0, 0.0]), failed("c.jpg")]
+    lines, said = submitted(tmp_path, rows, "id,Mammalia,aves,4\na,0.3,0.3,0.3\nb,0.3,0.3,0.3\nc,0.3,0.3,0.3\nlost,0.3,0.3,0.3\n")
+    assert lines[0] == "id,Mammalia,aves,4"
+    written = {line.split(",")[0]: np.array(line.split(",")[1:], float) for line in lines[1:]}
+    expected = softmax([[0.0, 2.0, 1.0], [0.0, 0.0, 4.0]], INFO.temperature)  # "none of these" has no column
+    assert np.abs(written["a"] - expected[0]).max() < 1e-5 and np.abs(written["b"] - expected[1]).max() < 1e-5
+    assert np.abs(written["c"] - expected.mean(0)).max() < 1e-5 and (written["lost"] == written["c"]).all()
+    assert all(abs(shares.sum() - 1) < 1e-5 for shares in written.values())
+    assert "1 photo could not be read and got the mean of all chances (n = 2): c.jpg." in said
+    lines, said = submitted(tmp_path, rows[:2], "id,Aves,Plantae\na,0.5,0.5\n")
+    assert lines[1] == "a,1,0" and "does not know the sample's Plantae: 0 is written there" in said
+    with pytest.raises(UserError, match=r"columns \(Usage, label\) are no classes of this model"):
+        submitted(tmp_path, rows, "id,Usage,label\na,Public,3\n")
 
 
 def test_names_that_are_numbers_are_not_taken_for_ids(tmp_path):

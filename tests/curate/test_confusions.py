@@ -134,7 +134,7 @@ def test_photos_that_the_run_set_aside_are_counted_and_not_shown(workspace):
     rows = [a_row(workspace, f"{k}.jpg", "red", "red", "red", 0.9, split=split) for k, split in enumerate(splits)]
     write_predictions(predictions_table(rows, workspace, ["red"]), workspace / "a.parquet")
     opened = open_predictions(workspace / "a.parquet")
-    assert len(opened.rows) == 1 and "set them aside" in opened.left_out[0]
+    assert len(opened.rows) == 1 and "set aside by the run" in opened.left_out[0]
 
 
 def test_wide_columns_stay_with_their_rows_when_some_are_left_out(workspace):

@@ -13,7 +13,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from species_wb.engine import class_activation, maps, model_file, occlusion, toy
-from species_wb.models import ready_made
 from species_wb.photos import pixels
 from species_wb.contracts import METADATA_KEY, ModelInfo, ModelSpec, info_to_json
 from species_wb.core import UserError
@@ -342,8 +341,8 @@ def test_the_colours_are_matplotlibs_viridis():
 
 
 @pytest.fixture(scope="module")
-def model() -> model_file.ModelFile:
-    return opened(ready_made.find())
+def model(ready_made_cache) -> model_file.ModelFile:
+    return opened(next(ready_made_cache.rglob("*.onnx")))
 
 
 def four_in_one(photos: Path, spec: ModelSpec, pictures: int):

@@ -322,7 +322,7 @@ def test_robustness_and_seeds_are_shown_where_they_are_known(workspace):
     a_run(workspace, "a", photo_rows(60), 3, arch="a", metrics=known), a_run(workspace, "b", photo_rows(60), 2, arch="b", metrics={"robustness": None, "seeds": 3})
     rows, columns = compare_tables.leaderboard(compared())
     told = dict(zip(columns, next(row for row in rows if row[0] == "a"), strict=True))
-    assert told["in corrupted photos"] == "0.70 (0.60 to 0.80)" and "n = 200" in compare_tables.leaderboard_caption(compared()) and told["over seeds"] == "0.900 ± 0.010, 3 seeds"
+    assert told["on corrupted photos"] == "0.70 (0.60 to 0.80)" and "n = 200" in compare_tables.leaderboard_caption(compared()) and told["over seeds"] == "0.900 ± 0.010, 3 seeds"
     path = workspace / "reports" / "train" / "a" / "metrics.json"
     core.write_json(path, {"latency": core.read_json(path)["latency"]})  # else it would be measured anew
     assert "over seeds" not in compare_tables.leaderboard(compared())[1] and "corrupted" not in compare_tables.leaderboard_caption(compared())

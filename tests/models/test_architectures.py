@@ -254,7 +254,7 @@ def test_a_hub_out_of_reach_is_said(name, hub, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", "nowhere")
     _, spec, told = registry.build(name, 10)
     assert told["used"] == "none" and "did not answer within 5 s" in told["substituted"] and spec.weights == "random numbers"
-    with pytest.raises(UserError, match="cannot be had"):
+    with pytest.raises(UserError, match="cannot be fetched"):
         registry.build(name, 10, "imagenet")
     with pytest.raises(weights.Unreachable):
         registry.imagenet_head(name)
@@ -298,7 +298,7 @@ def saved(path, state):
 def test_weights_for_other_classes_lend_their_body(weights):
     path = weights / "mobilenet_v2_inat_bird.pth"
     network, spec, told = registry.build("mobilenet_v2", 10, str(path))
-    assert told["used"] == "file" and "all 260 entries of the body fit" in told["sentence"] and "for 965 classes, is left aside: one for these 10 is fitted" in told["sentence"]
+    assert told["used"] == "file" and "all 260 entries of the body fit" in told["sentence"] and "for 965 classes and is not used: a new head for these 10 is fitted" in told["sentence"]
     assert told["fit"]["reshaped"] == {"head.weight": ([965, 1280], [10, 1280]), "head.bias": ([965], [10])} and not told["fit"]["missing"] and not told["fit"]["unexpected"]
     assert torch.equal(network.body.net.features[0][0].weight, torch.load(path, weights_only=True)["features.0.0.weight"])
     with pytest.raises(UserError, match="another architecture"):
@@ -324,7 +324,7 @@ def test_names_are_undressed(name, prefix, suffix, tmp_path):
     path = saved(tmp_path / f"w{suffix}", {"epoch": 3, "model": {"state_dict": state}} if suffix == ".pth" else state)
     network, _, told = registry.build(name, 4, path)
     assert told["fit"]["missing"] == ([] if name != "convnext_tiny" else ["head.weight", "head.bias"]) and not told["fit"]["reshaped"]
-    assert ("is for 4 classes as well; one for these is fitted anew" in told["sentence"]) == (name != "convnext_tiny")  # its published classifier is more than our head
+    assert ("is also for 4 classes, but a new head is fitted for these" in told["sentence"]) == (name != "convnext_tiny")  # its published classifier is more than our head
     own = network.body.net.state_dict()
     assert all(torch.equal(own[k], v) for k, v in published.items() if k in own and not k.endswith("num_batches_tracked"))
     json.dumps(told)

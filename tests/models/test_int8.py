@@ -134,7 +134,7 @@ def test_what_is_told_is_what_was_measured(model, made):
     assert chosen["passed"] and chosen["agreement"] >= 0.98 and chosen["agreement_n"] == chosen["accuracy_n"] > 80
     assert found["before"]["accuracy"] - found["after"]["accuracy"] <= 0.005 and found["after"]["accuracy"] == chosen["accuracy"]
     assert (found["before"]["size"], found["after"]["size"]) == (model.stat().st_size, out.stat().st_size)
-    assert {row["variant"].split(",")[0] for row in found["tries"]} == {"one scale a channel", "one scale a tensor"}
+    assert {row["variant"].split(",")[0] for row in found["tries"]} == {"one scale per channel", "one scale per tensor"}
     assert all({"p50", "p95", "photos_per_second", "size"} <= set(row) for row in [*found["tries"], found["before"], found["after"]])
     json.dumps(found)  # plain types
 
@@ -230,7 +230,7 @@ def test_photos_without_labels_judge_by_agreement_alone(model, tmp_path):
         (tmp_path / "card" / f"{k}.jpg").write_bytes(encode_jpeg(picture(LABELS[k % 3], rng), 92))
     found = quantise(model, tmp_path / "card", tmp_path / "out.onnx", agreement=0.9)
     assert found["after"]["accuracy"] is None and found["tries"][0]["accuracy_n"] == 0
-    assert any("No labels count here" in s for s in found["sentences"])
+    assert any("There are no usable labels" in s for s in found["sentences"])
 
 
 def spoil(model, path, times: float) -> list[str]:
@@ -330,4 +330,4 @@ def test_real_photos_keep_their_labels(photos, tmp_path):
     with_head(tmp_path / "model.onnx", head.coef_, head.intercept_, info, tmp_path / "model.onnx")
     found = quantise(tmp_path / "model.onnx", photos, tmp_path / "int8.onnx", loss=0.01)
     assert found["before"]["accuracy"] > 0.85 and found["after"]["size"] < 0.4 * found["before"]["size"]
-    assert found["tries"][0]["agreement"] > found["tries"][1]["agreement"], "one scale a channel is known to suit this network better"
+    assert found["tries"][0]["agreement"] > found["tries"][1]["agreement"], "one scale per channel is known to suit this network better"

@@ -226,5 +226,5 @@ def test_the_readme_says_what_was_measured():
     said = ready_made.settings()["test"]
     interval = f"95 % interval {said['accuracy_low']:.2f} to {said['accuracy_high']:.2f}, n = {said['n']}"
     right = f"names {said['accuracy']:.2f} of them right ({interval})"
-    off = f"its scores are off by {said['ece']:.3f} on average"
-    assert f"{right}, leaves {said['abstained']:.1%} open, and {off}" in readme
+    off = f"Its scores are off by {said['ece']:.3f} on average"
+    assert f"{right} and leaves {said['abstained']:.1%} without a name. {off}" in readme

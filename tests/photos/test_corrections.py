@@ -288,7 +288,7 @@ def test_findings_and_report_count_corrections_and_those_of_the_test_split_apart
     say(before, some(before, "Aves", "test"), "exclude")  # one of a pair: leaving it out is no leak
     for path in (some(before, "Fungi", "train"), some(before, "Fungi", "valid")):
         say(before, path, "relabel", "Aves")
-    by_hand = "Corrected by hand, the files themselves unchanged:"
+    by_hand = "Corrected by hand (the files themselves were not changed):"
     said = f"{by_hand} 2 photos relabelled, 1 photo excluded. In the test split: 1 photo excluded."
     assert said in sentences(findings(scan(field))) and not findings(scan(field))["leaks"]
     write_table(scan(field), tmp_path / "m.parquet")
@@ -348,7 +348,7 @@ def test_who_and_when_are_filled_in_and_what_was_given_is_kept():
 ])  # fmt: skip
 def test_what_cannot_be_right_is_refused_and_nothing_of_it_kept(wrong):
     good = {"sha256": SHA, "path": "a.jpg", "action": "relabel", "new_label": "Aves"}
-    with pytest.raises(UserError, match="a.jpg was not kept"):
+    with pytest.raises(UserError, match="a.jpg was not saved"):
         corrections.append([good, {**good, **wrong}])
     assert corrections.read_corrections() == []
 
@@ -357,8 +357,8 @@ def test_what_cannot_be_right_is_refused_and_nothing_of_it_kept(wrong):
     (f"{SHA},a.jpg,delete,,,me,now", "line 4: the action 'delete' is none of"),
     ("0a,a.jpg,flag,,,me,now", "line 4: the sha256 '0a' is not 64"),
     (f"{SHA},a.jpg,relabel,Aves,,me,now", "line 4: the new label '' is empty"),
-    (f"{SHA},a.jpg,flag", "line 4: it has not 7 cells"),
-    (f"{SHA},a.jpg,flag,,,me,now,more", "line 4: it has not 7 cells"),
+    (f"{SHA},a.jpg,flag", "line 4: it does not have 7 cells"),
+    (f"{SHA},a.jpg,flag,,,me,now,more", "line 4: it does not have 7 cells"),
     (b"\xff\xfe", "line 4 on"),
 ])  # fmt: skip
 def test_a_damaged_table_is_one_sentence_that_names_the_line_and_stops_the_scan(field, line, said):

@@ -259,7 +259,7 @@ def test_a_batch_that_does_not_fit_is_taken_in_parts_and_said(manifest, tmp_path
     told = fit_in(tmp_path, manifest, epochs=1, batch=32)
     assert max(asked) == 32 and told["parts"] == 4
     (said,) = (s for s in told["sentences"] if "did not fit into memory" in s and "4 parts" in s)
-    assert "still one of 32 photos" in said
+    assert "still covers 32 photos" in said
 
 
 def test_not_even_one_photo_is_a_sentence_and_another_error_stays_itself(manifest, tmp_path, monkeypatch):

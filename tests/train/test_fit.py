@@ -122,7 +122,7 @@ def test_a_photo_that_vanished_since_the_scan_is_said_and_stops_nothing(
     gone = next(r["path"] for r in manifest.to_pylist() if r["split"] == "train")
     (tmp_path / "mine" / gone).unlink()
     _, told, _ = fitted(manifest, arch, **({} if arch != "simple_cnn" else {"epochs": 1, "size": 32}))
-    assert any("1 photo could be read when the folder was checked and not any more" in s for s in told["sentences"])
+    assert any("1 photo could be read when the folder was checked, but not any more" in s for s in told["sentences"])
 
 
 @pytest.mark.parametrize("wrong", [{"epochs": -3}, {"batch": -5}, {"rate": -1.0}, {"size": 7}])
@@ -145,7 +145,7 @@ def test_what_was_substituted_is_said(manifest, monkeypatch):
     assert told["used"] == "none" and "did not answer within 5 s" in told["substituted"]
     todo, _ = planning.plan(network, spec, told, 100, epochs=1)
     assert todo.method == "finetune" and "No pretrained weights" in todo.why
-    with pytest.raises(UserError, match="cannot be had"):
+    with pytest.raises(UserError, match="cannot be fetched"):
         registry.build("resnet50", 3, "imagenet")
 
 
