@@ -35,7 +35,8 @@ def _answer(row: dict[str, Any], min_score: float = 0.0) -> list[str]:
     block = "█" if sys.stdout.isatty() and (sys.stdout.encoding or "").lower().startswith("utf") else ""
     doubt = _doubt(row, min_score)
     lines = [f"{e['label']:<{wide}}  {e['score']:>6.1%}  {block * round(30 * e['score'])}" for e in row["top"]]
-    return [*([doubt] if doubt else []), *(line.rstrip() for line in lines)]
+    remarks = [said for said in (row.get("reason"), doubt) if said]
+    return [*remarks, *(line.rstrip() for line in lines)]
 
 # %% ../nbs/lib/87_cli_photos.ipynb #classes
 def _classes(found: dict[str, Any]) -> list[str]:

@@ -47,6 +47,7 @@ CODES = {
     "not-scored": "is held out, and of a class that nothing is trained for",
     "held-out": "was labelled by hand, and lies where photos are held out",
     "excluded": "was excluded by hand",
+    "damaged": "opens, but a part of its picture is missing",
 }
 
 # %% ../nbs/lib/04_fields.ipynb #has-codes

@@ -87,7 +87,7 @@ def _answer_photos(model: Model, arrivals: Arrivals, tables: Tables, photos: lis
     "Classify photos; write the rows of those that could be read, and keep the other rows."
     items = _items(arrivals, tables, [path for path, _ in photos])
     for (path, arrival), row in zip(photos, predict_items(model, items), strict=True):
-        if row["status"] == "ok":
+        if row["status"] == "ok" and not row.get("reason"):  # a part that is missing may still be on its way
             _finish(arrivals, tables, path, row)
         else:
             arrival.failed = row  # written later, if the file does not change any more

@@ -168,5 +168,5 @@ def line(
     at = f" at {row['seconds']:g} s" if row.get("seconds") is not None else ""
     if row["status"] != "ok":
         return f"{now()}  {row['reason']}"
-    raw = f"{row['label_raw']} {row['score_raw']:.2f}"
-    return f"{now()}  {shown(row['path'])}{at}  {f'none of these (nearest {raw})' if row.get('abstained') else raw}"
+    raw, said = f"{row['label_raw']} {row['score_raw']:.2f}", f"  {row['reason']}" if row.get("reason") else ""
+    return f"{now()}  {shown(row['path'])}{at}  {f'none of these (nearest {raw})' if row.get('abstained') else raw}{said}"

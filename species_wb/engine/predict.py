@@ -27,12 +27,12 @@ from ..photos.pixels import header_and_pixels, prepare
 from ..predictions import PREDICTIONS, predictions_table
 
 # %% ../../nbs/lib/engine/25_predict.ipynb #decoded
-def _decoded(data: bytes, row: Row, model: Model) -> tuple[Header, dict[int, np.ndarray]]:
-    "Return a photo's header, and the photo in each canonical size. Raises BadPhoto where it cannot be decoded."
+def _decoded(data: bytes, row: Row, model: Model) -> tuple[Header, dict[int, np.ndarray], str | None]:
+    "Return a photo's header, the photo in each size that the members need, and what is missing. Raises BadPhoto."
     photos = {}
     for size in {m.info.spec.canonical_size for m in model.members}:
-        head, photos[size] = header_and_pixels(data, size, name_of(row))
-    return head, photos
+        head, photos[size], missing = header_and_pixels(data, size, name_of(row))
+    return head, photos, missing
 
 # %% ../../nbs/lib/engine/25_predict.ipynb #time-and-place
 def _time_and_place(row: Row, head: Header) -> Row:
@@ -59,13 +59,14 @@ def _load(item: Item, model: Model, change: Change | None = None) -> Loaded:
         if isinstance(found, np.ndarray):
             return {**row, "status": "ok"}, [prepare(found, m.info.spec) for m in model.members]
         sha256 = row.get("sha256") or hashlib.sha256(found).hexdigest()
-        head, photos = _decoded(found, row, model)
+        head, photos, missing = _decoded(found, row, model)
     except BadPhoto as error:
         return failed(row, error), None
     if change:
         photos = {size: change(photo, sha256) for size, photo in photos.items()}
     ready = [prepare(photos[m.info.spec.canonical_size], m.info.spec) for m in model.members]
-    return {**row, **_time_and_place(row, head), "sha256": sha256, "status": "ok"}, ready
+    remark = {"reason": missing} if missing and not row.get("reason") else {}
+    return {**row, **_time_and_place(row, head), "sha256": sha256, "status": "ok", **remark}, ready
 
 # %% ../../nbs/lib/engine/25_predict.ipynb #answers
 def answer_rows(

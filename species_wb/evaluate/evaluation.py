@@ -161,8 +161,11 @@ def all_test(
     used = pc.and_(labelled, pc.invert(corrected.excluded(manifest)))
     split = pc.if_else(labelled, pc.if_else(_trained_on(manifest, trained), "train", "test"), none)
     columns = {"split": pc.if_else(used, split, none)}
-    for name in ("reason", *["code"] * has_codes(manifest)):  # why another training left the photo out
-        columns[name] = pc.if_else(used, none, manifest[name])
+    coded = has_codes(manifest)
+    damaged = pc.fill_null(pc.equal(manifest["code"], "damaged"), False) if coded else pc.is_null(manifest["path"])
+    other = pc.and_(used, pc.invert(damaged))  # their reason says why another training left the photo out
+    for name in ("reason", *["code"] * coded):
+        columns[name] = pc.if_else(other, none, manifest[name])
     if set(corrected.ADDED) <= set(manifest.schema.names):
         columns["split_before"] = pc.if_else(pc.is_valid(manifest["corrected"]), split, none)
     for name, column in columns.items():

@@ -120,11 +120,12 @@ def _duplicates(ok: list[dict[str, Any]]) -> dict[str, list]:
 
 # %% ../../nbs/lib/photos/55_findings.ipynb #left-out
 def _left_out(ok: list[dict[str, Any]]) -> dict[str, Any]:
-    "List the photos that were left out of training, and count by class the photos that cannot be scored."
+    "List the photos that were left out or are damaged, and count by class the photos that cannot be scored."
     left_out = [row for row in ok if row["label"] and not row["split"]]
     unknown = Counter(row["label"] for row in left_out if row["code"] == "not-scored")
     return {
         "leaks": [{"path": row["path"], "reason": row["reason"]} for row in left_out if row["code"] == "leak"],
+        "damaged": [{k: row[k] for k in ("path", "split", "reason")} for row in ok if row["code"] == "damaged"],
         "unknown_classes": dict(sorted(unknown.items())),
     }
 

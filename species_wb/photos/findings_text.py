@@ -60,6 +60,17 @@ def _say_files(found: dict[str, Any]) -> list[str]:
         say.append(f"{plural(len(empty), 'class folder')} with no files: {a_few(empty)}.")
     return [*say, *leftovers_said(found["left"])]
 
+# %% ../../nbs/lib/photos/56_findings_text.ipynb #say-damaged
+def _say_damaged(found: dict[str, Any]) -> list[str]:
+    "Say how many photos are damaged, and what they are used for."
+    if not (torn := found["damaged"]):
+        return []
+    use = {split: sum(row["split"] == split for row in torn) for split in (None, "train", "valid", "test")}
+    verbs = {None: "left out of training", "train": "used to train", "valid": "used to validate", "test": "tested on"}
+    told = ", ".join(f"{n:,} {verbs[split]}" for split, n in use.items() if n)
+    how = " (to train on them, too: damaged=True)" if use[None] else ""
+    return [f"{plural(len(torn), 'photo')} {'is' if len(torn) == 1 else 'are'} damaged: {told}{how}. {torn[0]['reason']}"]
+
 # %% ../../nbs/lib/photos/56_findings_text.ipynb #say-classes
 def _say_classes(found: dict[str, Any]) -> list[str]:
     "Say which classes are too small, and which look alike."
@@ -142,6 +153,7 @@ def sentences(
         *_say_held_out(found),
         *_say_conflict(found["conflicts"], wrong, mend),
         *_say_files(found),
+        *_say_damaged(found),
         *_say_classes(found),
         *_say_groups(found),
         *_say_conflict(found["near_conflicts"], "near-duplicates with different labels", perhaps),

@@ -104,12 +104,12 @@ def _opened(found: _Listed, workers: int | None, file_times: bool = False) -> li
     return table
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #own-manifest
-def _own_manifest(path: Path, metadata: str | Path | None) -> pa.Table:
-    "Read a person's own manifest. Raises UserError where its photos are gone, or where a table should be joined."
+def _own_manifest(path: Path, metadata: str | Path | None, use_damaged: bool = False) -> pa.Table:
+    "Read a person's own manifest. Raises UserError where its photos are gone, or where it should be changed."
     table = read_manifest(path)
     root = Path(manifest_root(table))
-    if metadata:
-        how = f"scan its folder with metadata={metadata} instead"
+    if metadata or use_damaged:
+        how = f"scan its folder with {f'metadata={metadata}' if metadata else 'damaged=True'} instead"
         raise UserError(f"{path} is a manifest and used as it is: {how}.")
     if not root.is_dir():
         root = path.resolve().parent
@@ -120,10 +120,10 @@ def _own_manifest(path: Path, metadata: str | Path | None) -> pa.Table:
     return table.replace_schema_metadata({**table.schema.metadata, b"root": path_text(root)})
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #judged
-def _manifest(table: list[dict[str, Any]], root: Path, seed: int) -> pa.Table:
+def _manifest(table: list[dict[str, Any]], root: Path, seed: int, use_damaged: bool = False) -> pa.Table:
     "Write groups, splits and corrections into the rows; return the manifest."
     tie(table)
-    split(table, seed)
+    split(table, seed, use_damaged)
     corrected.apply(table, corrections.of_workspace(), shown)
     for row in table:
         row.pop("given", None), row.pop("why", None)
@@ -136,13 +136,14 @@ def scan(
     seed: int = 0,  # for the splits
     workers: int | None = None,  # threads; by default one more than there are cores
     file_times: bool = False,  # whether a photo that tells no time gets that of its file
+    use_damaged: bool = False,  # whether damaged photos are trained on as all others
 ) -> pa.Table:  # the manifest, contract 1; its schema's metadata also hold `notes`, `empty_folders` and `left`
     "Find and check photos, and assign splits. Raises UserError where no photos are found or a table does not fit."
     photos = Path(photos).expanduser()
     if photos.suffix.lower() == ".parquet" and not photos.is_dir():
-        return _own_manifest(photos, metadata)
+        return _own_manifest(photos, metadata, use_damaged)
     found = _list(photos)
     notes = _join(found, metadata)
-    manifest = _manifest(_opened(found, workers, file_times), found.root, seed)
+    manifest = _manifest(_opened(found, workers, file_times), found.root, seed, use_damaged)
     told = {"notes": json.dumps(notes), "empty_folders": json.dumps(found.empty), "left": json.dumps(found.left)}
     return manifest.replace_schema_metadata({**manifest.schema.metadata, **told})

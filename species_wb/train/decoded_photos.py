@@ -118,7 +118,7 @@ def _write_shard(
     return entries
 
 # %% ../../nbs/lib/train/13_decoded_photos.ipynb #decodedcache
-VERSION = 1  # of the decoding; a higher number makes the code ignore older caches
+VERSION = 2  # of the decoding; a higher number makes the code ignore older caches
 DEFAULT_LIMIT = 8 * 10**9  # bytes
 
 

@@ -22,7 +22,7 @@ from ..core import in_threads, write_aside, write_json
 from ..photos.pixels import prepare
 from ..photos.reading import BadPhoto
 from ..progress import progress
-from .decoded_photos import DecodedCache, decode_unchanged
+from .decoded_photos import VERSION, DecodedCache, decode_unchanged
 
 # %% ../../nbs/lib/train/15_loading.ipynb #write-features
 def _write_features(folder: Path, fresh: dict[str, np.ndarray]) -> None:
@@ -105,7 +105,7 @@ def embeddings(
     what: str = "embedding",  # the word in front of the progress bar
 ) -> tuple[np.ndarray, dict[str, str]]:  # N×D float32 (NaN where unreadable), and the reasons by sha256
     "Return the embeddings of photos; compute only those that the cache lacks."
-    folder = Path(folder) / (key + ("-flip" if flip else ""))
+    folder = Path(folder) / f"{key}{'-flip' if flip else ''}-v{VERSION}"
     folder.mkdir(parents=True, exist_ok=True)
     known = _read_features(folder)
     failed: dict[str, str] = {}

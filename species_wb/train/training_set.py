@@ -23,12 +23,13 @@ from ..simulate.survey import default_photos
 # %% ../../nbs/lib/train/10_training_set.ipynb #gather
 def manifest_of_run(
     folder: Path,  # the run folder
-    asked: dict[str, Any],  # photos, metadata, seed
+    asked: dict[str, Any],  # photos, metadata, seed, damaged
 ) -> pa.Table:  # the manifest (contract 1), also in the run folder
     "Return a run's manifest. It lists the photos that were given or, without any, the simulated survey."
     path = folder / "manifest.parquet"
     if not path.exists():
-        write_table(scan(asked["photos"] or default_photos(), asked["metadata"] or None, asked["seed"]), path)
+        photos, damaged = asked["photos"] or default_photos(), bool(asked.get("damaged"))
+        write_table(scan(photos, asked["metadata"] or None, asked["seed"], use_damaged=damaged), path)
     return read_manifest(path)
 
 # %% ../../nbs/lib/train/10_training_set.ipynb #count

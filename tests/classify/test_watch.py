@@ -152,6 +152,19 @@ def test_a_file_that_is_never_finished_ends_as_cut_short(model, pond, monkeypatc
     assert names(w) == {"half.jpg": "cut-short"} and any("half.jpg is cut short" in line for line in w.lines)
 
 
+def test_a_damaged_photo_is_answered_when_nothing_more_comes(model, pond, monkeypatch):
+    "It may be a photo on its way of which only the end is missing."
+    monkeypatch.setattr("species_wb.classify.arrivals.PATIENCE", 2.0)
+    with Watching(model, pond, pond / "rows.csv") as w:
+        began = time.monotonic()
+        (pond / "torn.jpg").write_bytes(GREEN[:-2])
+        w.until(1)
+        assert time.monotonic() - began >= 2
+    (row,) = w.rows()
+    assert (row["status"], row["label"]) == ("ok", "green") and "the mark at the end of the file is missing" in row["reason"]
+    assert any("torn.jpg  green" in line and row["reason"] in line for line in w.lines) and w.counts["problems"] == 0
+
+
 def test_downloads_are_seen_under_their_last_name_only(model, pond):
     with Watching(model, pond, pond / "rows.csv") as w:
         for ending in (".part", ".crdownload", ".tmp"):

@@ -171,14 +171,14 @@ def test_what_ends_early_is_told_from_what_is_damaged():
     plain = [(format, {}) for format in ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")]
     for format, options in (*plain, ("JPEG", {"progressive": True}), ("TIFF", {"compression": "tiff_lzw"})):
         data = save(image, format, **options)
-        assert status(data[: len(data) // 2]) == "cut-short", (format, options)
+        assert status(data[: len(data) // 4]) == "cut-short", (format, options)  # of which more is left: test_damage
     data = bytearray(save(image, "JPEG"))
-    data[len(data) // 2 : len(data) // 2 + 4] = b"\xff\x01\xff\x01"
+    data[len(data) // 4 : len(data) // 4 + 4] = b"\xff\x01\xff\x01"
     assert status(bytes(data)) == "unreadable"
     png = bytearray(save(image, "PNG"))
     png[len(png) // 2 : len(png) // 2 + 40] = bytes(40)
     assert status(bytes(png)) == "unreadable"
-    assert status(save(image, "JPEG")[:-60] + bytes(60)) == "cut-short"  # the card wrote zeros at the end
+    assert status(save(image, "JPEG")[:1500] + bytes(9000)) == "cut-short"  # the card wrote zeros at the end
 
 
 def png_of(width: int, height: int) -> bytes:
