@@ -136,7 +136,8 @@ def classify(
     engine: Engine,
 ) -> None:
     "Classify what is missing. Raises UserError where the folder is empty or has none of the table's photos."
-    job.order.clear(), job.left.clear()
+    job.order.clear()
+    job.left.clear()
     total, done, finished = _counted(job)
     if not total:
         where = shown(job.where.prefix or job.where.root)

@@ -51,7 +51,8 @@ def _empty_folders(folders: Iterable[str], paths: Iterable[str], split_folders: 
 # %% ../../nbs/lib/photos/60_scan.ipynb #folder
 def _in_folder(folder: Path) -> _Listed:
     "List the files of a folder, with the label and split from their paths."
-    files, folders, barred = walked(str(folder), left := Counter())
+    left: Counter[str] = Counter()
+    files, folders, barred = walked(str(folder), left)
     split_folders = has_split_folders(folders)
     rows = {path: label_and_split(path, split_folders) for path in (*files, *barred)}
     return _Listed(folder, folder, rows, barred, _empty_folders(folders, rows, split_folders), left)
