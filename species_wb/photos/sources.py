@@ -132,7 +132,7 @@ def parts_of(
     folder, name = os.path.split(table)
     return os.path.join(folder, f".{name}.parts")
 
-# %% ../../nbs/lib/photos/40_sources.ipynb #job-root
+
 JOB = "job.json"  # a file in the hidden folder of a job
 
 
