@@ -204,7 +204,8 @@ def evaluate(
     check_how(robustness or "none")
     if Path(typed(model)).is_dir():
         if run_state(typed(model)) == "new":
-            raise UserError(f"{unquoted(model)} is not a run folder: name a model file and a folder of labelled photos.")
+            what = f"{unquoted(model)} is not a run folder"
+            raise UserError(f"{what}: name a model file and a folder of labelled photos.")
         if not photos:
             return _run("evaluate", Path(typed(model)), {"robustness": robustness})
     file = _file_to_evaluate(model, photos)

@@ -54,7 +54,7 @@ def _check_columns(table: pa.Table) -> None:
         if (there := table.schema.field(f.name).type) != f.type:
             raise UserError(f"Column {f.name} of this manifest holds {there}, not {f.type}: make it again {again}")
 
-# %% ../nbs/lib/05_contracts.ipynb #check-words
+
 def _check_words(table: pa.Table) -> None:
     for name, known in (("split", (*SPLITS, None)), ("status", tuple(STATUSES))):
         if unknown := {v for v in table[name].unique().to_pylist() if v not in known}:
@@ -140,7 +140,7 @@ def read_table(
         why = str(error).splitlines()[0]
         raise UserError(f"{path} cannot be read as Parquet ({why}): it is damaged or something else.") from None
 
-# %% ../nbs/lib/05_contracts.ipynb #completed
+# %% ../nbs/lib/05_contracts.ipynb #read-manifest
 def _completed(table: pa.Table) -> pa.Table:
     "Add the columns that a manifest of an earlier version lacks, without values."
     for name in (name for name in LATER if name not in table.schema.names):
@@ -148,7 +148,7 @@ def _completed(table: pa.Table) -> pa.Table:
         table = table.add_column(at, MANIFEST.field(name), column)
     return table
 
-# %% ../nbs/lib/05_contracts.ipynb #read-manifest
+
 def read_manifest(
     path: str | Path,  # a .parquet file
 ) -> pa.Table:  # contract 1

@@ -164,7 +164,7 @@ def tables(
     for name in job.order:
         yield read_table(job.shard(name))
 
-# %% ../../nbs/lib/classify/20_job.ipynb #rule-for
+
 def rule_for(
     where: Sources,
     site: str = "",  # as a person said it
@@ -201,7 +201,7 @@ def searched(
     paths = [os.path.join(where.root, name) if name else where.root for name in where.named]
     return [] if where.remote else [path for path in paths if os.path.isdir(path)]
 
-# %% ../../nbs/lib/classify/20_job.ipynb #done
+
 @dataclass
 class Done:
     "A finished job."

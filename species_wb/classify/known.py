@@ -168,5 +168,6 @@ def check_photos(
         return
     if any(_by_content(known, unit, *_hashed(unit, root)) for unit in units(where) if _places(known, unit)):
         return
-    what = f"None of the {plural(len(held), 'photo')} of {known.job.out} is in {shown(where.prefix or where.root)} any more"
-    raise UserError(f"{what}: is this another card? Name another table with --out, or give --fresh to replace this one.")
+    place = shown(where.prefix or where.root)
+    what = f"None of the {plural(len(held), 'photo')} of {known.job.out} is in {place} any more: is this another card?"
+    raise UserError(f"{what} Name another table with --out, or give --fresh to replace this one.")

@@ -186,7 +186,8 @@ def submission(
 ) -> list[str]:  # what the person should know about it
     """Write a submission: a line for every photo, or for every id of the sample.
 
-    Raises UserError where no photo could be read, the sample is of no use or lists other photos, or an id could mean two photos."""
+    Raises UserError where no photo could be read, where the sample is of no use or lists other photos,
+    and where an id could mean two photos."""
     found, others = _answers(rows, info)
     counts = Counter(a.place for a in found if a.place is not None)
     if not counts:

@@ -216,7 +216,8 @@ def _root(table: Path, metadata: dict[bytes, bytes], rows: list[dict[str, Any]],
     if b"root" in metadata:
         return text_path(metadata[b"root"].decode())
     here, known = Path.cwd(), job_root(table)  # the folder that `classify` noted is tried first
-    names, folders = [text_path(row["path"]) for row in rows[:20]], [*([Path(known)] if known else []), here, table.parent]
+    names = [text_path(row["path"]) for row in rows[:20]]
+    folders = [*([Path(known)] if known else []), here, table.parent]
     return str(next((folder for folder in folders for name in names if (folder / name).exists()), folders[0]))
 
 # %% ../../nbs/lib/curate/05_predictions.ipynb #has-workspace
