@@ -20,7 +20,7 @@ import typer
 
 from .core import UserError, write_aside
 from .runs import check_run, new_run, run_state
-from .workspace import typed
+from .workspace import typed, unquoted
 
 # %% ../nbs/lib/85_cli_models.ipynb #models
 Models = Annotated[list[str] | None, typer.Option("--model", help=(
@@ -154,6 +154,7 @@ def train(
     seeds: Annotated[int | None, typer.Option(min=1, max=100, help=(
         "Train this many times, with this seed and the next ones, and report the spread."
     ))] = None,
+    damaged: Annotated[bool, typer.Option("--damaged", help="Train on damaged photos, too.")] = False,
     robustness: Robustness = "",
     run: Annotated[str, typer.Option(help="A run folder. An unfinished run goes on where it stopped.")] = "",
 ) -> None:  # fmt: skip
@@ -170,6 +171,7 @@ def train(
         "arch": arch, "photos": typed(photos), "metadata": typed(metadata), "method": method, "size": size,
         "epochs": epochs, "batch": batch, "rate": rate, "mixup": mixup, "cutmix": cutmix, "seed": seed, "seeds": seeds,
         "robustness": robustness, "weights": weights if weights in ("", *WEIGHTS) else typed(weights),
+        "damaged": damaged or None,
     }  # fmt: skip
     _check_training(asked, weights)
     _run("train", Path(typed(run)) if run else new_run("train", arch or "efficientnet_lite0"), asked)
@@ -200,9 +202,9 @@ def evaluate(
     from species_wb.evaluate.robustness import check_how
 
     check_how(robustness or "none")
-    if Path(model).expanduser().is_dir():
+    if Path(typed(model)).is_dir():
         if run_state(typed(model)) == "new":
-            raise UserError(f"{model} is not a run folder: name a model file and a folder of labelled photos.")
+            raise UserError(f"{unquoted(model)} is not a run folder: name a model file and a folder of labelled photos.")
         if not photos:
             return _run("evaluate", Path(typed(model)), {"robustness": robustness})
     file = _file_to_evaluate(model, photos)
@@ -270,7 +272,7 @@ def export(
     if int8:
         target = Path(typed(out or f"{path.stem}-int8.onnx"))
         return _export_int8(path, target, Path(typed(photos)) if photos else None, loss, agreement, seed)
-    if model != "ready-made":
+    if unquoted(model) != "ready-made":
         raise UserError(
             f"Without --int8, only the ready-made model can be written, not {model}: add --int8 for a smaller, faster "
             "file, or write the ready-made model with `export ready-made --out F.onnx`."

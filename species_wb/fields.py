@@ -7,6 +7,7 @@ __all__ = ['STATUSES', 'IN_WORDS', 'HEADINGS', 'NOT_SURE', 'NO_ANSWER', 'CODES',
 
 # %% ../nbs/lib/04_fields.ipynb #imports
 import os
+import re
 from typing import Any
 
 import pyarrow as pa
@@ -46,6 +47,7 @@ CODES = {
     "not-scored": "is held out, and of a class that nothing is trained for",
     "held-out": "was labelled by hand, and lies where photos are held out",
     "excluded": "was excluded by hand",
+    "damaged": "opens, but a part of its picture is missing",
 }
 
 # %% ../nbs/lib/04_fields.ipynb #has-codes
@@ -57,19 +59,33 @@ def has_codes(
     return text and set(table["code"].unique().to_pylist()) <= {None, *CODES}
 
 # %% ../nbs/lib/04_fields.ipynb #path-text
+_ODD = re.compile("[\udc80-\udcff\uef80-\uefff]|" + r"\\(?=x[0-9a-f]{2})")
+
+
 def path_text(
     path: str | bytes | os.PathLike,  # as the system gives it
 ) -> str:  # valid Unicode, with "/" between the parts
-    "Write a path as text, whatever bytes it holds."
-    text = os.fsdecode(path).replace(os.sep, "/")
-    return "".join(chr(0xEF80 + ord(c) - 0xDC80) if 0xDC80 <= ord(c) <= 0xDCFF else c for c in text)
+    r"Write a path as text, whatever bytes it holds: one that is no text as `\xe4`."
+    as_bytes = lambda odd: "".join(f"\\x{byte:02x}" for byte in odd[0].encode("utf-8", "surrogateescape"))  # noqa: E731
+    return _ODD.sub(as_bytes, os.fsdecode(path).replace(os.sep, "/"))
 
 # %% ../nbs/lib/04_fields.ipynb #text-path
+_WRITTEN = re.compile(r"\\x([0-9a-f]{2})|[\uef80-\uefff]")  # the second form is that of tables before December 2026
+
+
+def _as_it_was(written: re.Match) -> str:
+    "Return the byte that `path_text` wrote, as the system's names hold it."
+    byte = int(written[1], 16) if written[1] else ord(written[0]) - 0xEF00
+    return chr(byte) if byte < 0x80 else chr(0xDC00 + byte)
+
+
 def text_path(
     text: str,  # from `path_text`
 ) -> str:  # what `open` takes
-    "Turn text from `path_text` back into a path."
-    return "".join(chr(0xDC80 + ord(c) - 0xEF80) if 0xEF80 <= ord(c) <= 0xEFFF else c for c in text)
+    "Turn text from `path_text` back into a path, also text from versions before."
+    if os.sep == "\\" or not _WRITTEN.search(text):  # where names are text, `\\xe4` begins the name of a file
+        return text
+    return os.fsdecode(os.fsencode(_WRITTEN.sub(_as_it_was, text)))
 
 # %% ../nbs/lib/04_fields.ipynb #degrees
 def degrees(

@@ -44,13 +44,14 @@ PREDICTIONS = pa.schema(
         ("x1", pa.float64()),
         ("y1", pa.float64()),
         ("taken_at", pa.string()),
+        ("taken_from", pa.string()),  # where that time was written: a word of `times.WRITTEN_IN`
         ("lat", pa.float64()),
         ("lon", pa.float64()),
         ("model", pa.string()),  # the first 16 digits of the model file's sha256
     ]
 )
 ONLY_PARQUET = ("logits", "embedding")
-LATER = ("frame_rate",)  # columns that earlier versions did not write
+LATER = ("frame_rate", "taken_from")  # columns that earlier versions did not write
 
 # %% ../nbs/lib/07_predictions.ipynb #root-text
 def root_text(

@@ -66,7 +66,7 @@ def test_a_score_below_the_least_is_left_open_without_classifying_again(tmp_path
     words = ["classify", folder, "--model", model, "--out", tmp_path / "a.csv"]
     done = typed(*words, "--min-score", "0.9999", "--top", "1")
     found = rows(tmp_path / "a.csv")
-    assert "6 of 6 photos were classified already" in done.stdout
+    assert "6 of 6 files were classified already" in done.stdout
     assert all(r["label"] == "" and r["abstained"] == "TRUE" and r["label_raw"] in ("red", "green") for r in found)
     assert all(r["rule"] == "min-score 0.9999" and "|" not in r["top"] for r in found)
 

@@ -55,7 +55,7 @@ def _fetch(row: dict[str, Any], root: str) -> bytes:
     _check_link(row, root)
     _, get = next(items(Unit(row["path"], row["member"]), root))
     data = get()
-    assert isinstance(data, bytes)  # only films yield arrays
+    assert isinstance(data, bytes)  # films, whose frames are arrays, are not read here
     if row["sha256"] and hashlib.sha256(data).hexdigest() != row["sha256"]:
         raise BadPhoto("missing", f"{shown(row['path'])} has changed since it was classified: classify it again.")
     return data
