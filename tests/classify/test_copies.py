@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import hashlib
 import os
 import shutil
 import zipfile
@@ -112,7 +113,6 @@ def test_copies_of_the_version_before_are_recognised_and_not_doubled(station, tm
     flat.mkdir(parents=True)
     one, two = ((station / cam / "100RECNX" / "IMG_0002.JPG").read_bytes() for cam in ("cam1", "cam2"))
     (flat / "IMG_0002.JPG").write_bytes(two)  # in no order that one could count on
-    import hashlib
     (flat / f"IMG_0002-{hashlib.sha256(one).hexdigest()[:8]}.JPG").write_bytes(one)
     classified(station, model)
     found = tree(tmp_path / "sorted")
