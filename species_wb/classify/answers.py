@@ -116,7 +116,7 @@ def summary(
     info: ModelInfo,
     min_score: float = 0.0,  # answers below it are left open
     examples: int = 3,  # reasons kept for each kind of problem
-) -> dict[str, Any]:  # rows, frames, answered, labels, abstained (count, score), problems and damaged (status, count, examples)
+) -> dict[str, Any]:  # rows, frames, answered, labels, abstained (count, score), problems and damaged (count, examples)
     "Count the rows that were answered, left open or failed; the commonest class comes first."
     found, names = _Tally(), ["seconds", "status", "reason", "label", "score", "score_raw"]
     for table in tables:

@@ -173,4 +173,5 @@ def line(
     if row["status"] != "ok":
         return f"{now()}  {row['reason']}"
     raw, said = f"{row['label_raw']} {row['score_raw']:.2f}", f"  {row['reason']}" if row.get("reason") else ""
-    return f"{now()}  {shown(row['path'])}{at}  {f'none of these (nearest {raw})' if row.get('abstained') else raw}{said}"
+    answer = f"none of these (nearest {raw})" if row.get("abstained") else raw
+    return f"{now()}  {shown(row['path'])}{at}  {answer}{said}"
