@@ -19,7 +19,7 @@ from house import ROOMS, imports, maps, module_of, place, room_of
 
 PLACE = {module_of(n): place(n) for n in LIBRARY}
 NO_TORCH = """core progress workspace runs fields csv_form contracts predictions taxa append_only doctor
-    photos.reading photos.exif photos.damage photos.headers photos.depth photos.pixels photos.items
+    photos.reading photos.exif photos.damage photos.jpeg_damage photos.headers photos.depth photos.pixels photos.items
     photos.corruptions photos.corrections
     photos.corrected photos.files photos.tables photos.films photos.video photos.addresses photos.streams
     photos.archives photos.units photos.sources photos.groups photos.splits photos.findings photos.findings_text
@@ -47,7 +47,7 @@ NO_TORCH = """core progress workspace runs fields csv_form contracts predictions
     apps.explorer_panel apps.explorer apps.ports apps.web_access apps.web_answers apps.serve apps.lab
     cli_models cli_photos cli""".split()
 NO_PANDAS = """core progress workspace runs fields csv_form contracts predictions taxa append_only doctor
-    photos.reading photos.exif photos.damage photos.headers photos.depth photos.pixels photos.items
+    photos.reading photos.exif photos.damage photos.jpeg_damage photos.headers photos.depth photos.pixels photos.items
     photos.corruptions photos.corrections
     photos.corrected photos.files photos.tables photos.films photos.video photos.addresses photos.streams
     photos.archives photos.units photos.sources photos.groups photos.splits photos.findings photos.findings_text

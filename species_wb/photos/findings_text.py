@@ -69,7 +69,8 @@ def _say_damaged(found: dict[str, Any]) -> list[str]:
     verbs = {None: "left out of training", "train": "used to train", "valid": "used to validate", "test": "tested on"}
     told = ", ".join(f"{n:,} {verbs[split]}" for split, n in use.items() if n)
     how = " (to train on them, too: damaged=True)" if use[None] else ""
-    return [f"{plural(len(torn), 'photo')} {'is' if len(torn) == 1 else 'are'} damaged: {told}{how}. {torn[0]['reason']}"]
+    are = "is" if len(torn) == 1 else "are"
+    return [f"{plural(len(torn), 'photo')} {are} damaged: {told}{how}. {torn[0]['reason']}"]
 
 # %% ../../nbs/lib/photos/56_findings_text.ipynb #say-classes
 def _say_classes(found: dict[str, Any]) -> list[str]:
