@@ -166,7 +166,7 @@ def _line(form: _Form, answer: _Answer | None, fallback: int, mean: np.ndarray |
     shares = [0.0 if k is None or chances is None else float(chances[k]) for k in form.columns]
     return [f"{share / max(sum(shares), 1e-12):.6g}" for share in shares]
 
-
+# %% ../../nbs/lib/classify/12_submission.ipynb #write-form-2
 def _write(path: Path, form: _Form, found: list[_Answer], fallback: int) -> None:
     "Write the lines of a submission; `fallback` is the label of a line without an answer."
     given = [a.chances for a in found if a.chances is not None] if form.columns else []

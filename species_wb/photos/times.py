@@ -62,7 +62,7 @@ _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
 _AVI = re.compile(r"(?:[a-z]+,? +)?(?P<m>[a-z]{3})[a-z]*\.? +(?P<d>\d\d?),? +(?P<clock>[\d:]+) +(?P<y>\d{4})", re.I)
 _MAIL = re.compile(r"(?:[a-z]+,? +)?(?P<d>\d\d?)[ -](?P<m>[a-z]{3})[a-z]*[ -](?P<y>\d{4}) +(?P<clock>.+)", re.I)
 
-
+# %% ../../nbs/lib/photos/04_times.ipynb #words-2
 def _words(text: str) -> datetime | None:
     "Read a time that names the month in English; None where it is none."
     found = _AVI.match(text) or _MAIL.match(text)
