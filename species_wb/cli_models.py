@@ -20,7 +20,7 @@ import typer
 
 from .core import UserError, write_aside
 from .runs import check_run, new_run, run_state
-from .workspace import typed
+from .workspace import typed, unquoted
 
 # %% ../nbs/lib/85_cli_models.ipynb #models
 Models = Annotated[list[str] | None, typer.Option("--model", help=(
@@ -202,9 +202,10 @@ def evaluate(
     from species_wb.evaluate.robustness import check_how
 
     check_how(robustness or "none")
-    if Path(model).expanduser().is_dir():
+    if Path(typed(model)).is_dir():
         if run_state(typed(model)) == "new":
-            raise UserError(f"{model} is not a run folder: name a model file and a folder of labelled photos.")
+            what = f"{unquoted(model)} is not a run folder"
+            raise UserError(f"{what}: name a model file and a folder of labelled photos.")
         if not photos:
             return _run("evaluate", Path(typed(model)), {"robustness": robustness})
     file = _file_to_evaluate(model, photos)
@@ -272,7 +273,7 @@ def export(
     if int8:
         target = Path(typed(out or f"{path.stem}-int8.onnx"))
         return _export_int8(path, target, Path(typed(photos)) if photos else None, loss, agreement, seed)
-    if model != "ready-made":
+    if unquoted(model) != "ready-made":
         raise UserError(
             f"Without --int8, only the ready-made model can be written, not {model}: add --int8 for a smaller, faster "
             "file, or write the ready-made model with `export ready-made --out F.onnx`."

@@ -19,7 +19,7 @@ from typing import Any
 
 from . import __version__
 from .core import UserError, now, read_json, write_json
-from .workspace import workspace
+from .workspace import typed, workspace
 
 # %% ../nbs/lib/03_runs.ipynb #set-state
 def set_state(
@@ -129,7 +129,7 @@ def open_run(
     defaults: dict[str, Any] | None = None,  # the notebook's; a parameter with this value counts as not asked for
 ) -> tuple[Path, dict[str, Any], list[str]]:  # the folder, the parameters in force, and what to tell the person
     "Start a run, or resume an unfinished one with its own parameters. Raises UserError as `check_run` does."
-    folder = Path(run).expanduser().resolve() if run else new_run(notebook, name)
+    folder = Path(typed(str(run))).resolve() if run else new_run(notebook, name)
     check_run(folder, notebook)
     folder.mkdir(parents=True, exist_ok=True)
     notes: list[str] = []

@@ -7,7 +7,6 @@ __all__ = ['HELD', 'GROUP_BYTES', 'ending', 'written_whole', 'write_rows']
 
 # %% ../../nbs/lib/classify/10_outputs.ipynb #imports
 import json
-import posixpath
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -21,7 +20,6 @@ from .answers import only_sure, ranked
 from .megadetector import write_megadetector
 from ..contracts import ModelInfo
 from ..core import UserError, write_aside
-from ..fields import path_text
 from ..predictions import FORMATS, ONLY_PARQUET, PREDICTIONS, root_text, rows_of, write_csv, write_lines
 
 # %% ../../nbs/lib/classify/10_outputs.ipynb #columns
@@ -84,14 +82,6 @@ def written_whole(
         raise UserError(f"{path} cannot be written ({error.strerror or error}): "
                         "choose another place, or change the permissions of its folder.") from error
 
-# %% ../../nbs/lib/classify/10_outputs.ipynb #as-typed
-def _as_typed(tables: Iterable[pa.Table], names: list[str], prefix: str) -> Iterator[dict[str, Any]]:
-    "Yield the rows of shards, with the typed folder put before their paths."
-    prefix = "" if prefix in (".", "./") else path_text(prefix)
-    for table in tables:
-        for row in rows_of(table.select(names)):
-            yield {**row, "path": posixpath.join(prefix, row["path"])}
-
 # %% ../../nbs/lib/classify/10_outputs.ipynb #write-parquet
 GROUP_BYTES = 2_000_000
 
@@ -125,7 +115,6 @@ def write_rows(
     tables: Iterable[pa.Table],  # contract 4: shards with their logits
     path: str | Path,  # its ending is one of FORMATS
     info: ModelInfo,  # of the model that made them
-    prefix: str,  # the root as it was typed; "" or "." leaves the paths as they are
     root: str | Path,  # the folder the paths are relative to
     top: int = 5,  # labels listed
     min_score: float = 0.0,  # answers below it are left open
@@ -141,4 +130,5 @@ def write_rows(
             told = {"root": root_text(root), "labels": json.dumps(info.labels, ensure_ascii=False)}
             return _write_parquet(aside, shards, schema.with_metadata(told))
         names = [name for name in schema.names if name not in ONLY_PARQUET]
-        _write_text(aside, kind, _as_typed(shards, names, prefix), names, info, frame_rate)
+        rows = (row for table in shards for row in rows_of(table.select(names)))
+        _write_text(aside, kind, rows, names, info, frame_rate)

@@ -37,8 +37,9 @@ def _decoded(data: bytes, row: Row, model: Model) -> tuple[Header, dict[int, np.
 # %% ../../nbs/lib/engine/25_predict.ipynb #time-and-place
 def _time_and_place(row: Row, head: Header) -> Row:
     "Return a row's time and place, or those of the photo's header where the row has none."
-    keys = ("taken_at", "lat", "lon")
-    said = {key: row[key] if row.get(key) is not None else getattr(head, key) for key in keys}
+    said = {key: row.get(key) for key in ("taken_at", "taken_from", "lat", "lon")}
+    if row.get("taken_at") is None:
+        said |= {"taken_at": head.taken_at, "taken_from": head.taken_from}
     if row.get("lat") is None or row.get("lon") is None:  # latitude and longitude come from the same source
         said |= {"lat": head.lat, "lon": head.lon}
     return said

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..engine.model_file import Model, file_at, open_models
 from . import ready_made
-from ..workspace import placed
+from ..workspace import placed, unquoted
 
 # %% ../../nbs/lib/models/45_names.ipynb #named-file
 READY_MADE = "ready-made"
@@ -23,7 +23,7 @@ def named_file(
     tell: Callable[[str], Any] | None = None,  # gets a sentence before something has to be made
 ) -> Path:  # absolute
     "Return the file that a name means. Raises UserError where the ready-made model cannot be made."
-    if not name or name == READY_MADE:
+    if not name or unquoted(str(name)) in ("", READY_MADE):
         return ready_made.find(tell)
     return file_at(placed(name))
 

@@ -7,6 +7,7 @@ __all__ = ['MAX_DIRECTORY', 'archive_at', 'members', 'read_member']
 
 # %% ../../nbs/lib/photos/38_archives.ipynb #imports
 import os
+import stat
 from functools import lru_cache
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
@@ -77,8 +78,15 @@ def members(
     return [(path_text(member), f"{entry.file_size}-{entry.CRC}") for member, entry in entries.items()]
 
 # %% ../../nbs/lib/photos/38_archives.ipynb #check-entry
+_UNIX = (3, 19)  # systems whose archives keep a file's mode (ZIP APPNOTE 4.4.2): Unix and macOS
+
+
 def _check_entry(entry: ZipInfo, called: str) -> None:
-    "Refuse a member that cannot be read with limited memory. Raises BadPhoto."
+    "Refuse a member that is no plain file or cannot be read with limited memory. Raises BadPhoto."
+    kind = stat.S_IFMT(entry.external_attr >> 16) if entry.create_system in _UNIX else 0
+    if kind not in (0, stat.S_IFREG):
+        what = "a link" if kind == stat.S_IFLNK else "a folder, a pipe, a socket or a device"
+        raise BadPhoto("not-a-file", f"{called} is {what}, not a file: leave it out.")
     if entry.flag_bits & 1:
         what = f"{called} is locked with a password"
         raise BadPhoto("unreadable", f"{what}: unpack the archive and name the folder.")

@@ -23,7 +23,7 @@ def _end_of_boxes(data: bytes) -> int:
         at += size
     return at
 
-
+# %% ../../nbs/lib/photos/07_damage.ipynb #said-length-2
 def said_length(data: bytes, kind: str) -> int:
     "Return how many bytes a file has by its own words; 0 where its format does not say it."
     if kind in ("AVIF", "HEIC"):

@@ -21,7 +21,7 @@ def _bits(counts: np.ndarray) -> int:
     "Return the smallest depth into which values fit; `counts` says how often each of 65536 values is there."
     return next(bits for bits in DEPTHS if counts[2**bits :].sum() <= counts.sum() // ODD)
 
-
+# %% ../../nbs/lib/photos/10_depth.ipynb #fits-2
 def _white_of(values: np.ndarray, bits: int) -> int:
     "Return the value that is white, from the different values that are there."
     together = int(np.bitwise_or.reduce(values, initial=0))
@@ -121,14 +121,14 @@ def raw_mode(image: Any) -> str:
     args = image.tile[0][3] if getattr(image, "tile", None) else ""
     return args if isinstance(args, str) else str(args[0])
 
-
+# %% ../../nbs/lib/photos/10_depth.ipynb #deep-colour-2
 def is_deep_colour(
     mode: str,  # from `raw_mode`
 ) -> bool:
     "Tell whether Pillow keeps only the high bytes of a picture."
     return mode[:-1] in ("RGB;16", "RGBA;16", "RGBX;16", "LA;16")
 
-
+# %% ../../nbs/lib/photos/10_depth.ipynb #deep-colour-3
 def low_bytes(image: Image.Image) -> Image.Image:
     "Let a picture of deep colour be decoded to its low bytes."
     mode = raw_mode(image)
@@ -145,7 +145,7 @@ def is_dark(high: np.ndarray) -> bool:
     colours = high[..., :3]
     return int((colours >= 64).sum()) <= colours.size // ODD
 
-
+# %% ../../nbs/lib/photos/10_depth.ipynb #shallow-2
 def joined(
     high: np.ndarray,  # H×W×3 or H×W×4, uint8
     low: np.ndarray,  # the same; of grey and alpha all four bytes

@@ -8,10 +8,12 @@ __all__ = ['FOLDER', 'SPLIT_FOLDERS', 'walk', 'walked', 'has_split_folders', 'la
 # %% ../../nbs/lib/photos/30_files.ipynb #imports
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..fields import path_text
+from .leftovers import leftover
 from .reading import shown
 
 # %% ../../nbs/lib/photos/30_files.ipynb #entries
@@ -22,10 +24,13 @@ def _leads(entry: os.DirEntry) -> str:
     return "link" if entry.is_symlink() and os.path.isdir(entry.path) else ""
 
 
-def _entries(folder: str) -> list[tuple[str, str]]:
-    "List the names in a folder in order, each with `real`, `link` or an empty text."
+def _entries(folder: str, left: Counter) -> list[tuple[str, str]]:
+    "List the names in a folder in order, each with `real`, `link` or an empty text; count leftovers."
     with os.scandir(folder) as found:
-        return sorted((entry.name, _leads(entry)) for entry in found)
+        named = sorted((entry.name, _leads(entry)) for entry in found)
+    kinds = [leftover(name, bool(leads)) for name, leads in named]
+    left.update(filter(None, kinds))
+    return [entry for entry, kind in zip(named, kinds, strict=True) if not kind]
 
 # %% ../../nbs/lib/photos/30_files.ipynb #not-entered
 def _not_entered(folder: str, error: OSError | None) -> dict[str, str]:
@@ -43,9 +48,10 @@ FOLDER = "folder"
 def walk(
     root: str,  # a folder
     enter: Callable[[str], bool] = lambda folder: True,  # gets a folder's path; says whether to read it
+    left: Counter | None = None,  # counts what programs left behind, by kind
 ) -> Iterator[tuple[str, Any]]:  # path relative to the root; None (a file), FOLDER, or status and reason
-    "Yield all files and folders below a folder, in an order that is always the same."
-    real, seen = [""], set()
+    "Yield all files and folders below a folder except leftovers, in an order that is always the same."
+    real, seen, left = [""], set(), Counter() if left is None else left
     links: list[str] = []
     while real or links:
         folder = real.pop() if real else links.pop(0)
@@ -57,7 +63,7 @@ def walk(
             seen.add((info.st_dev, info.st_ino))
             if not enter(os.path.join(root, folder)):
                 continue
-            entries = _entries(os.path.join(root, folder))
+            entries = _entries(os.path.join(root, folder), left)
         except OSError as error:
             yield path_text(folder), _not_entered(folder or root, error)
             continue
@@ -69,9 +75,10 @@ def walk(
 # %% ../../nbs/lib/photos/30_files.ipynb #walked
 def walked(
     root: str,  # a folder
+    left: Counter | None = None,  # as in `walk`
 ) -> tuple[list[str], list[str], dict[str, dict[str, str]]]:  # files, folders, and why others were not read
-    "List all files and folders below a folder."
-    found = list(walk(root))
+    "List all files and folders below a folder, except leftovers."
+    found = list(walk(root, left=left))
     files, folders = ([path for path, what in found if what == kind] for kind in (None, FOLDER))
     return files, folders, {path: what for path, what in found if isinstance(what, dict)}
 
@@ -97,7 +104,7 @@ def label_and_split(
     if split_folders and not given:
         return {"why": "lies outside of the folders train, val and test"}
     classes = above[1:] if given else above
-    if any(part.startswith(".") or part == "__MACOSX" for part in classes):
+    if any(part.startswith(".") for part in classes):
         return {"given": given, "why": "lies in a hidden folder"}
     if not classes:
         return {"given": given} if given == "test" else {"given": given, "why": "lies in no class folder"}

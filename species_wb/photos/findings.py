@@ -7,7 +7,9 @@ __all__ = ['findings', 'require_trainable']
 
 # %% ../../nbs/lib/photos/55_findings.ipynb #imports
 import json
+import unicodedata
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from statistics import median
 from typing import Any
 
@@ -18,6 +20,7 @@ from ..core import UserError
 from ..fields import has_codes
 from . import corrected
 from .groups import near_pairs, same, sets_of
+from .times import looks_unset
 
 # %% ../../nbs/lib/photos/55_findings.ipynb #with-codes
 def _code_of_earlier(row: dict[str, Any]) -> str | None:
@@ -81,6 +84,20 @@ def _small_classes(ok: list[dict[str, Any]]) -> dict[str, list[str]]:
         "few_groups": sorted(label for label in groups if len(groups[label]) < 3),
     }
 
+# %% ../../nbs/lib/photos/55_findings.ipynb #look-alike
+def _plainest(label: str) -> str:
+    "Write a label so that those which a person takes for one are one."
+    text = "".join(c for c in unicodedata.normalize("NFKC", label) if unicodedata.category(c) != "Cf")
+    return " ".join(text.casefold().replace("_", " ").replace("-", " ").split())
+
+
+def _look_alike(labels: Iterable[str]) -> list[list[str]]:
+    "Return the sets of classes that differ only in case, blanks or the like."
+    alike = defaultdict(list)
+    for label in sorted(labels):
+        alike[_plainest(label)].append(label)
+    return [several for several in alike.values() if len(several) > 1]
+
 # %% ../../nbs/lib/photos/55_findings.ipynb #duplicates-2
 def _conflicts(ok: list[dict[str, Any]], sets: list[list[int]]) -> list[dict[str, Any]]:
     "Return the sets whose photos have different labels: path → label."
@@ -119,12 +136,17 @@ def _short_side(ok: list[dict[str, Any]]) -> dict[str, float] | None:
     return {"least": short[0], "median": median(short), "most": short[-1]} if short else None
 
 # %% ../../nbs/lib/photos/55_findings.ipynb #known
-def _known(ok: list[dict[str, Any]]) -> dict[str, int]:
-    "Count the photos with a known time, those with a known position, and the sites."
+def _known(ok: list[dict[str, Any]]) -> dict[str, Any]:
+    "Count the photos with a known time, those with a known position, and the sites; list doubtful times."
+    timed = [row for row in ok if row["taken_at"]]
+    sources = Counter(row.get("taken_from") or "unknown" for row in timed)
+    sources.pop("DateTimeOriginal", None), sources.pop("unknown", None)
     return {
-        "with_time": sum(bool(row["taken_at"]) for row in ok),
+        "with_time": len(timed),
         "with_place": sum(row["lat"] is not None and row["lon"] is not None for row in ok),
         "sites": len({row["site"] for row in ok if row["site"]}),
+        "other_times": dict(sources.most_common()),
+        "unset_clock": {row["path"]: row["taken_at"] for row in timed if looks_unset(row["taken_at"])},
     }
 
 # %% ../../nbs/lib/photos/55_findings.ipynb #findings
@@ -140,6 +162,7 @@ def findings(
         **_classes(ok),
         "empty_folders": json.loads(metadata.get(b"empty_folders", b"[]")),
         **_small_classes(ok),
+        "look_alike": _look_alike({row["label"] for row in ok if row["label"]}),
         **_duplicates(ok),
         **_left_out(ok),
         "largest_group": max(Counter(row["group"] for row in ok).values(), default=0),
@@ -148,6 +171,7 @@ def findings(
         **_known(ok),
         "corrections": corrected.count_corrections(rows),
         "simulated": is_simulated(manifest),
+        "left": json.loads(metadata.get(b"left", b"{}")),
         "notes": json.loads(metadata.get(b"notes", b"[]")),
     }
 

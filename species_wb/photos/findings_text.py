@@ -12,6 +12,7 @@ from typing import Any
 from ..core import plural
 from ..fields import IN_WORDS
 from . import corrected
+from .leftovers import leftovers_said
 from .reading import shown
 
 # %% ../../nbs/lib/photos/56_findings_text.ipynb #a-few
@@ -57,7 +58,7 @@ def _say_files(found: dict[str, Any]) -> list[str]:
             say.append(f"{plural(n, 'file')} {'is' if n == 1 else 'are'} {IN_WORDS[status]}: {named}.")
     if empty := found["empty_folders"]:
         say.append(f"{plural(len(empty), 'class folder')} with no files: {a_few(empty)}.")
-    return say
+    return [*say, *leftovers_said(found["left"])]
 
 # %% ../../nbs/lib/photos/56_findings_text.ipynb #say-damaged
 def _say_damaged(found: dict[str, Any]) -> list[str]:
@@ -73,7 +74,7 @@ def _say_damaged(found: dict[str, Any]) -> list[str]:
 
 # %% ../../nbs/lib/photos/56_findings_text.ipynb #say-classes
 def _say_classes(found: dict[str, Any]) -> list[str]:
-    "Say which classes are too small."
+    "Say which classes are too small, and which look alike."
     one, say = found["one_photo"], []
     if one:
         what = f"{plural(len(one), 'class', 'classes')} with one photo: {a_few(one)}"
@@ -82,6 +83,9 @@ def _say_classes(found: dict[str, Any]) -> list[str]:
     if few:
         what = f"{plural(len(few), 'class', 'classes')} with fewer than three independent groups of photos"
         say.append(f"{what}, so not tested: {a_few(few)}.")
+    if alike := found["look_alike"]:
+        named = a_few(" and ".join(map(repr, several)) for several in alike)
+        say.append(f"Classes that look alike are kept apart: {named}. Rename one folder where both are one class.")
     return say
 
 # %% ../../nbs/lib/photos/56_findings_text.ipynb #say-groups
@@ -111,6 +115,23 @@ def _say_known(found: dict[str, Any]) -> list[str]:
     sites = f"; {plural(found['sites'], 'site')}" if found["sites"] else ""
     return [*say, f"{', '.join(told or ['No photo tells its time or position'])}{sites}."]
 
+# %% ../../nbs/lib/photos/56_findings_text.ipynb #say-times
+_SOURCES = {"given": "your table", "file": "the file's time"}
+
+
+def _say_times(found: dict[str, Any]) -> list[str]:
+    "Say which times may be wrong."
+    say = []
+    if others := found["other_times"]:
+        named = ", ".join(f"{_SOURCES.get(name, name)} ({n:,})" for name, n in others.items())
+        what = f"The time of {plural(sum(others.values()), 'photo')} is not EXIF's DateTimeOriginal"
+        say.append(f"{what}; it is from {named}.")
+    if unset := found["unset_clock"]:
+        these = f"{plural(len(unset), 'photo')} {'was' if len(unset) == 1 else 'were'} taken"
+        named = a_few(f"{path} ({at})" for path, at in unset.items())
+        say.append(f"The clock was probably not set when {these}: {named}. The times stay as they are.")
+    return say
+
 # %% ../../nbs/lib/photos/56_findings_text.ipynb #say-first
 def _say_first(found: dict[str, Any]) -> str:
     "Say how many photos and classes there are, and how many photos each split has."
@@ -138,5 +159,6 @@ def sentences(
         *_say_groups(found),
         *_say_conflict(found["near_conflicts"], "near-duplicates with different labels", perhaps),
         *_say_known(found),
+        *_say_times(found),
         *found["notes"],
     ]

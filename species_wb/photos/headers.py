@@ -164,7 +164,8 @@ class Header:
     height: int
     mode: str  # Pillow's: "RGB", "L", "CMYK", "I;16", …
     frames: int  # 1, or 2 for any larger number; the first picture is the photo
-    taken_at: str | None  # ISO 8601, the camera's clock, with an offset only where EXIF gives one
+    taken_at: str | None  # ISO 8601, the camera's clock, with an offset only where the file gives one
+    taken_from: str | None  # where that time was written: a word of `times.WRITTEN_IN`
     lat: float | None  # degrees, WGS 84
     lon: float | None
 
@@ -199,7 +200,7 @@ def header_and_orientation(
     _check_size(image, data, name)
     exif = read_exif(image, data)
     lies = image.format in ("JPEG", "PNG", "WEBP", "AVIF")  # other decoders turn the picture upright
-    turn, told = orientation(exif) if lies else 1, time_and_place(exif)
+    turn, told = orientation(exif) if lies else 1, time_and_place(exif, image.info)
     size = image.size if turn < 5 else image.size[::-1]
     return Header(format_of(data) or "", *size, image.mode, _frames(image), **told), turn, image.size
 

@@ -38,7 +38,7 @@ def _look_at(root: str, path: str) -> dict[str, Any]:
         data = read_bytes(os.path.join(root, text_path(path)), name)
         found["sha256"] = hashlib.sha256(data).hexdigest()
         head = header(data, name)
-        found |= {key: getattr(head, key) for key in ("width", "height", "taken_at", "lat", "lon")}
+        found |= {key: getattr(head, key) for key in ("width", "height", "taken_at", "taken_from", "lat", "lon")}
         _, pixels, missing = header_and_pixels(data, 256, name)
         found |= {"reason": missing, "code": "damaged"} if missing else {}
         found["phash"] = str(imagehash.phash(Image.fromarray(pixels)))
@@ -66,7 +66,7 @@ def cache_file(
         return None
 
 # %% ../../nbs/lib/photos/57_inspection.ipynb #cache-table
-LOOKED_AT = ("width", "height", "sha256", "phash", "taken_at", "lat", "lon", "status", "reason", "code")
+LOOKED_AT = ("width", "height", "sha256", "phash", "taken_at", "taken_from", "lat", "lon", "status", "reason", "code")
 STAMP = {"size": pa.int64(), "mtime_ns": pa.int64(), "inode": pa.uint64()}
 
 
@@ -82,7 +82,7 @@ def _cache_table(stamps: dict[str, tuple | None], found: dict[str, dict[str, Any
     return pa.table(columns)
 
 # %% ../../nbs/lib/photos/57_inspection.ipynb #write-cache
-CACHE_VERSION = b"2"  # increase it when the same bytes would give another result
+CACHE_VERSION = b"3"  # increase it when the same bytes would give another result
 
 
 def _write_cache(file: Path | None, stamps: dict[str, tuple | None], found: dict[str, dict[str, Any]]) -> None:

@@ -7,6 +7,8 @@ __all__ = ['scan']
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #imports
 import json
+import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +20,12 @@ from ..contracts import manifest_root, manifest_table, read_manifest
 from ..core import UserError, plural
 from ..fields import path_text, text_path
 from . import corrected, corrections
+from .file_times import with_file_time
 from .files import has_split_folders, label_and_split, walked
 from .groups import tie
 from .inspection import cache_file, inspected
 from .reading import shown
+from .sources import job_root
 from .splits import split
 from .tables import join_table, photos_in_csv
 
@@ -35,6 +39,7 @@ class _Listed:
     rows: dict[str, dict[str, Any]]  # path → label, given split, further columns
     barred: dict[str, dict[str, str]] = field(default_factory=dict)  # folders that were not read → status, reason
     empty: list[str] = field(default_factory=list)  # class folders without files
+    left: Counter = field(default_factory=Counter)  # what programs left behind, by kind
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #empty-folders-2
 def _empty_folders(folders: Iterable[str], paths: Iterable[str], split_folders: bool) -> list[str]:
@@ -48,10 +53,11 @@ def _empty_folders(folders: Iterable[str], paths: Iterable[str], split_folders: 
 # %% ../../nbs/lib/photos/60_scan.ipynb #folder
 def _in_folder(folder: Path) -> _Listed:
     "List the files of a folder, with the label and split from their paths."
-    files, folders, barred = walked(str(folder))
+    left: Counter[str] = Counter()
+    files, folders, barred = walked(str(folder), left)
     split_folders = has_split_folders(folders)
     rows = {path: label_and_split(path, split_folders) for path in (*files, *barred)}
-    return _Listed(folder, folder, rows, barred, _empty_folders(folders, rows, split_folders))
+    return _Listed(folder, folder, rows, barred, _empty_folders(folders, rows, split_folders), left)
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #list-photos
 def _list(photos: Path) -> _Listed:
@@ -60,7 +66,8 @@ def _list(photos: Path) -> _Listed:
         found = _in_folder(photos.resolve())
     elif photos.suffix.lower() == ".csv" and photos.is_file():
         photos = photos.resolve()
-        found = _Listed(photos, photos.parent, photos_in_csv(photos))
+        root = Path(job_root(photos) or photos.parent)  # of a table of `classify`, the folder that it was made from
+        found = _Listed(photos, root, photos_in_csv(photos, root))
     else:
         what = "is not a folder, a .csv or a .parquet file" if photos.exists() else "is not there"
         raise UserError(f"{photos} {what}: name the folder that holds the class folders, or a table of photos.")
@@ -82,14 +89,15 @@ def _join(found: _Listed, metadata: str | Path | None) -> list[str]:
     return notes
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #opened
-def _opened(found: _Listed, workers: int | None) -> list[dict[str, Any]]:
+def _opened(found: _Listed, workers: int | None, file_times: bool = False) -> list[dict[str, Any]]:
     "Inspect every file; return a row for each. Raises UserError where no photo opens."
     todo = sorted(path for path in found.rows if path not in found.barred)
     looked = inspected(str(found.root), todo, cache_file(found.photos), workers) | found.barred
     table = []
     for path in sorted(found.rows):
         given = {key: value for key, value in found.rows[path].items() if value is not None}
-        table.append({"path": path, "label": None, "given": None, **looked[path], **given})
+        row = {"path": path, "label": None, "given": None, **looked[path], **given}
+        table.append(with_file_time(row, os.path.join(found.root, text_path(path))) if file_times else row)
     if not any(row["status"] == "ok" for row in table):
         what = f"{found.photos} holds {plural(len(table), 'file')}, but no photo that opens"
         raise UserError(f"{what}. {table[0].get('reason')}")
@@ -127,14 +135,15 @@ def scan(
     metadata: str | Path | None = None,  # a .csv with a column path or file, and further columns for these photos
     seed: int = 0,  # for the splits
     workers: int | None = None,  # threads; by default one more than there are cores
+    file_times: bool = False,  # whether a photo that tells no time gets that of its file
     use_damaged: bool = False,  # whether damaged photos are trained on as all others
-) -> pa.Table:  # the manifest, contract 1; its schema's metadata also hold `notes` and `empty_folders`
+) -> pa.Table:  # the manifest, contract 1; its schema's metadata also hold `notes`, `empty_folders` and `left`
     "Find and check photos, and assign splits. Raises UserError where no photos are found or a table does not fit."
     photos = Path(photos).expanduser()
     if photos.suffix.lower() == ".parquet" and not photos.is_dir():
         return _own_manifest(photos, metadata, use_damaged)
     found = _list(photos)
     notes = _join(found, metadata)
-    manifest = _manifest(_opened(found, workers), found.root, seed, use_damaged)
-    told = {"notes": json.dumps(notes), "empty_folders": json.dumps(found.empty)}
+    manifest = _manifest(_opened(found, workers, file_times), found.root, seed, use_damaged)
+    told = {"notes": json.dumps(notes), "empty_folders": json.dumps(found.empty), "left": json.dumps(found.left)}
     return manifest.replace_schema_metadata({**manifest.schema.metadata, **told})

@@ -16,9 +16,12 @@ from typing import Any
 
 from ..contracts import MANIFEST, read_manifest
 from ..core import UserError, plural
+from ..csv_form import plain_row
 from ..fields import degrees, has_codes, path_text, text_path
 from . import corrected
 from .files import SPLIT_FOLDERS
+from .times import iso
+from ..workspace import unquoted
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #text
 def _text(path: Path) -> str:
@@ -46,7 +49,7 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
         raise UserError(f"{path} cannot be read as CSV ({error}): save it again from the spreadsheet.") from None
     if not rows:
         raise UserError(f"{path} has no rows: it needs a line of column names and a line for each photo.")
-    return [{(k or "").strip(): v.strip() for k, v in row.items() if k} for row in rows]
+    return [plain_row({(k or "").strip(): v.strip() for k, v in row.items() if k}) for row in rows]
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #column
 PATH_COLUMNS = ("path", "file", "filename", "image", "filepath")
@@ -72,6 +75,16 @@ def _needed(
     has = f"call one of its columns ({', '.join(rows[0])}) {' or '.join(known[:proposed])}."
     raise UserError(f"{path} has no column that names the {what}: {has}")
 
+# %% ../../nbs/lib/photos/32_tables.ipynb #time
+def _time(text: str) -> str | None:
+    "Return a time as ISO 8601, and a day alone as it is; None for what is neither."
+    like_iso = text[:10].replace(":", "-") + text[10:].replace(" ", "T", 1)
+    try:
+        datetime.fromisoformat(like_iso)
+    except ValueError:
+        return iso(text)
+    return like_iso
+
 # %% ../../nbs/lib/photos/32_tables.ipynb #value
 def _value(name: str, text: Any) -> Any:
     "Return a cell of a column: degrees as numbers, times as ISO 8601, empty as None."
@@ -79,13 +92,7 @@ def _value(name: str, text: Any) -> Any:
         return text
     if name in ("lat", "lon"):
         return degrees(text, 90 if name == "lat" else 180)
-    if name == "taken_at":
-        text = text[:10].replace(":", "-") + text[10:].replace(" ", "T", 1)
-        try:
-            datetime.fromisoformat(text)
-        except ValueError:
-            return None
-    return text or None
+    return _time(text) if name == "taken_at" else text or None
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #columns
 FILLED = ("site", "source", "group", "taken_at", "lat", "lon")  # columns of the manifest that a table may fill
@@ -100,13 +107,14 @@ def _columns(row: dict[str, Any], without: Iterable[str | None]) -> dict[str, An
         value = _value(own, text)
         if name not in without and value is not None:
             kept[f"{own}_given" if own in RESERVED.difference(FILLED) else own] = value
-    return kept
+    return kept | ({"taken_from": "given"} if "taken_at" in kept else {})
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #path-in-table
 def _path_in_table(text: str, folder: Path) -> str:
     "Return a path from a table, relative to the table's folder, with / between its parts."
-    exists = os.path.exists(folder / text_path(text))
-    return os.path.normpath(text if exists else text.replace("\\", "/")).replace(os.sep, "/")
+    path = unquoted(text, folder)
+    found = next((name for name in (path, text_path(path)) if os.path.lexists(folder / name)), None)
+    return os.path.normpath(path_text(found) if found else path.replace("\\", "/")).replace(os.sep, "/")
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #listed-photo
 def _listed(row: dict[str, str], file: str, label: str, split: str | None, table: str) -> dict[str, Any]:
@@ -121,7 +129,8 @@ def _listed(row: dict[str, str], file: str, label: str, split: str | None, table
 # %% ../../nbs/lib/photos/32_tables.ipynb #listed
 def photos_in_csv(
     path: Path,  # of a CSV
-) -> dict[str, dict[str, Any]]:  # path relative to its folder → label, given split, further columns
+    folder: Path | None = None,  # from which its paths start; by default its own
+) -> dict[str, dict[str, Any]]:  # path relative to that folder → label, given split, further columns
     "List the photos that a CSV names. Raises UserError where it names no photos or no classes."
     rows = _read_csv(path)
     found: dict[str, dict[str, Any]] = {}
@@ -131,7 +140,7 @@ def photos_in_csv(
     for row in rows:
         if row[file]:
             new = _listed(row, file, label, split, path.name)
-            old = found.setdefault(_path_in_table(row[file], path.parent), new)
+            old = found.setdefault(_path_in_table(row[file], folder or path.parent), new)
             if old["label"] != new["label"]:
                 old |= {"label": None, "why": f"has more than one label in {path.name}"}
     if not found:
@@ -145,8 +154,9 @@ def _columns_in_csv(table: Path, rows: dict[str, dict[str, Any]], root: Path) ->
     file = _needed(lines, table, "photos", PATH_COLUMNS, 2)
     further: dict[str, dict[str, Any]] = {}
     for line in lines:
-        from_table = path_text(os.path.relpath(table.resolve().parent / text_path(line[file]), root))
-        from_root = path_text(os.path.normpath(text_path(line[file])))
+        named = text_path(unquoted(line[file], root))
+        from_table = path_text(os.path.relpath(table.resolve().parent / named, root))
+        from_root = path_text(os.path.normpath(named))
         further.setdefault(from_root if from_root in rows else from_table, _columns(line, [file]))
     return further
 
@@ -155,7 +165,9 @@ def _columns_in_manifest(table: Path) -> dict[str, dict[str, Any]]:
     "Read what a manifest adds to the rows of its photos: path → columns."
     manifest = read_manifest(table)
     ours = RESERVED.difference(FILLED, () if has_codes(manifest) else ("code",))
-    return {row["path"]: _columns(row, ours) for row in manifest.to_pylist()}
+    rows = manifest.to_pylist()
+    source = lambda row: {"taken_from": row["taken_from"]} if row["taken_from"] else {}  # noqa: E731
+    return {row["path"]: _columns(row, ours) | source(row) for row in rows}
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #join-table
 def join_table(

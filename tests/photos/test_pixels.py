@@ -248,12 +248,12 @@ def test_a_place_is_kept_only_if_it_can_be_one(gps, wanted):
     ({0x9003: "2026:05:04 13:07:55"}, "2026-05-04T13:07:55"),
     ({0x9003: "2026:05:04 13:07:55", 0x9011: "-03:30"}, "2026-05-04T13:07:55-03:30"),
     ({0x9004: "2026:05:04 13:07:55", 0x9011: "-03:30"}, "2026-05-04T13:07:55"),
-    ({0x9003: "0000:00:00 00:00:00"}, None), ({0x9003: "    :  :     :  :  "}, None),
-    ({0x9003: "2026:05:04 13:07:55", 0x9011: "Z+1"}, "2026-05-04T13:07:55"), ({}, None)])
+    ({0x9003: "0000:00:00 00:00:00"}, "2031-01-01T00:00:01"), ({0x9003: "    :  :     :  :  "}, "2031-01-01T00:00:01"),
+    ({0x9003: "2026:05:04 13:07:55", 0x9011: "Z+1"}, "2026-05-04T13:07:55"), ({0x9011: "+02:00"}, "2031-01-01T00:00:01")])
 def test_a_time_is_the_cameras_and_its_offset_is_never_guessed(tags, wanted):
     found = Image.Exif()
     found.get_ifd(0x8769).update(tags)
-    found[0x0132] = "2031:01:01 00:00:01"  # when a program changed the file: not when the photo was taken
+    found[0x0132] = "2031:01:01 00:00:01"  # when a program changed the file: it counts only where nothing else is known
     for format in ("JPEG", "PNG", "WEBP", "TIFF"):
         assert header(save(corners(), format, exif=found.tobytes())).taken_at == wanted, format
 

@@ -147,9 +147,8 @@ def odd_files(root: Path) -> dict[str, str]:
         "archive.jpg": (archive.getvalue(), "not-a-photo"),
         "film.mp4": (b"\0\0\0\x20ftypisom" + bytes(5000), "not-a-photo"),
         "zeros.jpg": (bytes(5000), "not-a-photo"),
-        ".DS_Store": (b"\0\0\0\1Bud1" + bytes(100), "not-a-photo"),
-        "Thumbs.db": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(100), "not-a-photo"),
-        "._plain.jpg": (b"\0\5\x16\7" + bytes(100), "not-a-photo"),
+        "settings.db": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(100), "not-a-photo"),
+        "fork.jpg": (b"\0\5\x16\7" + bytes(100), "not-a-photo"),
         "drawing.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not-a-photo"),
         "script.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not-a-photo"),
         "bomb.png": (bytes(bomb), "too-large"),
@@ -231,11 +230,14 @@ def test_a_tree_of_class_folders(tmp_path):
     (root / "stray.jpg").write_bytes(encoded(picture(900)))
     (root / ".ipynb_checkpoints").mkdir()
     (root / ".ipynb_checkpoints" / "copy.jpg").write_bytes(encoded(picture(901)))
+    (root / ".cache").mkdir()
+    (root / ".cache" / "copy.jpg").write_bytes(encoded(picture(902)))
     (root / "Plantae" / "2025").mkdir(parents=True)
     manifest = scan(root)
     found = rows(manifest)
     assert splits(manifest)["Aves"] == splits(manifest)["Fungi"] == {"train": 14, "valid": 3, "test": 3}
-    for stray in ("stray.jpg", ".ipynb_checkpoints/copy.jpg"):
+    assert ".ipynb_checkpoints/copy.jpg" not in found
+    for stray in ("stray.jpg", ".cache/copy.jpg"):
         assert found[stray]["label"] is found[stray]["split"] is None and "not used for training" in found[stray]["reason"]
     assert findings(manifest)["empty_folders"] == ["Plantae"] and require_trainable(manifest) == ["Aves", "Fungi"]
     assert any("Plantae" in sentence for sentence in sentences(findings(manifest)))
