@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 quote = '$(subst ','\'',$(1))'
 given := $(filter-out PYTHON VENV WORKERS,$(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $(v))),$(v))))
 given := $(foreach v,$(given),$(if $(filter $(v),MAKEFLAGS MAKEOVERRIDES -*-command-variables-*-),,$(v)))
-options = $(foreach v,$(given),--$(shell echo $(v) | tr A-Z_ a-z-) $(call quote,$($(v))))
+options = $(if $(filter-out 0 no No false False,$(DAMAGED)),--damaged) $(foreach v,$(filter-out DAMAGED,$(given)),--$(shell echo $(v) | tr A-Z_ a-z-) $(call quote,$($(v))))
 
 .PHONY: train test test-slow lint lab example readme map clean
 

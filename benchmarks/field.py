@@ -103,8 +103,8 @@ def report(model: model_file.Model, rows: list[dict[str, Any]]) -> None:
         raise UserError(f"{model.path} knows none of the classes of these photos ({', '.join(labels)}): name another model or folder.")
     show("", [line("all", shown)])
     by_class = split_by(shown, "truth")
-    rights = np.array([np.mean([r["best"] for r in some]) for _, some in by_class])
-    print(f"mean over {len(by_class)} classes, best label: {rights.mean():.3f}")
+    best, answered = np.mean([np.mean([[r["best"], r["label"] == r["truth"]] for r in some], axis=0) for _, some in by_class], axis=0)
+    print(f"mean over {len(by_class)} classes: best label {best:.3f}, as answered {answered:.3f}")
     if len(collections := {row["source"] for row in shown}) > 1:
         (over,) = shares([[row["best"]] for row in shown], [row["source"] for row in shown])
         print(f"interval over the {len(collections)} sources, in place of the groups: {interval(over)}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from .core import UserError
-from .fields import safe_cell
+from .csv_form import MARK, ZONE, csv_names, csv_row, plain_row
 
 # %% ../nbs/lib/15_append_only.ipynb #whole
 def _whole(path: Path) -> int:
@@ -37,7 +37,7 @@ def _until(file: Iterable[bytes], end: int) -> Iterator[str]:
         at += len(line)
         if at > end:
             break
-        yield line.decode()
+        yield line.decode("utf-8-sig" if at == len(line) else "utf-8")
 
 # %% ../nbs/lib/15_append_only.ipynb #read-rows
 def read_rows(
@@ -47,7 +47,7 @@ def read_rows(
     path = Path(path)
     with path.open("rb") as file:
         lines = _until(file, _whole(path))
-        yield from csv.DictReader(lines) if path.suffix == ".csv" else map(json.loads, lines)
+        yield from map(plain_row, csv.DictReader(lines)) if path.suffix == ".csv" else map(json.loads, lines)
 
 # %% ../nbs/lib/15_append_only.ipynb #opened
 def _opened(path: Path) -> TextIO:
@@ -69,7 +69,7 @@ def _write(file: TextIO, path: Path, names: list[str], rows: list[dict[str, Any]
     "Append rows and hand them to the operating system."
     try:
         if path.suffix == ".csv":
-            csv.DictWriter(file, names).writerows(rows)
+            csv.writer(file).writerows(csv_row(row, names) for row in rows)
         else:
             file.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
         file.flush()
@@ -84,7 +84,7 @@ def _columns(path: Path) -> list[str]:
     "Return the columns of a table: the header of a .csv, the fields of the first row of a .jsonl."
     if path.suffix == ".jsonl":
         return list(next(read_rows(path), {}))
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         return next(csv.reader(file), [])
 
 # %% ../nbs/lib/15_append_only.ipynb #growing-3
@@ -97,13 +97,15 @@ class AppendOnlyTable:
         names: list[str],  # the columns
         later: Collection[str] = (),  # those of them that a table begun by an earlier version may lack
     ) -> None:
-        self.path, self.names, is_csv = Path(path), names, Path(path).suffix == ".csv"
+        self.path, is_csv = Path(path), Path(path).suffix == ".csv"
+        self.names = names = csv_names(names) if is_csv else names
         self._file = _opened(self.path)
         if not self._file.tell():
+            self._file.write(MARK if is_csv else "")
             _write(self._file, self.path, names, [dict(zip(names, names, strict=True))] if is_csv else [])
             return
         found = _columns(self.path)
-        self.names = [name for name in names if name not in later or name in found]
+        self.names = [name for name in names if name not in (*later, ZONE) or name in found]
         if found != self.names:
             self._file.close()
             begin = f"its columns begin {', '.join(found[:3])}"
@@ -114,9 +116,7 @@ class AppendOnlyTable:
         rows: list[dict[str, Any]],  # other columns are left out, missing columns stay empty
     ) -> None:
         "Append rows and hand them to the operating system. Raises UserError where the disk is full."
-        as_text = safe_cell if self.path.suffix == ".csv" else lambda name, value: value
-        shown = [{name: as_text(name, row.get(name)) for name in self.names} for row in rows]
-        _write(self._file, self.path, self.names, shown)
+        _write(self._file, self.path, self.names, [{name: row.get(name) for name in self.names} for row in rows])
 
     def close(self) -> None:
         "Close the file."

@@ -154,6 +154,7 @@ def train(
     seeds: Annotated[int | None, typer.Option(min=1, max=100, help=(
         "Train this many times, with this seed and the next ones, and report the spread."
     ))] = None,
+    damaged: Annotated[bool, typer.Option("--damaged", help="Train on damaged photos, too.")] = False,
     robustness: Robustness = "",
     run: Annotated[str, typer.Option(help="A run folder. An unfinished run goes on where it stopped.")] = "",
 ) -> None:  # fmt: skip
@@ -170,6 +171,7 @@ def train(
         "arch": arch, "photos": typed(photos), "metadata": typed(metadata), "method": method, "size": size,
         "epochs": epochs, "batch": batch, "rate": rate, "mixup": mixup, "cutmix": cutmix, "seed": seed, "seeds": seeds,
         "robustness": robustness, "weights": weights if weights in ("", *WEIGHTS) else typed(weights),
+        "damaged": damaged or None,
     }  # fmt: skip
     _check_training(asked, weights)
     _run("train", Path(typed(run)) if run else new_run("train", arch or "efficientnet_lite0"), asked)
@@ -202,7 +204,8 @@ def evaluate(
     check_how(robustness or "none")
     if Path(typed(model)).is_dir():
         if run_state(typed(model)) == "new":
-            raise UserError(f"{unquoted(model)} is not a run folder: name a model file and a folder of labelled photos.")
+            what = f"{unquoted(model)} is not a run folder"
+            raise UserError(f"{what}: name a model file and a folder of labelled photos.")
         if not photos:
             return _run("evaluate", Path(typed(model)), {"robustness": robustness})
     file = _file_to_evaluate(model, photos)

@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from .contracts import write_table
 from .core import UserError, write_aside
-from .fields import path_text, safe_cell
+from .csv_form import MARK, csv_names, csv_row
+from .fields import path_text
 
 # %% ../nbs/lib/07_predictions.ipynb #predictions
 PREDICTIONS = pa.schema(
@@ -43,13 +44,14 @@ PREDICTIONS = pa.schema(
         ("x1", pa.float64()),
         ("y1", pa.float64()),
         ("taken_at", pa.string()),
+        ("taken_from", pa.string()),  # where that time was written: a word of `times.WRITTEN_IN`
         ("lat", pa.float64()),
         ("lon", pa.float64()),
         ("model", pa.string()),  # the first 16 digits of the model file's sha256
     ]
 )
 ONLY_PARQUET = ("logits", "embedding")
-LATER = ("frame_rate",)  # columns that earlier versions did not write
+LATER = ("frame_rate", "taken_from")  # columns that earlier versions did not write
 
 # %% ../nbs/lib/07_predictions.ipynb #root-text
 def root_text(
@@ -99,10 +101,11 @@ def write_csv(
     rows: Iterable[dict[str, Any]],
     names: list[str],  # the columns
 ) -> None:
-    "Write rows as CSV; no cell can act as a formula in a spreadsheet."
-    writer = csv.writer(file)
-    writer.writerow([safe_cell("", name) for name in names])
-    writer.writerows([safe_cell(name, row[name]) for name in names] for row in rows)
+    "Write rows as CSV, in the form that `csv_form` describes."
+    names, writer = csv_names(names), csv.writer(file)
+    file.write(MARK)
+    writer.writerow(csv_row(dict(zip(names, names, strict=True)), names))
+    writer.writerows(csv_row(row, names) for row in rows)
 
 # %% ../nbs/lib/07_predictions.ipynb #write-lines
 def write_lines(file: TextIO, rows: Iterable[dict[str, Any]]) -> None:

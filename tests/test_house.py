@@ -18,11 +18,12 @@ sys.path.append(str(ROOT / "benchmarks"))
 from house import ROOMS, imports, maps, module_of, place, room_of
 
 PLACE = {module_of(n): place(n) for n in LIBRARY}
-NO_TORCH = """core progress workspace runs fields contracts predictions taxa append_only doctor
-    photos.reading photos.exif photos.headers photos.pixels photos.items photos.corruptions photos.corrections
+NO_TORCH = """core progress workspace runs fields csv_form contracts predictions taxa append_only doctor
+    photos.reading photos.exif photos.damage photos.jpeg_damage photos.headers photos.depth photos.pixels photos.items
+    photos.corruptions photos.corrections
     photos.corrected photos.files photos.tables photos.films photos.video photos.addresses photos.streams
     photos.archives photos.units photos.sources photos.groups photos.splits photos.findings photos.findings_text
-    photos.inspection photos.scan
+    photos.inspection photos.scan photos.times photos.file_times photos.sites
     simulate.pencil simulate.vertebrates simulate.arthropods simulate.plants simulate.animals simulate.scenery
     simulate.ecology simulate.visits simulate.scene simulate.survey
     metrics.intervals metrics.calibration metrics.scores metrics.reliability metrics.paired
@@ -30,8 +31,9 @@ NO_TORCH = """core progress workspace runs fields contracts predictions taxa app
     survey.observations
     engine.toy engine.backends engine.model_checks engine.mix_file engine.model_file engine.speed engine.predict
     engine.ensemble engine.occlusion engine.class_activation engine.maps engine.similar
-    classify.answers classify.megadetector classify.outputs classify.submission classify.folders classify.resume
-    classify.job classify.ray classify.arrivals classify.watch_tables classify.watch
+    classify.answers classify.megadetector classify.outputs classify.submission classify.folders classify.copies
+    classify.resume classify.job classify.ray classify.answered_files classify.arrivals classify.watch_tables
+    classify.watch
     models.ready_made models.calibration_photos models.int8_variants models.int8_gate models.int8 models.names
     train.decoded_photos train.heads
     evaluate.plots evaluate.confusion_plot evaluate.run_plots evaluate.evaluation evaluate.scoring
@@ -44,13 +46,15 @@ NO_TORCH = """core progress workspace runs fields contracts predictions taxa app
     apps.camera_controls apps.camera apps.explorer_words apps.explorer_views apps.explorer_controls
     apps.explorer_panel apps.explorer apps.ports apps.web_access apps.web_answers apps.serve apps.lab
     cli_models cli_photos cli""".split()
-NO_PANDAS = """core progress workspace runs fields contracts predictions taxa append_only doctor
-    photos.reading photos.exif photos.headers photos.pixels photos.items photos.corruptions photos.corrections
+NO_PANDAS = """core progress workspace runs fields csv_form contracts predictions taxa append_only doctor
+    photos.reading photos.exif photos.damage photos.jpeg_damage photos.headers photos.depth photos.pixels photos.items
+    photos.corruptions photos.corrections
     photos.corrected photos.files photos.tables photos.films photos.video photos.addresses photos.streams
     photos.archives photos.units photos.sources photos.groups photos.splits photos.findings photos.findings_text
-    photos.inspection photos.scan
+    photos.inspection photos.scan photos.times photos.file_times photos.sites
     engine.toy engine.backends engine.model_checks engine.mix_file engine.model_file engine.speed engine.predict
-    classify.answers classify.megadetector classify.outputs classify.submission classify.folders classify.resume
+    classify.answers classify.megadetector classify.outputs classify.submission classify.folders classify.copies
+    classify.resume
     classify.job
     apps.ports apps.lab
     cli_models cli_photos cli""".split()

@@ -26,7 +26,7 @@ def row(*controls: Any, name: str = "") -> Box:
 
 # %% ../../nbs/lib/apps/25_camera.ipynb #camerapanel
 class CameraPanel(VBox):
-    "A camera, and what a model sees in it, with all controls."
+    "The picture of a camera, what a model sees in the picture, and all controls."
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class CameraPanel(VBox):
         source: str | int | Path = "",  # an address, a camera's number, a film or a folder; "": the browser's camera
         folder: str | Path = "",  # where records are kept; "": a fresh folder under reports/live
         min_score: float = MIN_SCORE,  # below it an answer is "not sure"
-        seconds: float = SECONDS,  # over which the vote takes its mean
+        seconds: float = SECONDS,  # over which the answers are averaged
     ) -> None:
         path, address = str(model) or READY_MADE, str(source)
         loaded = load(path, print)
@@ -75,7 +75,7 @@ class CameraPanel(VBox):
         return self._recorder.folder
 
     def close(self) -> None:
-        "End what the panel plays and records, and close all that it is made of."
+        "End what the panel plays and records, and close all its widgets."
         for one in list(inside(self)):
             one.close()
         super().close()

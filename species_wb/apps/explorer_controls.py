@@ -100,7 +100,7 @@ LISTED = 12  # labels under the field
 
 
 class NewLabel(ipywidgets.VBox):
-    "A field for a new label, with the labels that fit below it."
+    "A field for a new label, and below it the labels that fit the typed text."
 
     def __init__(
         self,
@@ -158,7 +158,7 @@ PAGE = 20  # classes; the same number stands in `static/matrix.js`
 
 
 class ClassPages(ipywidgets.HBox):
-    "Which page of classes the matrix shows, and the buttons to turn it."
+    "Which page of classes the matrix shows, and the buttons to turn the page."
 
     def __init__(
         self,
@@ -172,7 +172,7 @@ class ClassPages(ipywidgets.HBox):
 
 # %% ../../nbs/lib/apps/28_explorer_controls.ipynb #show-page
 def show_page(pages: ClassPages, classes: int, page: int) -> None:
-    "Say which classes are shown, where not all fit on one page."
+    "Say which classes are shown, if not all of them fit on one page."
     first, last = page * PAGE + 1, min((page + 1) * PAGE, classes)
     pages.layout.display = None if classes > PAGE else "none"
     pages.earlier.disabled, pages.further.disabled = page == 0, last == classes
@@ -186,7 +186,7 @@ LARGEST = 8
 
 
 class LargestConfusions(ipywidgets.VBox):
-    "Buttons that open the cells with most mistakes."
+    "Buttons that open the cells with the most mistakes."
 
     def __init__(
         self,

@@ -75,7 +75,7 @@ def _join_in_page(panel: Any) -> Iterator[Any]:
 class Panel(ipywidgets.VBox):
     "The confusion explorer's parts and controls, laid out."
 
-    matrix: Matrix  # `cell` is the open one: (true label, predicted label)
+    matrix: Matrix  # `cell` is the open cell: (true label, predicted label)
     grid: Grid  # the photos of the cell: `photo` is the one that is looked at, `chosen` are the selected ones
     photo: Photo  # one photo in full
     status: Status  # `said` is the last sentence

@@ -21,7 +21,7 @@ import anywidget
 from traitlets import Bool, Dict, Int, List, Tuple, Unicode, observe
 
 # %% ../../nbs/lib/apps/27_explorer_views.ipynb #thumbnail
-def _thumbnail(review: Predictions, k: int) -> tuple[int, bytes, str]:  # number, JPEG, or why there is none
+def _thumbnail(review: Predictions, k: int) -> tuple[int, bytes, str]:  # number, JPEG, and the reason if there is none
     try:
         return k, one_photo.small_photo(review, k), ""
     except (BadPhoto, UserError, OSError) as error:
@@ -40,7 +40,7 @@ def _map(review: Predictions, k: int, label: str) -> tuple[dict[str, Any], list[
 
 # %% ../../nbs/lib/apps/27_explorer_views.ipynb #answers-2
 WORDS, PICTURES, MAPS = "words", "pictures", "maps"
-ANSWERS: dict[str, tuple[str, Callable[..., tuple[dict[str, Any], list[bytes]]]]] = {  # question → its thread, and how
+ANSWERS: dict[str, tuple[str, Callable[..., tuple[dict[str, Any], list[bytes]]]]] = {  # question → thread, function
     "detail": (WORDS, lambda review, k: ({"detail": one_photo.detail(review, k)}, [])),
     "thumbnails": (PICTURES, _thumbnails),
     "picture": (MAPS, lambda review, k: ({}, [one_photo.large_photo(review, k)])),
@@ -73,7 +73,7 @@ def answered(
     return {"id": question.get("id"), **words}, buffers
 
 # %% ../../nbs/lib/apps/27_explorer_views.ipynb #part-script
-def part_script(name: str) -> str:  # an ES module
+def part_script(name: str) -> str:  # the text of a script (an ES module)
     "Return what a part runs in the browser: functions of all panels, functions of all parts, its own script."
     return "\n".join((script("explorer.js"), (STATIC / name).read_text(encoding="utf-8")))
 
@@ -102,21 +102,21 @@ CELL = {"default_value": None, "allow_none": True}
 
 
 class Matrix(Part):
-    "The confusion matrix; `cell` is the one that is open."
+    "The confusion matrix; `cell` is the open cell."
 
     _esm = part_script("matrix.js")
-    table = Dict().tag(sync=True)  # of `confusions.matrix`
+    table = Dict().tag(sync=True)  # from `confusions.matrix`
     cell = Tuple(Unicode(), Unicode(), **CELL).tag(sync=True)  # (true label, predicted label)
-    shares = Bool(False).tag(sync=True)  # per cent of the row instead of photos
+    shares = Bool(False).tag(sync=True)  # per cent of the row instead of numbers of photos
     most_confused_first = Bool(False).tag(sync=True)
-    page = Int(0).tag(sync=True)  # which page of classes is shown, where not all fit
+    page = Int(0).tag(sync=True)  # which page of classes is shown, if not all classes fit
 
 # %% ../../nbs/lib/apps/27_explorer_views.ipynb #grid
 class Grid(Part):
     "The photos of a cell; `photo` is the one that is looked at, `chosen` are those that are selected."
 
     _esm = part_script("grid.js")
-    cards: List = List().tag(sync=True)  # of `confusions.card`
+    cards: List = List().tag(sync=True)  # from `confusions.card`
     cell = Tuple(Unicode(), Unicode(), **CELL).tag(sync=True)  # the cell of these photos
     colours = Dict().tag(sync=True)  # of labels
     photo = Int(None, allow_none=True).tag(sync=True)  # its number in the table
@@ -143,7 +143,7 @@ class Photo(Part):
 
 # %% ../../nbs/lib/apps/27_explorer_views.ipynb #status
 class Status(Part):
-    "The line at the foot that says what was done, and what went wrong."
+    "The line at the foot of the explorer that says what was done, and what went wrong."
 
     _esm = part_script("status.js")
     said = Unicode()

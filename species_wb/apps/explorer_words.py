@@ -23,7 +23,7 @@ def words(
 
 # %% ../../nbs/lib/apps/26_explorer_words.ipynb #heading
 def heading(
-    table: dict[str, Any],  # of `confusions.matrix`
+    table: dict[str, Any],  # from `confusions.matrix`
     cell: tuple[str, str],
     n: int,  # photos
 ) -> str:
@@ -57,14 +57,14 @@ def keys_help() -> str:  # HTML
     return f'<div role="dialog" aria-label="Keys"><h3>Keys</h3><dl>{listed}</dl></div>'
 
 # %% ../../nbs/lib/apps/26_explorer_words.ipynb #pictures
-def pictures(maps: list[str]) -> list[tuple[str, str]]:  # tab and label of its map ("": the photo)
+def pictures(maps: list[str]) -> list[tuple[str, str]]:  # the tab's word; its map's label, or ""
     "Name the photo and its maps."
     return [("Photo", ""), *((f"Map for “{label}”", label) for label in maps)]
 
 # %% ../../nbs/lib/apps/26_explorer_words.ipynb #next-photo-2
 def next_photo(
     before: list[int],  # the photos of the cell before a correction
-    after: list[int],  # the photos of the cell after it
+    after: list[int],  # the photos of the cell after the correction
     photo: int | None,  # the photo that is looked at
 ) -> int | None:
     "Return the photo to look at after a correction."
@@ -81,11 +81,11 @@ def fitting(
     known: Sequence[str],
     typed: str,
 ) -> list[str]:
-    "Return the labels that contain what is typed; an equal label comes first."
+    "Return the labels that contain what is typed; a label that is equal to it comes first."
     typed = typed.strip().casefold()
     return sorted((name for name in known if typed in name.casefold()), key=lambda name: name.casefold() != typed)
 
 # %% ../../nbs/lib/apps/26_explorer_words.ipynb #label-meant
 def label_meant(known: Sequence[str], typed: str) -> str:
-    "Return the label that Enter takes."
+    "Return the label that is taken when a person presses Enter."
     return next(iter(fitting(known, typed)), typed.strip())

@@ -142,7 +142,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    "Let a closed terminal and `kill` do what Ctrl-C does; `nohup` still ignores the closed terminal."
+    "Let a closed terminal and `kill` do what Ctrl-C does; a program under `nohup` still ignores a closed terminal."
     ends = (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
     in_main = threading.current_thread() is threading.main_thread()
     ours = [number for number in ends if in_main and signal.getsignal(number) is signal.SIG_DFL]
@@ -156,7 +156,7 @@ def _interruptible() -> Iterator[None]:
 
 # %% ../../nbs/lib/apps/40_lab.ipynb #end
 def _end(process: subprocess.Popen, patience: float = 15.0) -> None:
-    "End a server and its kernels; a second Ctrl-C does not wait for them."
+    "End a server and its kernels; a second Ctrl-C ends them without waiting."
     process.terminate()
     try:
         process.wait(patience)
@@ -226,13 +226,13 @@ def _serve(
 def start(
     model: str = "",  # a model file; "": the ready-made model
     source: str = "",  # a folder, film, address or camera's number; "": the browser's camera
-    run: str = "",  # a run folder or table of predictions to walk through; "": the newest
+    run: str = "",  # a run folder or table of predictions to look through; "": the newest
     app: bool = False,  # Voila, which shows no code, in place of JupyterLab
     port: int = 0,  # 0: any free one
     browser: bool = True,  # open it in a browser
     say: Callable[[str], object] = print,  # is given each line for the person who started it
 ) -> int:  # exit code
-    "Open the live notebook until Ctrl-C. Raises UserError where something named is not there or not installed."
+    "Open the live notebook until Ctrl-C. Raises UserError where something is not there or not installed."
     from species_wb.report.notebooks import workbench_notebook
 
     _needed(app)

@@ -38,7 +38,7 @@ def is_cut(before: np.ndarray | None, after: np.ndarray) -> bool:
     return before is not None and bool(np.abs(after - before).mean() > CUT)
 
 # %% ../../nbs/lib/apps/20_live.ipynb #vote
-SECONDS = 1.0  # over which the vote takes its mean
+SECONDS = 1.0  # the vote is the mean over this time
 
 
 class Vote:
@@ -52,9 +52,9 @@ class Vote:
     def add(
         self,
         at: float,  # seconds, by any clock that only goes forward
-        chances: np.ndarray,  # C calibrated probabilities of this frame
+        chances: np.ndarray,  # calibrated probabilities of this frame, one for each of C labels
         picture: np.ndarray,  # the frame, uint8, H×W×3
-    ) -> np.ndarray:  # C: their mean over the window
+    ) -> np.ndarray:  # C: the mean of the last seconds
         "Take in one frame."
         small = shrunk(picture)
         if is_cut(self._last, small):
@@ -75,7 +75,7 @@ def squeezed(
     picture: np.ndarray,  # uint8, H×W×3
     model: Model,
 ) -> np.ndarray:  # uint8: a square in which the model sees the whole picture
-    "Squeeze a picture into the square that the middle crop sees."
+    "Squeeze a picture into the square that the model cuts out of the middle."
     specs = [m.info.spec for m in model.members]
     side = model.canonical_size
     inner = round(side * min(spec.crop_fraction if spec.resize == "crop" else 1.0 for spec in specs))
@@ -97,7 +97,7 @@ def said(
 
 # %% ../../nbs/lib/apps/20_live.ipynb #recorded
 def recorded(record: Record, row: Row, picture: np.ndarray, at: str) -> tuple[Path | None, str]:
-    "Write down one sure frame; return where it is to be kept, if at all, and what went wrong, if anything."
+    "Write down one sure frame; return where to keep its picture (or None), and what went wrong (or an empty text)."
     try:
         return record.take(row, picture, at), ""
     except (UserError, OSError) as error:
@@ -129,9 +129,9 @@ class Live:
         self,
         photo: bytes | np.ndarray,  # JPEG, or upright uint8 H×W×3
         at: str | None = None,  # ISO 8601; by default now
-        name: str = "This picture",  # what sentences call it
-        record: bool = True,  # whether it may be recorded, where a record is kept
-    ) -> Row:  # status, reason, frame, steady (both as `said`), sure, seconds it took, keep, recorded, trouble
+        name: str = "This picture",  # what messages call the picture
+        record: bool = True,  # whether it may be recorded, if there is a record
+    ) -> Row:  # status, reason, frame and steady (both from `said`), sure, seconds, keep, recorded, trouble
         "Name what is in one frame; a bad frame gets only a status and a reason."
         start = time.perf_counter()
         with self._turn:

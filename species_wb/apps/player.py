@@ -28,10 +28,10 @@ IN_FULL = 1920  # pixels, the longest side of a picture that is kept
 def looked(
     live: Live,
     photo: Any,  # a file's bytes, or uint8 H×W×3
-    name: str,  # what sentences call it
+    name: str,  # what messages call the picture
     record: bool,  # whether it may be recorded
-) -> tuple[dict[str, Any], list[Any]]:  # the answer, and a list with the picture; empty for a bad photo
-    "Look at a picture of a source, and keep it where a record asks for it."
+) -> tuple[dict[str, Any], list[Any]]:  # the answer, and a list with the picture (empty for a bad photo)
+    "Look at a picture of a source, and keep it if the record needs it."
     answer = live.look(photo, name=name, record=record)
     path, good = answer.pop("keep", None), answer["status"] == "ok"
     pictures = [decode(photo, 512, name) if isinstance(photo, bytes) else photo] if good else []
@@ -42,7 +42,7 @@ def looked(
 # %% ../../nbs/lib/apps/21_player.ipynb #last-word
 def last_word(
     source: Source,
-    said: str,  # the last sentence about it
+    said: str,  # the last message about it
 ) -> tuple[str, bool]:  # a sentence, and whether it is bad news
     "Say how a source ended."
     if isinstance(source, Replay):
@@ -51,7 +51,7 @@ def last_word(
 
 # %% ../../nbs/lib/apps/21_player.ipynb #player
 SILENCE = 10.0  # seconds without a message from the page, after which the thread ends
-IN_FLIGHT = 2  # most pictures on their way to the page
+IN_FLIGHT = 2  # at most this many pictures are on their way to the page
 ON_SCREEN = 960  # pixels, the longest side of a picture that is shown
 
 
@@ -62,8 +62,8 @@ class Player:
         self,
         text: str,  # an address, a camera's number, a film or a folder
         live: Live,
-        send: Callable[..., None],  # takes a message and its buffers to the pages
-        view: str,  # the page that looks at it
+        send: Callable[..., None],  # sends a message and its buffers (pictures as bytes) to the pages
+        view: str,  # the page that shows the source
     ) -> None:
         self.text, self.live, self.view = unquoted(text), live, view
         self.name, self.is_camera, self.said = source_name(self.text), is_stream(self.text), ""
@@ -83,7 +83,7 @@ class Player:
             self._send({**content, "view": self.view}, buffers or [])
 
     def say(self, sentence: str, bad: bool = False, over: bool = False) -> None:
-        "Tell the person at the page something; `over`: the source has ended."
+        "Tell the person at the page something; `over` means that the source has ended."
         self.said = sentence
         self.send({"kind": "said", "sentence": sentence, "bad": bad, "over": over})
 

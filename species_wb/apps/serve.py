@@ -46,7 +46,7 @@ async def _invalid(request: Any, error: Any) -> Any:
 
 # %% ../../nbs/lib/apps/35_serve.ipynb #broken
 async def _refused(request: Any, error: Any) -> Any:
-    "Answer a request that is not taken."
+    "Return the answer to a request that is refused."
     return refusal(error)
 
 
@@ -86,7 +86,7 @@ _REFUSALS = {
 
 # %% ../../nbs/lib/apps/35_serve.ipynb #responses
 def _responses(made: SimpleNamespace) -> dict[int | str, dict[str, Any]]:  # from `shapes`
-    "Describe, for OpenAPI, every answer to a photo except 200."
+    "Describe every answer to a photo except 200 (for `/openapi.json`)."
     unusable = {"model": made.Row, "description": "The body is no usable photo: `status` and `reason` say why"}
     refusals: dict[int | str, dict[str, Any]] = {
         code: {"model": made.Refusal, "description": what} for code, what in _REFUSALS.items()}
@@ -100,7 +100,7 @@ _BODY = {"required": True, "content": {"*/*": {"schema": _FILE}, "multipart/form
 
 
 def _whole(row: dict[str, Any]) -> dict[str, Any]:
-    "Return a row with all columns, but those that are too large for an answer."
+    "Return a row with all columns; those that are too large for an answer are empty."
     return {**dict.fromkeys(PREDICTIONS.names), **{k: v for k, v in row.items() if k not in ONLY_PARQUET}}
 
 
@@ -156,7 +156,7 @@ def _add_facts(app: Any, made: SimpleNamespace, service: Service) -> None:
 def application(
     model: Model,  # from `model_file.open_model`
     limits: Limits = LIMITS,
-    names: tuple[str, ...] = NAMES,  # by which it is reached; an address in numbers always reaches it
+    names: tuple[str, ...] = NAMES,  # by which the service is reached; an address in numbers always works
 ) -> Any:  # a FastAPI application
     "Make the service's ASGI application."
     fastapi = _needed()
@@ -192,8 +192,8 @@ def _greeting(addresses: list[str], alone: bool) -> list[str]:
 # %% ../../nbs/lib/apps/35_serve.ipynb #run
 def run_service(
     model: Model,  # from `model_file.open_model`
-    host: str = "127.0.0.1",  # the name or address to listen on: this machine alone; 0.0.0.0: the whole network
-    port: int = 8000,  # another one where it is taken
+    host: str = "127.0.0.1",  # where to listen; 127.0.0.1: this machine alone, 0.0.0.0: the whole network
+    port: int = 8000,  # another port if this one is taken
     say: Callable[[str], object] = print,  # is given each line for the person who started it
     limits: Limits = LIMITS,
 ) -> None:

@@ -27,12 +27,12 @@ from ..workspace import placed
 class Source(Protocol):
     "Where pictures come from."
 
-    name: str  # for sentences and the record
+    name: str  # for messages and the record of visits
     ended: bool  # whether no more picture will come
     failed: bool  # whether it ended because of an error
 
     def get(self, timeout: float) -> tuple[str, bytes | np.ndarray] | None:
-        "Return the newest picture not returned before, with its time or name; None after `timeout` seconds."
+        "Return the newest picture not returned before, with its time or name; None if none comes in `timeout` seconds."
 
     def close(self) -> None:
         "Stop reading."
@@ -84,7 +84,7 @@ def open_source(
     say: Callable[[str], Any],  # is told when the source is reached, breaks off or ends
     side: int = 512,  # pixels that the short side should have at least
 ) -> Source:
-    "Open the source that a text names. Raises UserError where it names none, or the source is not there."
+    "Open the source that a text names. Raises UserError where the text names none or the source is not there."
     if is_stream(source):
         return Newest(source, side, say)  # type: ignore[return-value]
     if "://" in source:

@@ -30,7 +30,7 @@ def sharpness(
 # %% ../../nbs/lib/apps/17_visits.ipynb #visit
 @dataclass
 class Visit:
-    "The photo of a visit that goes on."
+    "The photo of a visit that is still going on."
 
     path: str  # of the photo, relative to the record's folder
     seen: float  # when the label was last seen, in seconds of a clock that only goes forward
@@ -49,7 +49,7 @@ def photo_name(
     label: str,
     at: str,  # ISO 8601
 ) -> str:  # relative to the folder
-    "Return a name for the photo of a visit that no file has yet."
+    "Return a name for a visit's photo; no file has this name yet."
     stem = f"photos/{at[:19].replace(':', '')}-" + "".join(c if c.isalnum() else "-" for c in label)[:40]
     names = (f"{stem}{f'-{k}' if k > 1 else ''}.jpg" for k in range(1, 10_000))
     return next(name for name in names if not (folder / name).exists())
@@ -74,7 +74,7 @@ class Record:
 
     def take(
         self,
-        row: Row,  # the steady answer, a row of predictions (contract 4)
+        row: Row,  # the answer over the last second (see `live`), as a row of the table of predictions
         picture: np.ndarray,  # uint8, H×W×3
         at: str,  # ISO 8601
     ) -> Path | None:  # where this frame is to be kept, if it is the sharpest of its visit so far

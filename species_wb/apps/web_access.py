@@ -46,7 +46,7 @@ def _headers(refused: Refused) -> dict[str, str]:
 def refusal(
     refused: Refused,
 ) -> Any:  # Starlette's response
-    "Return the answer to a request that is not taken."
+    "Return the answer to a request that is refused."
     from starlette.responses import JSONResponse
 
     return JSONResponse({"reason": refused.reason}, refused.code, _headers(refused))
@@ -63,13 +63,13 @@ class Buckets:
 
     def __init__(self, rate: float, burst: int, most: int = 1000) -> None:
         self.rate, self.burst, self.most = rate, burst, most
-        self.table: OrderedDict[str, tuple[float, float]] = OrderedDict()  # address → photos left, and when
+        self.table: OrderedDict[str, tuple[float, float]] = OrderedDict()  # address → photos left, and its last time
 
     def take(
         self,
         address: str,  # of the client
         at: float,  # seconds on a clock that never goes back
-    ) -> float:  # seconds until the next one; 0: this one is taken
+    ) -> float:  # seconds until the next photo may come; 0: this photo is taken
         "Take one photo from an address's bucket, if there is one."
         left, before = self.table.pop(address, (float(self.burst), at))
         left, wait = _draw(left, at - before, self.rate, self.burst)
@@ -126,7 +126,7 @@ def _secured(message: dict[str, Any]) -> dict[str, Any]:
 
 # %% ../../nbs/lib/apps/32_web_access.ipynb #guard
 class Guard:
-    "ASGI middleware: refuse foreign requests, and put the security headers on every answer."
+    "Refuse foreign requests, and put the security headers on every answer (ASGI middleware)."
 
     def __init__(self, app: Any, names: frozenset[str]) -> None:
         self.app, self.names = app, names

@@ -31,7 +31,7 @@ async def _body(
     most: int,  # bytes
     announced: int,  # bytes
 ) -> bytearray | None:  # None: larger than `most`
-    "Read a body; never more of it than `most` is held in memory."
+    "Read a body, and hold at most `most` bytes of it in memory."
     data, size = bytearray(), 0
     async for piece in request.stream():
         size += len(piece)
@@ -49,7 +49,7 @@ def _too_large(most: int) -> Refused:
 
 
 def _too_late(patience: float) -> Refused:
-    "Refuse a photo that has not arrived after so many seconds."
+    "Refuse a photo that has not arrived after `patience` seconds."
     late = f"The photo had not arrived after {patience:g} seconds"
     return Refused(408, f"{late}: send it again over a faster connection.")
 
@@ -58,7 +58,7 @@ async def receive(
     request: Any,  # Starlette's
     limits: Limits,
 ) -> bytes:
-    "Receive the photo of a request; raises `Refused` where it is too large or too slow."
+    "Receive the body of a request. Raises Refused where it is too large or too slow."
     most, announced = limits.photo_bytes, int(request.headers.get("content-length", 0))
     data = None
     if announced <= 2 * most:
@@ -76,8 +76,8 @@ def classify(
     model: Model,
     data: bytes,  # of the photo
     top: int,  # labels listed in `top`
-    name: str,  # what sentences call the photo
-) -> dict[str, Any]:  # a row of predictions (contract 4), with `milliseconds`
+    name: str,  # what messages call the photo
+) -> dict[str, Any]:  # a row of the table of predictions, with `milliseconds`
     "Classify one photo, and say how long that took."
     start = time.perf_counter()
     row: dict[str, Any] = {"path": name}
@@ -110,9 +110,9 @@ async def answer(
     service: Service,
     request: Any,  # Starlette's
     top: int,  # labels listed in `top`
-    name: str,  # what sentences call a photo that brings no name
-) -> list[dict[str, Any]]:  # for each photo a row of predictions (contract 4), with `milliseconds`
-    "Receive the photos of a request and classify them; raises `Refused` where there are too many."
+    name: str,  # what messages call a single photo; "": the name in the form
+) -> list[dict[str, Any]]:  # for each photo a row of the table of predictions, with `milliseconds`
+    "Receive the photos of a request and classify them. Raises Refused where there are too many."
     from starlette.concurrency import run_in_threadpool
 
     address = request.client.host if request.client else ""
@@ -137,7 +137,7 @@ def _shape(name: str, /, **fields: Any) -> Any:
 
 # %% ../../nbs/lib/apps/34_web_answers.ipynb #row-shape
 def _row_shape() -> Any:
-    "Make the shape of a row: the columns of contract 4, and the milliseconds."
+    "Make the shape of a row: the columns of the table of predictions, and the milliseconds."
     ranked: Any = _shape("Ranked", label=str, score=float)
     kinds: dict[Any, Any] = {pa.string(): str, pa.float64(): float, pa.bool_(): bool, pa.list_(pa.string()): list[str]}
     kinds[PREDICTIONS.field("top").type] = list[ranked]
@@ -149,12 +149,12 @@ _ABOUT = {
     "name": str,  # of the architecture
     "file": str,  # the name of the model file, without its folder
     "sha256": str,
-    "members": list[str],  # the files of a mix, or the one model file
+    "members": list[str],  # the files of a mix (several models), or the one model file
     "labels": list[str],
     "label_ids": list[int],  # −1: "none of these"
     "input_size": int,  # pixels
     "temperature": float,
-    "validation": dict[str, Any],  # scores on the photos it was chosen with
+    "validation": dict[str, Any],  # scores on the photos with which the model was chosen
     "photo_bytes": int,  # the most bytes that a photo may have
     "accept": str,  # the kinds of files that a page lets a person choose, as in HTML's `accept`
     "headings": dict[str, str],  # status → the first words about a photo without an answer

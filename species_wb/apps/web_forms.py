@@ -19,7 +19,7 @@ def is_form(
     kind: str,  # the request's Content-Type
     data: bytes,  # the body
 ) -> bool:
-    "Tell whether a body is a form with files. Raises Refused where it is JSON."
+    "Tell whether a body is a form with files. Raises Refused where the body is JSON."
     kind = kind.partition(";")[0].strip().lower()
     if kind.endswith("json") and data.lstrip()[:1] in (b"{", b"[", b'"'):
         raise Refused(415, f"The body is JSON: {WAYS}.")
@@ -35,7 +35,7 @@ async def _once(data: bytes) -> AsyncGenerator[bytes, None]:
 
 
 async def _parsed(data: bytes, headers: Any) -> Any:  # Starlette's FormData
-    "Take a form apart, in memory. Raises Refused where it is no form or holds too many files."
+    "Take a form apart, in memory. Raises Refused where the body is no form or holds too many files."
     from starlette.formparsers import MultiPartException, MultiPartParser
 
     parser = MultiPartParser(headers, _once(data), max_files=MOST_FILES, max_fields=100)
@@ -52,9 +52,9 @@ async def _parsed(data: bytes, headers: Any) -> Any:  # Starlette's FormData
 async def photos_in(
     data: bytes,  # the body of a request
     headers: Any,  # the request's, of Starlette
-    name: str,  # what sentences call a photo that brings no name
+    name: str,  # what messages call a single photo; "": the name in the form
 ) -> list[tuple[str, bytes]]:  # the name and the bytes of each photo, at least one
-    "Return the photos of a request's body. Raises Refused where it is JSON, or a form without a file."
+    "Return the photos of a request's body. Raises Refused where the body is JSON or a form without a file."
     if not is_form(headers.get("content-type", ""), data):
         return [(name, data)]
     files = [value for _, value in (await _parsed(data, headers)).multi_items() if not isinstance(value, str)]

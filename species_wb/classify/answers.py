@@ -84,6 +84,7 @@ class _Tally:
     problems: Counter = field(default_factory=Counter)
     reasons: dict[str, list[str]] = field(default_factory=dict)
     frames: int = 0
+    damaged: int = 0  # photos that were answered, although a part is missing
 
     def mean(self, label: str | None) -> float | None:
         return self.scores[label] / self.counts[label] if self.counts[label] else None
@@ -106,14 +107,16 @@ def _count(found: _Tally, row: dict[str, Any], examples: int) -> None:
     label, status = row["label"], row["status"]
     found.frames += row["seconds"] is not None
     found.others += not is_of_photo(row)
+    if row["reason"]:
+        known = found.reasons.setdefault(status, [])
+        known += [row["reason"]] if len(known) < examples else []
     if status == "ok":
+        found.damaged += bool(row["reason"])
         score = row["score_raw"] if label is None else row["score"]
         found.counts[label] += 1
         found.scores[label] = found.scores.get(label, 0.0) + (score or 0.0)
         return
     found.problems[status] += 1
-    known = found.reasons.setdefault(status, [])
-    known += [row["reason"]] if row["reason"] and len(known) < examples else []
 
 # %% ../../nbs/lib/classify/07_answers.ipynb #labels
 def _labels(found: _Tally, info: ModelInfo) -> list[dict[str, Any]]:  # label, count, score
@@ -128,7 +131,7 @@ def summary(
     info: ModelInfo,
     min_score: float = 0.0,  # answers below it are left open
     examples: int = 3,  # reasons kept for each kind of problem
-) -> dict[str, Any]:  # rows, photos, frames, answered, labels, abstained (count, score), problems (status, count, examples)
+) -> dict[str, Any]:  # rows, photos, frames, answered, labels, abstained, problems, damaged
     "Count the rows that were answered, left open or failed; the commonest class comes first."
     found, names = _Tally(), ["path", "member", "seconds", "status", "reason", "label", "score", "score_raw"]
     for table in tables:
@@ -136,6 +139,7 @@ def summary(
             _count(found, row, examples)
     counts, problems, reasons = found.counts, found.problems, found.reasons
     rows = counts.total() + problems.total()
+    torn = [{"status": "damaged", "count": found.damaged, "examples": reasons["ok"]}] if found.damaged else []
     return {
         "rows": rows,
         "photos": rows - found.others,
@@ -143,7 +147,8 @@ def summary(
         "answered": counts.total() - counts[None],
         "labels": _labels(found, info),
         "abstained": {"count": counts[None], "score": found.mean(None)},
-        "problems": [{"status": s, "count": n, "examples": reasons[s]} for s, n in problems.most_common()],
+        "problems": [{"status": s, "count": n, "examples": reasons.get(s, [])} for s, n in problems.most_common()],
+        "damaged": torn,
     }
 
 # %% ../../nbs/lib/classify/07_answers.ipynb #problem-sentence
@@ -164,4 +169,5 @@ def summary_sentences(
     first = f"{plural(found['photos'], one, many)}: {found['answered']:,} answered, "
     first += f"{found['abstained']['count']:,} not sure, {problems:,} with no answer"
     first += f"; {plural(others, 'other file')}." if others else "."
-    return [first, *map(_problem_sentence, found["problems"])]
+    torn = [f"Answered although {_problem_sentence(one)}" for one in found.get("damaged", ())]
+    return [first, *torn, *map(_problem_sentence, found["problems"])]

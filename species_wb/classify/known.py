@@ -39,7 +39,7 @@ class Known:
     labels: list[str] = field(default_factory=list)  # of the model
     by_content: int = 0  # photos that were known by their bytes
 
-
+# %% ../../nbs/lib/classify/18_known.ipynb #size
 def _size(changed: str) -> int:  # of a unit; -1 where it does not say its size
     size = changed.partition("-")[0]
     return int(size) if size.isdecimal() else -1
@@ -97,7 +97,7 @@ def _places(known: Known, unit: Unit) -> list[int]:
     first, last = np.searchsorted(known.sizes, [size, size + 1])
     return [] if size < 0 or unit.film or unit.status != "ok" else known.places[first:last].tolist()
 
-
+# %% ../../nbs/lib/classify/18_known.ipynb #hashed
 def _hashed(unit: Unit, root: str) -> tuple[Row, str]:
     "Return the row that is known of a unit before it is answered, and its sha256; none where it cannot be read."
     row, get = next(items(unit, root))
@@ -106,7 +106,7 @@ def _hashed(unit: Unit, root: str) -> tuple[Row, str]:
     except BadPhoto:
         return row, ""
 
-
+# %% ../../nbs/lib/classify/18_known.ipynb #content-row
 def _by_content(known: Known, unit: Unit, row: Row, sha256: str) -> list[Row] | None:
     "Return the row of a photo with the same bytes, as the row of this unit."
     for place in _places(known, unit):
@@ -142,7 +142,7 @@ def _in_order(shard: Shard, taken: dict[int, list[Row]], asked: Iterator[Row]) -
         else:
             yield next(asked)
 
-
+# %% ../../nbs/lib/classify/18_known.ipynb #joined-2
 def joined(
     known: Known,
     shard: Shard,
@@ -168,5 +168,6 @@ def check_photos(
         return
     if any(_by_content(known, unit, *_hashed(unit, root)) for unit in units(where) if _places(known, unit)):
         return
-    what = f"None of the {plural(len(held), 'photo')} of {known.job.out} is in {shown(where.prefix or where.root)} any more"
-    raise UserError(f"{what}: is this another card? Name another table with --out, or give --fresh to replace this one.")
+    place = shown(where.prefix or where.root)
+    what = f"None of the {plural(len(held), 'photo')} of {known.job.out} is in {place} any more: is this another card?"
+    raise UserError(f"{what} Name another table with --out, or give --fresh to replace this one.")

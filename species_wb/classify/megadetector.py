@@ -27,7 +27,7 @@ _WORDS = {
     "": {"empty", "blank", "nothing", "no animal", "background", "false trigger"},
 }  # fmt: skip
 
-
+# %% ../../nbs/lib/classify/08_megadetector.ipynb #category
 def _category(label: str, label_id: int) -> str:
     "Return the id of a label's category; nothing where the label says that the photo is empty."
     if label_id < 0:

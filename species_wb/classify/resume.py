@@ -104,7 +104,7 @@ def kept(
     except (OSError, pa.ArrowInvalid):
         return {}
 
-
+# %% ../../nbs/lib/classify/17_resume.ipynb #is-done
 def is_done(
     job: Job,
     name: str,  # of a shard
@@ -135,7 +135,7 @@ def _content(table: Path) -> str:
     except FileNotFoundError:
         return ""
 
-
+# %% ../../nbs/lib/classify/17_resume.ipynb #check-table-2
 def _check_table(job: Job, before: dict[str, Any]) -> None:
     "Raise UserError where the table's content was changed after the job wrote it."
     changed = before.get("table") and stamp(job.out) not in ("", before["table"])

@@ -166,7 +166,7 @@ def _line(form: _Form, answer: _Answer | None, fallback: int, mean: np.ndarray |
     shares = [0.0 if k is None or chances is None else float(chances[k]) for k in form.columns]
     return [f"{share / max(sum(shares), 1e-12):.6g}" for share in shares]
 
-
+# %% ../../nbs/lib/classify/12_submission.ipynb #write-form-2
 def _write(path: Path, form: _Form, found: list[_Answer], fallback: int) -> None:
     "Write the lines of a submission; `fallback` is the label of a line without an answer."
     given = [a.chances for a in found if a.chances is not None] if form.columns else []
@@ -186,7 +186,8 @@ def submission(
 ) -> list[str]:  # what the person should know about it
     """Write a submission: a line for every photo, or for every id of the sample.
 
-    Raises UserError where no photo could be read, the sample is of no use or lists other photos, or an id could mean two photos."""
+    Raises UserError where no photo could be read, where the sample is of no use or lists other photos,
+    and where an id could mean two photos."""
     found, others = _answers(rows, info)
     counts = Counter(a.place for a in found if a.place is not None)
     if not counts:

@@ -11,18 +11,17 @@ import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ..append_only import AppendOnlyTable, read_rows
-from .arrivals import begins_as_film
+from .answered_files import Answered
 from ..core import UserError, now
 from ..fields import path_text, text_path
 from ..photos.items import Row
-from ..photos.reading import BadPhoto, shown
-from ..photos.films import film
+from ..photos.reading import shown
+from ..photos.file_times import file_time, with_file_time
+from ..photos.sites import SiteRule
 from ..predictions import LATER, PREDICTIONS
 from ..survey.observations import Events, append_observations, events, read_observations, time_of
 
@@ -40,9 +39,10 @@ def answered(
     root: str | None,  # the folder that is watched; None for a stream
     name: str,  # of what is watched
     model: str,  # the first 16 digits of its sha256, as in the rows
-) -> tuple[set[str], dict[str, float]]:  # paths with an answer; for each film its last answered second
+) -> tuple[dict[str, Answered], dict[tuple[str, str], float]]:  # by path; a film's last second by path and sha256
     "Read what was answered. Raises UserError where the table is from another model or another folder."
-    done, films = set(), {}
+    done: dict[str, Answered] = {}
+    films: dict[tuple[str, str], float] = {}
     for row in read_rows(out) if out.exists() else ():
         if (path := _known_as(row["path"], root, name)) is None:
             raise UserError(f"{out} holds answers on {shown(row['path'])}, which is not in {name}: "
@@ -50,28 +50,18 @@ def answered(
         if row["model"] and row["model"] != model:
             raise UserError(f"{out} was written with another model ({row['model']}, not {model}): name another table.")
         if row["seconds"] not in (None, ""):
-            films[path] = float(row["seconds"])
+            films[path, row["sha256"] or ""] = float(row["seconds"])
         else:
-            done.add(path)
-            films.pop(path, None)
+            done.setdefault(path, Answered()).take(row)
+            films.pop((path, row["sha256"] or ""), None)
     return done, films
-
-# %% ../../nbs/lib/classify/28_watch_tables.ipynb #file-time
-@lru_cache(maxsize=64)
-def _file_time(path: str) -> float | None:
-    "Return when a photo's file was last changed, or when a film began, in seconds since 1970."
-    try:
-        changed = os.stat(path).st_mtime
-        return changed - (film(path).duration or 0.0) if begins_as_film(path) else changed
-    except (OSError, BadPhoto):
-        return None
 
 # %% ../../nbs/lib/classify/28_watch_tables.ipynb #at
 def _at(row: Row, root: str | None) -> str | None:
     "Return the file's time for a row without a time, as ISO 8601 with the machine's UTC offset."
-    if row.get("taken_at") or root is None or (made := _file_time(text_path(row["path"]))) is None:
+    if row.get("taken_at") or root is None:
         return None
-    return datetime.fromtimestamp(made + float(row.get("seconds") or 0)).astimezone().isoformat(timespec="seconds")
+    return file_time(text_path(row["path"]), float(row.get("seconds") or 0))
 
 # %% ../../nbs/lib/classify/28_watch_tables.ipynb #written
 class _Written:
@@ -98,11 +88,13 @@ def _numbers(row: Row) -> Row:
 
 def _earlier(out: Path, root: str | None) -> Iterator[Row]:
     "Yield the rows of a table that have a label and a time, in the form that the engine gives them."
+    newest = {row["path"]: row["sha256"] for row in read_rows(out)}
     for row in read_rows(out):
         if row["label"]:
             row = {**row, "abstained": False, "site": row["site"] or None, **_numbers(row)}
             row["score"] = float(row["score"] or 0)
-            if taken_at := row["taken_at"] or _at(row, root):
+            own = row["sha256"] == newest[row["path"]]  # the file's time is that of its newest content
+            if taken_at := row["taken_at"] or (_at(row, root) if own else None):
                 yield {**row, "taken_at": taken_at}
 
 # %% ../../nbs/lib/classify/28_watch_tables.ipynb #tables
@@ -115,8 +107,9 @@ class Tables:
     root: str | None  # the folder that is watched; None for a stream
     name: str  # of what is watched
     gap: float  # seconds without a photo of a label; its next photo then begins a new event
-    site: str | None
+    site: SiteRule
     say: Callable[[str], Any]  # is called with each line for the person
+    file_times: bool = False  # whether a photo that tells no time gets that of its file
     events: Events = field(init=False)
     counts: dict[str, int] = field(default_factory=lambda: {"rows": 0, "problems": 0, "events": 0})
 
@@ -135,6 +128,8 @@ def take(
     row: Row,  # contract 4
 ) -> None:
     "Write one row, and the events that it closes."
+    if tables.file_times and tables.root is not None:
+        row = with_file_time(row, text_path(row["path"]))
     tables.rows.append([row])
     tables.counts["rows"] += 1
     tables.counts["problems"] += row["status"] != "ok"
@@ -151,11 +146,12 @@ RECENT = 2000  # lost rows that open their events again; older ones are grouped 
 
 
 def open_tables(
-    out: Path, observations: Path | None, root: str | None, name: str, gap: float, site: str | None,
-    say: Callable[[str], Any],
+    out: Path, observations: Path | None, root: str | None, name: str, gap: float, site: SiteRule,
+    say: Callable[[str], Any], file_times: bool = False,
 ) -> Tables:  # fmt: skip
     "Open both tables, and take up the rows of an earlier run that lie in no event; parameters as in `Tables`."
-    tables = Tables(AppendOnlyTable(out, PREDICTIONS.names, LATER), observations, root, name, gap, site, say)
+    rows = AppendOnlyTable(out, PREDICTIONS.names, LATER)
+    tables = Tables(rows, observations, root, name, gap, site, say, file_times)
     if observations:
         append_observations([], observations)  # the table is made or checked before anything is answered
         written = _Written(read_observations(observations).to_pylist())
@@ -172,5 +168,6 @@ def line(
     at = f" at {row['seconds']:g} s" if row.get("seconds") is not None else ""
     if row["status"] != "ok":
         return f"{now()}  {row['reason']}"
-    raw = f"{row['label_raw']} {row['score_raw']:.2f}"
-    return f"{now()}  {shown(row['path'])}{at}  {f'none of these (nearest {raw})' if row.get('abstained') else raw}"
+    raw, said = f"{row['label_raw']} {row['score_raw']:.2f}", f"  {row['reason']}" if row.get("reason") else ""
+    named = f"none of these (nearest {raw})" if row.get("abstained") else raw
+    return f"{now()}  {shown(row['path'])}{at}  {named}{said}"

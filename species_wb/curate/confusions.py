@@ -24,7 +24,7 @@ from ..taxa import colour
 def corrections_of(
     review: Predictions,
     k: int,  # the number of a row
-) -> list[dict[str, Any]]:  # rows of contract 7: none, one, or a flag and the correction before it
+) -> list[dict[str, Any]]:  # rows of the table of corrections: none, one, or a flag and the correction before it
     "Return the corrections of a photo that hold now, the latest first."
     found = (said.get(review.rows[k]["sha256"] or "") for said in (review.last, review.force))
     return [row for at, row in enumerate(found) if row and (at == 0 or row["action"] != "flag")]
@@ -35,7 +35,7 @@ SPECIAL = (NOT_LABELLED, NOT_SURE, NO_ANSWER)  # names of rows and columns that 
 
 
 def true_label(review: Predictions, k: int) -> str:
-    "Return the label of a photo: the corrected one, or else that of the table."
+    "Return the label of a photo: the corrected label, or else the label in the table."
     said = review.force.get(review.rows[k]["sha256"] or "")
     relabelled = said and said["action"] == "relabel"
     return said["new_label"] if said and relabelled else review.rows[k]["truth"] or NOT_LABELLED
@@ -119,7 +119,7 @@ def largest_confusions(
     matrix: dict[str, Any],  # from `matrix`
     most: int = 8,
 ) -> list[tuple[str, str, int, int]]:  # true label, predicted label, photos, photos of the whole row
-    "Return the wrong cells that hold the most photos."
+    "Return the cells of mistakes that hold the most photos."
     total = Counter[int]()
     for row, _, n in matrix["counts"]:
         total[row] += n
@@ -129,7 +129,7 @@ def largest_confusions(
 
 # %% ../../nbs/lib/curate/10_confusions.ipynb #score
 def score_of(review: Predictions, k: int) -> float | None:
-    "Return the score of a photo; of one that was left open, the score that its label would have had."
+    "Return the score of a photo; if the model was not sure, the score that its label would have had."
     row = review.rows[k]
     return row["score"] if row["score"] is not None else row["score_raw"]
 
@@ -146,11 +146,11 @@ def _fits(review: Predictions, k: int, low: float, high: float, corrected: str) 
 def photos_of_cell(
     review: Predictions,
     of: str = "",  # the row of the matrix; "": any
-    taken_for: str = "",  # its column; "": any
+    taken_for: str = "",  # the column of the matrix; "": any
     low: float = 0.0,  # the least score
-    high: float = 1.0,  # the highest
+    high: float = 1.0,  # the highest score
     site: str = "",
-    corrected: str = "",  # an action: photos with this correction; "any": with any; "": all but excluded
+    corrected: str = "",  # an action: photos with this correction; "any": with any correction; "": all but excluded
 ) -> list[int]:  # numbers of rows, most confident first
     "Find the photos that fit all conditions."
     found = [k for k, row in enumerate(review.rows) if site in ("", row["site"])]

@@ -49,7 +49,7 @@ def _pixels(review: Predictions, k: int, least: int) -> np.ndarray:  # H×W×3, 
 def large_photo(
     review: Predictions,
     k: int,  # the number of a row
-    side: int = 900,  # pixels, the longer one
+    side: int = 900,  # pixels, the longer side
 ) -> bytes:  # JPEG
     "Return a photo large enough to look at. Raises BadPhoto where it cannot be shown."
     return thumbnail(_pixels(review, k, side), side)
@@ -95,7 +95,7 @@ def similar_photos(
     review: Predictions,
     k: int,  # the number of a row
     most: int = 8,
-) -> tuple[list[dict[str, Any]], str]:  # cards with `alike` (cosine similarity); a sentence why there are none
+) -> tuple[list[dict[str, Any]], str]:  # cards with `alike` (cosine similarity), and why there are none
     "Find the photos of this table that the network finds most alike."
     embeddings, numbers = review.embeddings
     if not numbers:
@@ -122,7 +122,7 @@ def _top(found: Any) -> list[dict[str, Any]]:
     return [{"label": label, "score": score, "colour": colour(label)} for label, score in named]
 
 # %% ../../nbs/lib/curate/15_one_photo.ipynb #why-no-map
-def _why_no_map(review: Predictions, k: int) -> str:  # "": there can be one
+def _why_no_map(review: Predictions, k: int) -> str:  # "": there can be a map
     if not review.network:
         return (
             "There is no model file beside this table, so heat maps cannot be shown: "
@@ -138,7 +138,7 @@ def _why_no_map(review: Predictions, k: int) -> str:  # "": there can be one
 
 # %% ../../nbs/lib/curate/15_one_photo.ipynb #maps
 def _first_label(review: Predictions, k: int) -> str:
-    "Return the label with the best score, even if the photo was left open."
+    "Return the label with the best score, even if the model was not sure."
     said = answered_label(review, k)
     if said not in (NOT_SURE, NO_ANSWER):
         return said

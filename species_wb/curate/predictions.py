@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from .. import core
 from ..core import UserError, plural
+from ..csv_form import plain_row
 from ..engine import model_file
 from ..fields import text_path
 from ..photos import corrections
@@ -91,11 +92,13 @@ def as_number(value: Any) -> float | None:
 
 # %% ../../nbs/lib/curate/05_predictions.ipynb #row
 def _row(found: dict[str, Any]) -> dict[str, Any]:
-    "Return one row with its columns and types as used here; in a CSV every value is text."
+    "Return a row with the columns and types that this module uses; in a CSV, every value is text."
     row: dict[str, Any] = {name: None if found.get(name) in (None, "") else str(found[name]) for name in COLUMNS}
     row |= {name: as_number(found.get(name)) for name in _NUMBERS}
-    row |= {"top": found.get("top"), "abstained": row["abstained"] in ("True", "true"), "status": row["status"] or "ok"}
-    sha256 = row["sha256"] if _SHA256.fullmatch(row["sha256"] or "") else None
+    abstained = (row["abstained"] or "").lower() == "true"
+    row |= {"top": found.get("top"), "abstained": abstained, "status": row["status"] or "ok"}
+    of_photo = row["seconds"] is None and _SHA256.fullmatch(row["sha256"] or "")  # a frame's is that of its film
+    sha256 = row["sha256"] if of_photo else None
     return row | {"sha256": sha256, "path": row["path"] or ""}
 
 # %% ../../nbs/lib/curate/05_predictions.ipynb #read
@@ -108,7 +111,7 @@ def _read_parquet(table: Path) -> tuple[list[dict[str, Any]], dict[bytes, bytes]
 def _read_text(table: Path) -> tuple[list[dict[str, Any]], dict[bytes, bytes], set[str]]:
     with table.open(encoding="utf-8-sig", newline="") as file:
         if table.suffix.lower() == ".csv":
-            found = list(csv.DictReader(file))
+            found = list(map(plain_row, csv.DictReader(file)))
         else:
             found = [json.loads(line) for line in file if line.strip()]
     return [_row(row) for row in found], {}, set(found[0]) if found else set()
@@ -162,20 +165,20 @@ class Predictions:
 
     table: Path
     rows: list[dict[str, Any]]
-    labels: list[str]  # in the order of the model, as far as it is known
+    labels: list[str]  # in the order of the model, as far as this order is known
     root: str  # the folder that `path` is relative to
     model: Path | None
     wide: set[str]  # wide columns that stay in the Parquet file
     left_out: list[str]  # sentences
     last: dict[str, dict[str, Any]] = field(default_factory=dict)  # sha256 → a photo's latest correction
-    force: dict[str, dict[str, Any]] = field(default_factory=dict)  # sha256 → the latest that is no flag
+    force: dict[str, dict[str, Any]] = field(default_factory=dict)  # sha256 → the latest correction that is no flag
     made: list[dict[str, dict[str, Any]]] = field(default_factory=list)  # corrections made here, for undo: sha256 → row
     small: dict[str, bytes] = field(default_factory=dict)  # thumbnails by sha256, where there is no workspace
     lock: Any = field(default_factory=threading.Lock)  # held while a thumbnail is written
 
     @property
     def name(self) -> str:
-        "Return the run's name, or that of the table."
+        "Return the run's name, or else the table's name."
         return self.table.parent.name if self.table.name == "predictions.parquet" else self.table.name
 
     @cached_property
@@ -184,7 +187,7 @@ class Predictions:
         return column(self, "top") if "top" in self.wide else [row["top"] for row in self.rows]
 
     @cached_property
-    def embeddings(self) -> tuple[np.ndarray, list[int]]:  # N×D float32, and the numbers of the rows that have one
+    def embeddings(self) -> tuple[np.ndarray, list[int]]:  # N×D float32, and the numbers of the rows with features
         "Return the features that the network computed for each photo."
         lists = column(self, "embedding") if "embedding" in self.wide else pa.array([], pa.list_(pa.float32()))
         known = np.flatnonzero(lists.is_valid().to_numpy(zero_copy_only=False)).tolist()
@@ -212,8 +215,9 @@ def _root(table: Path, metadata: dict[bytes, bytes], rows: list[dict[str, Any]],
         metadata = pq.read_schema(beside).metadata or {}
     if b"root" in metadata:
         return text_path(metadata[b"root"].decode())
-    here, known = Path.cwd(), job_root(table)  # what `classify` knows of its table goes first
-    names, folders = [text_path(row["path"]) for row in rows[:20]], [*([Path(known)] if known else []), here, table.parent]
+    here, known = Path.cwd(), job_root(table)  # the folder that `classify` noted is tried first
+    names = [text_path(row["path"]) for row in rows[:20]]
+    folders = [*([Path(known)] if known else []), here, table.parent]
     return str(next((folder for folder in folders for name in names if (folder / name).exists()), folders[0]))
 
 # %% ../../nbs/lib/curate/05_predictions.ipynb #has-workspace
@@ -232,7 +236,7 @@ def refresh(review: Predictions) -> None:
 
 # %% ../../nbs/lib/curate/05_predictions.ipynb #labels-of
 def _labels(metadata: dict[bytes, bytes], rows: list[dict[str, Any]]) -> list[str]:
-    "Return the labels in the model's order, as far as the table says it, then those that only rows have."
+    "Return the labels in the model's order, as far as the table says it, then the labels that only rows have."
     try:
         known = [str(label) for label in json.loads(metadata[b"labels"])]
     except (KeyError, TypeError, ValueError):

@@ -27,18 +27,19 @@ from ..photos.pixels import header_and_pixels, prepare
 from ..predictions import PREDICTIONS, predictions_table
 
 # %% ../../nbs/lib/engine/25_predict.ipynb #decoded
-def _decoded(data: bytes, row: Row, model: Model) -> tuple[Header, dict[int, np.ndarray]]:
-    "Return a photo's header, and the photo in each canonical size. Raises BadPhoto where it cannot be decoded."
+def _decoded(data: bytes, row: Row, model: Model) -> tuple[Header, dict[int, np.ndarray], str | None]:
+    "Return a photo's header, the photo in each size that the members need, and what is missing. Raises BadPhoto."
     photos = {}
     for size in {m.info.spec.canonical_size for m in model.members}:
-        head, photos[size] = header_and_pixels(data, size, name_of(row))
-    return head, photos
+        head, photos[size], missing = header_and_pixels(data, size, name_of(row))
+    return head, photos, missing
 
 # %% ../../nbs/lib/engine/25_predict.ipynb #time-and-place
 def _time_and_place(row: Row, head: Header) -> Row:
     "Return a row's time and place, or those of the photo's header where the row has none."
-    keys = ("taken_at", "lat", "lon")
-    said = {key: row[key] if row.get(key) is not None else getattr(head, key) for key in keys}
+    said = {key: row.get(key) for key in ("taken_at", "taken_from", "lat", "lon")}
+    if row.get("taken_at") is None:
+        said |= {"taken_at": head.taken_at, "taken_from": head.taken_from}
     if row.get("lat") is None or row.get("lon") is None:  # latitude and longitude come from the same source
         said |= {"lat": head.lat, "lon": head.lon}
     return said
@@ -58,13 +59,14 @@ def _load(item: Item, model: Model, change: Change | None = None) -> Loaded:
         if isinstance(found, np.ndarray):
             return {**row, "status": "ok"}, [prepare(found, m.info.spec) for m in model.members]
         sha256 = row.get("sha256") or hashlib.sha256(found).hexdigest()
-        head, photos = _decoded(found, row, model)
+        head, photos, missing = _decoded(found, row, model)
     except BadPhoto as error:
         return failed(row, error), None
     if change:
         photos = {size: change(photo, sha256) for size, photo in photos.items()}
     ready = [prepare(photos[m.info.spec.canonical_size], m.info.spec) for m in model.members]
-    return {**row, **_time_and_place(row, head), "sha256": sha256, "status": "ok"}, ready
+    remark = {"reason": missing} if missing and not row.get("reason") else {}
+    return {**row, **_time_and_place(row, head), "sha256": sha256, "status": "ok", **remark}, ready
 
 # %% ../../nbs/lib/engine/25_predict.ipynb #answers
 def answer_rows(

@@ -25,7 +25,7 @@ from ..metrics import calibration, intervals, paired, reliability, scores
 
 # %% ../../nbs/lib/evaluate/40_compare.ipynb #short-names
 def short_names(
-    telling: Sequence[Sequence[str]],  # for each model equally many words, those that best tell models apart first
+    telling: Sequence[Sequence[str]],  # for each model equally many words; the most telling word first
 ) -> list[str]:
     "Return the shortest names of which no two are alike."
     names = [""] * len(telling)
@@ -181,7 +181,7 @@ def measure_latency(
     comparison: Comparison,
     again: bool = False,  # measure all models now: fairer if the machine was busy at an earlier measurement
 ) -> list[str]:  # the names of the models that were measured now
-    "Set how fast each model is on this machine."
+    "Give each model its time for one photo on this machine; measure the time where it is not known."
     here, measured = {"cpu": backends.cpu_name(), "threads": core.cpu_count()}, []
     for model in progress.progress(comparison.models, "measuring", unit=" models"):
         if not again and _measured_here(model.metrics.get("latency"), here):

@@ -80,7 +80,7 @@ COLUMNS = ("sha256", "truth", "group", "path", "source", "logits")
 
 
 def _judged_by(
-    table: pa.Table,  # the predictions of an evaluation, a row a photo (contract 4)
+    table: pa.Table,  # the predictions of an evaluation, a row a photo (contract 4 in `predictions`)
     info: contracts.ModelInfo,
     sha256: str,  # of the model file
 ) -> pa.Table:  # COLUMNS
@@ -96,7 +96,7 @@ def _judged_by(
     if not len(table):
         raise UserError("none of its test photos has both a label and an answer")
     _, first = np.unique(table["sha256"].to_numpy(zero_copy_only=False), return_index=True)
-    return table.take(np.sort(first))  # of identical files only the first
+    return table.take(np.sort(first))  # of identical files, only the first is kept
 
 # %% ../../nbs/lib/evaluate/38_compare_runs.ipynb #unfinished-2
 def _unfinished(folder: Path) -> str:  # "" for a finished run
@@ -112,7 +112,7 @@ def _unfinished(folder: Path) -> str:  # "" for a finished run
 
 # %% ../../nbs/lib/evaluate/38_compare_runs.ipynb #read-run
 def read_run(
-    folder: Path,  # a run folder (contract 5)
+    folder: Path,  # a run folder (its files: contract 5 in `runs`)
 ) -> ComparedModel:
     "Read a finished run. Raises UserError where it is not finished, or its JSON files are damaged."
     if why := _unfinished(folder):
@@ -150,7 +150,7 @@ def named_paths(
 
 # %% ../../nbs/lib/evaluate/38_compare_runs.ipynb #runs-in
 def _stands_for(path: Path) -> list[Path]:
-    "Turn a folder of runs into its runs, and a mix of models into its members and itself."
+    "Return the runs in a folder of runs; for a mix of models, return its members and the mix."
     if path.is_dir():
         return _runs_in(path) if run_state(path) == "new" else [path]
     return [*(m.path for m in model_file.open_model(path).members), path] if path.name.endswith(".mix.json") else [path]
@@ -180,7 +180,7 @@ def _answered(model: ComparedModel, manifest: pa.Table | None) -> pa.Table:
 
 # %% ../../nbs/lib/evaluate/38_compare_runs.ipynb #plainly
 def _plainly(error: Exception, path: Path) -> str:
-    "Say what is wrong with a run, without the folders of this machine."
+    "Say what is wrong with a run, without naming folders of this machine."
     what = str(error).splitlines()[0] if str(error) else "no more is known"
     said = str(error) if isinstance(error, UserError) else f"damaged ({type(error).__name__}: {what})"
     for prefix in (path, path.parent, workspace(), Path.home()):
@@ -204,7 +204,7 @@ def gather_runs(
     photos: str = "",  # labelled photos for all models; "": the answers in the run folders
     metadata: str = "",  # a CSV with more about the photos
 ) -> Gathered:
-    "Read the models; list with the reason what cannot be read. Raises UserError where no model is left."
+    "Read the models; list what cannot be read, with the reason. Raises UserError where no model is left."
     base = workspace() / "reports" / "train"
     paths = named_paths(runs) if runs else _runs_in(base) if base.is_dir() else []
     manifest = scan.scan(typed(photos), typed(metadata) or None) if photos else None
@@ -239,8 +239,8 @@ def common(
     return [s for s, truth in usable.items() if all(m.test.get(s) == truth for m in models[1:])]
 
 # %% ../../nbs/lib/evaluate/38_compare_runs.ipynb #comparable
-ALIKE = 0.8  # of the photos of shared classes, the least share that must be common to all models
-KNOWN = 0.5  # of all test photos, the least share that must be of shared classes
+ALIKE = 0.8  # at least this share of the photos of shared classes must be common to all models
+KNOWN = 0.5  # at least this share of all test photos must be of shared classes
 
 
 def _comparable(models: Sequence[ComparedModel]) -> bool:

@@ -7,7 +7,6 @@ __all__ = ['leaderboard', 'leaderboard_caption', 'costs', 'against_best', 'behin
            'records', 'write_leaderboard', 'provenance']
 
 # %% ../../nbs/lib/evaluate/46_compare_tables.ipynb #imports
-import csv
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from .evaluation import place
 from .evaluation_tables import thumbnail
 from ..metrics import paired
 from ..metrics.intervals import with_interval
+from ..predictions import write_csv
 from ..runs import versions
 
 # %% ../../nbs/lib/evaluate/46_compare_tables.ipynb #kept
@@ -197,9 +197,7 @@ def write_leaderboard(
     "Write `leaderboard.csv` and `comparison.json`."
     rows = records(comparison)
     with core.write_aside(run / "leaderboard.csv") as aside, aside.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
-        writer.writeheader()
-        writer.writerows(rows)
+        write_csv(file, rows, list(dict.fromkeys(key for row in rows for key in row)))
     said = {"headline": headline(comparison)[0], "models": rows}
     left = {"left_out": comparison.left_out, "not_compared": comparison.aside}
     core.write_json(run / "comparison.json", {**said, **_named(comparison), **left})

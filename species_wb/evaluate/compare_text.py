@@ -85,8 +85,8 @@ def _advice(comparison: Comparison) -> str:
     return f"Take {best.name}: it scores highest ({score}) and is the fastest ({cost})."
 
 # %% ../../nbs/lib/evaluate/45_compare_text.ipynb #not-equal
-def _not_equal(comparison: Comparison) -> str:  # "" where there is one choice only
-    "Say how much worse than the best the fastest good model may still be."
+def _not_equal(comparison: Comparison) -> str:  # "" where the best model is the only choice
+    "Say how much lower than the best model the faster choice may score."
     best, thrifty = comparison.best, thriftiest(comparison)
     if thrifty is best:
         return ""
@@ -97,7 +97,7 @@ def _not_equal(comparison: Comparison) -> str:  # "" where there is one choice o
     )
 
 # %% ../../nbs/lib/evaluate/45_compare_text.ipynb #lost
-def _lost(comparison: Comparison) -> str:  # "" where there is one model only
+def _lost(comparison: Comparison) -> str:  # "" where there is only one model
     "Say which models are established to be worse than the best."
     best, others = comparison.best, comparison.models[1:]
     if not others:

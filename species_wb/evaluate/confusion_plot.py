@@ -60,7 +60,7 @@ class _Layout(NamedTuple):
     bottom: float
     x: np.ndarray  # where columns begin and end
     y: np.ndarray  # where rows begin and end
-    wide: float  # the narrowest column
+    wide: float  # the width of the narrowest column
     flat: bool  # whether the labels of the columns are horizontal
 
 # %% ../../nbs/lib/evaluate/12_confusion_plot.ipynb #layout-2

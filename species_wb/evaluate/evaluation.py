@@ -30,10 +30,10 @@ class Evaluation:
 
     run: Path  # the run folder; all results are written there
     model: model_file.Model
-    manifest: pa.Table  # a row a photo (contract 1)
+    manifest: pa.Table  # a row a photo; its columns: contract 1 in `contracts`
     params: dict[str, Any]  # of the run
     training: dict[str, Any]  # training.json; empty where the model was trained elsewhere
-    history: list[dict[str, float]]  # a dict an epoch
+    history: list[dict[str, float]]  # losses and scores of each epoch (pass over the training photos)
     notes: list[str]  # sentences for the person
     own: bool  # True where `evaluate` made the run, False where `train` made it
 
@@ -54,7 +54,7 @@ def named(evaluation: Evaluation) -> str:
 
 # %% ../../nbs/lib/evaluate/15_evaluation.ipynb #unfinished
 def _unfinished(folder: Path) -> str:  # a file that is missing; "" where the training is finished
-    "Find a file that a training has not written yet."
+    "Name a file that a training has not written yet."
     if not (folder / "params.json").exists():  # not a run, only a folder with a model file
         return ""
     params = core.read_json(folder / "params.json")
@@ -64,7 +64,7 @@ def _unfinished(folder: Path) -> str:  # a file that is missing; "" where the tr
     return next((name for name in wanted if not (folder / name).exists()), "")
 
 # %% ../../nbs/lib/evaluate/15_evaluation.ipynb #history
-def _history(folder: Path) -> list[dict[str, float]]:  # a dict an epoch; [] where there is no history.csv
+def _history(folder: Path) -> list[dict[str, float]]:  # a row for each epoch; [] where there is no history.csv
     "Read the losses and scores of a training."
     import csv
 
@@ -152,7 +152,7 @@ def _trained_on(manifest: pa.Table, trained: Iterable[str]) -> pa.ChunkedArray: 
 
 # %% ../../nbs/lib/evaluate/15_evaluation.ipynb #all-test
 def all_test(
-    manifest: pa.Table,  # contract 1
+    manifest: pa.Table,  # a row a photo
     trained: Iterable[str],  # the first 16 digits of the sha256 of each training photo
 ) -> pa.Table:  # the manifest with new splits
     "Make every labelled photo that opens a test photo, except training photos and photos excluded by hand."
@@ -161,8 +161,11 @@ def all_test(
     used = pc.and_(labelled, pc.invert(corrected.excluded(manifest)))
     split = pc.if_else(labelled, pc.if_else(_trained_on(manifest, trained), "train", "test"), none)
     columns = {"split": pc.if_else(used, split, none)}
-    for name in ("reason", *["code"] * has_codes(manifest)):  # why another training left the photo out
-        columns[name] = pc.if_else(used, none, manifest[name])
+    coded = has_codes(manifest)
+    damaged = pc.fill_null(pc.equal(manifest["code"], "damaged"), False) if coded else pc.is_null(manifest["path"])
+    other = pc.and_(used, pc.invert(damaged))  # their reason says why another training left the photo out
+    for name in ("reason", *["code"] * coded):
+        columns[name] = pc.if_else(other, none, manifest[name])
     if set(corrected.ADDED) <= set(manifest.schema.names):
         columns["split_before"] = pc.if_else(pc.is_valid(manifest["corrected"]), split, none)
     for name, column in columns.items():
@@ -171,7 +174,7 @@ def all_test(
 
 # %% ../../nbs/lib/evaluate/15_evaluation.ipynb #to-predict
 def to_predict(
-    manifest: pa.Table,  # contract 1
+    manifest: pa.Table,  # a row a photo
 ) -> pa.Table:  # some of its rows
     "Return all photos except those of train and valid; photos that do not open stay, with the reason."
     return manifest.filter(pc.invert(pc.is_in(manifest["split"], pa.array(["train", "valid"]))))

@@ -68,7 +68,7 @@ RANGES = (
 
 
 def overall(page: Page, results: Results) -> None:
-    "Show the scores over all classes; with several seeds, also how much the scores differ by chance."
+    "Show the scores over all classes; after several trainings, also how much the scores differ by chance."
     page.section("How good it is", RANGES)
     caption = f"All classes together, n = {len(results.scored.rows)}."
     page.table(evaluation_tables.overall(results.scored), ["score", "value", "from", "to"], caption)

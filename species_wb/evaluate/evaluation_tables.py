@@ -32,7 +32,7 @@ def counts_table(
 
 # %% ../../nbs/lib/evaluate/21_evaluation_tables.ipynb #statuses
 def statuses(
-    manifest: pa.Table,  # a row a photo (contract 1)
+    manifest: pa.Table,  # a row a photo; its columns: contract 1 in `contracts`
 ) -> list[tuple[str, int, str, str]]:  # status, photos, what it means, an example
     "Count the files by status; give an example for each status other than ok."
     about = manifest.select(["status", "path", "reason"]).to_pylist()
@@ -88,7 +88,7 @@ def least_sure(scored: Scored, most: int = 12) -> list[int]:  # photos, least su
 
 # %% ../../nbs/lib/evaluate/21_evaluation_tables.ipynb #typical
 def typical(scored: Scored, most: int = 40) -> list[int]:  # at most one photo a class
-    "Find the most typical photo of each class: the nearest to the mean embedding of those named right."
+    "Find each class's most typical photo: its embedding is nearest to the mean of the photos named right."
     found = []
     for k in range(len(scored.labels)) if scored.embedding is not None else ():
         if len(found) == most:

@@ -155,7 +155,7 @@ def training_sentences(evaluation: Evaluation) -> list[str]:  # paragraphs
 
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #strengths
 def strengths(evaluation: Evaluation) -> list[dict[str, Any]]:  # for `run_plots.strength_curve`; [] without a probe
-    "Return the tried heads that differ from the chosen one in their strength only, without mirrored photos."
+    "Return the heads (last layers) tried without mirrored photos, which differ only in their strength."
     chosen = evaluation.training.get("chosen", {})
     candidates = evaluation.training.get("candidates", [])
     return [row for row in candidates if not row.get("flip") and row.get("known") == chosen.get("known")]

@@ -114,7 +114,7 @@ def reliability(
 
 # %% ../../nbs/lib/evaluate/10_plots.ipynb #thinned
 def _points(curve: Mapping[str, Any], most: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Return, at evenly spaced points, coverage, share of right answers and its interval (N, N and N×2)."
+    "Return coverage, share of right answers and its interval (N, N and N×2), at evenly spaced points."
     coverage, right = np.array(curve["coverage"]), 1 - np.array(curve["risk"])
     keep = np.unique(np.linspace(0, len(coverage) - 1, most).astype(int))
     coverage, right = coverage[keep], right[keep]
@@ -135,7 +135,7 @@ def _operating_point(axes: Axes, mark: Mapping[str, Any]) -> None:
 @styled
 def risk_coverage(
     curve: Mapping[str, Any],  # from `reliability.risk_coverage`
-    mark: Mapping[str, Any] | None = None,  # from `reliability.threshold_for`, perhaps of other photos
+    mark: Mapping[str, Any] | None = None,  # from `reliability.threshold_for`, perhaps chosen on other photos
 ) -> Figure:
     "Draw the share of right answers against the share of photos answered."
     coverage, right, band = _points(curve)
@@ -145,7 +145,7 @@ def risk_coverage(
     axes.plot(coverage, right, color=BLUE, marker="o" if len(coverage) < 30 else None, markersize=4)
     lowest = min(right.min(), band[coverage >= 0.1, 0].min(), *([mark["accuracy"]] if mark else []))
     bottom = max(0.0, 1 - (1 - lowest) * 1.45 - 0.02)
-    axes.set(xlim=(0, 1), ylim=(bottom, 1 + (1 - bottom) * 0.02), ylabel="share of right answers among these")
+    axes.set(xlim=(0, 1), ylim=(bottom, 1 + (1 - bottom) * 0.02), ylabel="share right among these")
     axes.set_xlabel("share of the photos answered, the surest first")
     axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     axes.grid(True)

@@ -55,7 +55,7 @@ def drawn(
     rows: Sequence[dict[str, Any]],  # scored photos, each with sha256, path and truth
     how: str,  # "quick" or "full"
     seed: int = 0,
-) -> list[int]:  # the indices of the drawn photos, rising
+) -> list[int]:  # the indices of the drawn photos, in rising order
     "Draw the photos that are made worse."
     if how == "full" or len(rows) <= QUICK:
         return list(range(len(rows)))
@@ -100,7 +100,7 @@ def _chances(model: Model, several: Sequence[Sequence[np.ndarray]]) -> np.ndarra
 def _asked(
     model: Model, rows: Sequence[dict[str, Any]], root: str
 ) -> tuple[list[dict[str, Any]], np.ndarray, np.ndarray]:
-    "Return the photos that still open, and the number and score of the answer to each variant, N×26 each."
+    "Return the photos that still open, and the class number and score of the answers to their variants, N×26."
     kept, answer, score = list[dict[str, Any]](), list[int](), list[float]()
 
     def squares() -> Iterator[list[np.ndarray]]:

@@ -216,7 +216,7 @@ def _by_strength(axes: Axes, strength: np.ndarray, values: np.ndarray, chosen: t
 # %% ../../nbs/lib/evaluate/14_run_plots.ipynb #strength-curve
 @styled
 def strength_curve(
-    candidates: Sequence[Mapping[str, float]],  # strength, log_loss, accuracy, out of fold
+    candidates: Sequence[Mapping[str, float]],  # strength, and log_loss and accuracy out of fold
     n: int | None = None,  # photos scored; with it, the accuracy has intervals
     chosen: Mapping[str, float] | None = None,  # the chosen candidate; by default the one with the least loss
 ) -> Figure:
@@ -247,7 +247,7 @@ def _percentile(axes: Axes, value: float, text: str, linestyle: str, side: int) 
 # %% ../../nbs/lib/evaluate/14_run_plots.ipynb #latency
 @styled
 def latency(
-    milliseconds: Sequence[float],  # one photo each
+    milliseconds: Sequence[float],  # the time of each photo
     p50: float,  # ms, the median
     p95: float,  # ms; 95 % of the photos are faster
 ) -> Figure:

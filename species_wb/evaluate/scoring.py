@@ -58,11 +58,11 @@ class Scored:
     "The test photos that are scored, and what was left out."
 
     rows: list[dict[str, Any]]  # of the predictions: path, truth, label, score, group, …
-    labels: list[str]  # in the order of the logits
+    labels: list[str]  # in the order of the columns of `logits`
     truth: np.ndarray  # N, the numbers of the true classes
-    logits: np.ndarray  # N×C
+    logits: np.ndarray  # N×C, the raw scores of the network
     probabilities: np.ndarray  # N×C, calibrated
-    embedding: np.ndarray | None  # N×D
+    embedding: np.ndarray | None  # N×D, the numbers by which the network describes a photo
     root: str  # the folder that `path` starts from
     not_scored: Counter[str]  # reason (unread, unknown, trained, unlabelled) → photos left out
     unknown: Counter[str] = field(default_factory=Counter)  # label that the model does not know → photos
@@ -111,7 +111,7 @@ def _arrays(
 # %% ../../nbs/lib/evaluate/16_scoring.ipynb #score
 def score(
     evaluation: Evaluation,
-    predictions: pa.Table,  # a row a photo (contract 4), with truth, split and logits
+    predictions: pa.Table,  # a row a photo (contract 4 in `predictions`), with truth, split and logits
     resamples: int = 1000,
     seed: int = 0,
 ) -> Scored:

@@ -29,13 +29,13 @@ def _values(rows: Sequence[dict[str, Any]], column: str) -> list[str | None] | N
 
 # %% ../../nbs/lib/evaluate/27_subgroups.ipynb #partition
 def _partition(values: Sequence[Any]) -> tuple[int, ...]:
-    "Number the values in their order; two columns that sort the photos alike get equal numbers."
+    "Number the values as they first occur; two columns that sort the photos alike get equal numbers."
     first: dict[Any, int] = {}
     return tuple(first.setdefault(value, len(first)) for value in values)
 
 # %% ../../nbs/lib/evaluate/27_subgroups.ipynb #split
 ALWAYS = ("site", "source")
-MOST, FEWEST = 30, 10  # the most values of a column; the fewest photos of a value
+MOST, FEWEST = 30, 10  # at most so many values in a column; at least so many photos of a value
 
 
 def _sorted_out(column: str, values: list[str | None]) -> list[tuple[str, list[int]]]:
@@ -94,7 +94,7 @@ def parts(
 # %% ../../nbs/lib/evaluate/27_subgroups.ipynb #part-sentence
 def part_sentence(
     column: str,
-    rows: list[dict[str, Any]],  # of `parts`
+    rows: list[dict[str, Any]],  # the parts of this column, from `parts`
 ) -> str:
     "Name the part with the lowest accuracy, and say whether its classes explain it."
     large = [row for row in rows if row["n"] >= FEWEST and row["known"]]
@@ -108,7 +108,7 @@ def part_sentence(
 # %% ../../nbs/lib/evaluate/27_subgroups.ipynb #part-table
 def part_table(
     column: str,
-    rows: list[dict[str, Any]],  # of `parts`
+    rows: list[dict[str, Any]],  # the parts of this column, from `parts`
 ) -> tuple[list[list[Any]], list[str]]:  # rows and columns, for `Page.table`
     "Make the table of accuracy by part."
     shown = [(row, intervals.with_interval(row["accuracy"])) for row in rows]

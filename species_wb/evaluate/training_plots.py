@@ -59,11 +59,11 @@ def spread(
 
 # %% ../../nbs/lib/evaluate/23_training_plots.ipynb #examples-of
 def _examples(
-    manifest: pa.Table,  # a row a photo (contract 1)
+    manifest: pa.Table,  # a row a photo; its columns: contract 1 in `contracts`
     each: int,  # photos of a class
     most: int,  # classes
 ) -> dict[str, list[str]]:  # class → paths, the classes in alphabetical order
-    "Choose photos of each class; where there are many classes, only of the largest."
+    "Choose photos of each class; if there are many classes, choose only the largest classes."
     rows = [r for r in manifest.select(["path", "label", "status"]).to_pylist() if r["status"] == "ok" and r["label"]]
     counts = Counter(row["label"] for row in rows)
     chosen = sorted(label for label, _ in counts.most_common(most))
@@ -81,7 +81,7 @@ def _strip(axes: Axes, label: str, pictures: list[np.ndarray], each: int) -> Non
 # %% ../../nbs/lib/evaluate/23_training_plots.ipynb #class-photos
 @styled
 def class_photos(
-    manifest: pa.Table,  # contract 1
+    manifest: pa.Table,  # a row a photo
     each: int = 4,  # photos of a class
     most: int = 10,  # classes
 ) -> Figure:
@@ -110,8 +110,8 @@ CURVES = (
 
 
 def learned(
-    judged: Evaluation,  # of a run
-) -> list[tuple[Figure, str, str]]:  # figure, caption and alternative text; empty where neither is known
+    judged: Evaluation,  # the model of a run and its training
+) -> list[tuple[Figure, str, str]]:  # figure, caption and alternative text; [] if there is nothing to show
     "Show how a model learned: curves over the epochs, or over the strengths that were tried."
     found = []
     if judged.history:
@@ -124,7 +124,7 @@ def learned(
 
 # %% ../../nbs/lib/evaluate/23_training_plots.ipynb #wrong
 def _wrong(
-    predictions: pa.Table,  # a row a photo (contract 4), with truth and split
+    predictions: pa.Table,  # a row a photo (contract 4 in `predictions`), with truth and split
     most: int,
 ) -> tuple[list[dict[str, Any]], int, int]:  # the surest mistakes, the number of mistakes, the number of answers
     "Find the test photos that are named wrong, the surest first."
@@ -137,7 +137,7 @@ def _wrong(
 # %% ../../nbs/lib/evaluate/23_training_plots.ipynb #first-mistakes
 @styled
 def first_mistakes(
-    predictions: pa.Table,  # contract 4, with truth and split
+    predictions: pa.Table,  # a row a photo, with truth and split
     most: int = 8,  # photos
 ) -> Figure:
     "Show the surest mistakes among the test photos."

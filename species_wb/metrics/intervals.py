@@ -46,8 +46,8 @@ def draws(
     units: int,  # U groups, or independent photos
     resamples: int,
     seed: int,
-) -> Iterator[np.ndarray]:  # U counts: how often each group counts; first 1 for all, then as drawn
-    "Draw with replacement; the same seed gives the same draws."
+) -> Iterator[np.ndarray]:  # U counts: how often each group counts; in the first result 1 for each
+    "Draw groups at random, with repetition; the same seed gives the same draws."
     yield np.ones(units)
     rng = np.random.default_rng(seed)
     for _ in range(resamples):
@@ -80,7 +80,7 @@ def percentile_interval(
 def rounded(
     score: dict[str, float],  # value, low, high
 ) -> tuple[str, str, str]:  # the same, as text
-    "Round a score so that no mistake and no uncertainty is rounded away."
+    "Round a score, but keep so many digits that a mistake and the width of the interval can be seen."
     numbers = [score[end] for end in ("value", "low", "high")]
     for digits in (2, 3, 4, 5):
         texts = value, low, high = [f"{number:.{digits}f}" for number in numbers]

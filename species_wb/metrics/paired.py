@@ -26,7 +26,7 @@ class Tally:
     photos: np.ndarray  # U
     support: Any  # U×C, sparse: photos of each class
     right: np.ndarray  # U×M, photos named right
-    loss: np.ndarray  # U×M, log loss in nats
+    loss: np.ndarray  # U×M, sum of the log loss (natural logarithm)
     answered: list[Any]  # M of U×C, sparse: answers of each class
     hits: list[Any]  # M of U×C, sparse: right answers of each class
 

@@ -51,7 +51,7 @@ def risk_coverage(
 def threshold_for(
     curve: dict[str, Any],  # from `risk_coverage`
     accuracy: float = 0.95,  # wanted for the answered photos
-) -> dict[str, Any] | None:  # threshold, coverage, n (answered), accuracy, low, high; None if out of reach
+) -> dict[str, Any] | None:  # threshold, coverage, n (answered), accuracy, low, high; None if no threshold reaches it
     "Find the threshold that answers the most photos with the wanted accuracy."
     reached = [i for i, risk in enumerate(curve["risk"]) if 1 - risk >= accuracy - 1e-12]
     if not reached:

@@ -51,7 +51,7 @@ def bin_numbers(
 
 # %% ../../nbs/lib/metrics/20_scores.ipynb #binned-error
 def _gaps(photos: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Return each photo's bin, its gap (score minus right), and its gap after its bin was made exactly calibrated."
+    "Return each photo's bin, its gap (the score, minus 1 if right), and the gap after its bin was made calibrated."
     gap, bins = photos["score"] - photos["right"], bin_numbers(photos["score"], BINS)
     return bins, gap, gap - (np.bincount(bins, gap) / np.maximum(np.bincount(bins), 1))[bins]
 

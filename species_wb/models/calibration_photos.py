@@ -43,7 +43,7 @@ CALIBRATE, JUDGE, LEAST = 128, 1000, 90  # photos: most to calibrate, most to ju
 
 
 def _usable(
-    manifest: pa.Table,  # contract 1
+    manifest: pa.Table,  # contract 1: the table of photos
 ) -> list[dict[str, Any]]:
     "Return the rows that may be used. Raises UserError where they are fewer than LEAST."
     rows = _outside_of_test(manifest)
@@ -79,7 +79,7 @@ def _deal(
     trained: set[str],  # first 16 digits of the sha256 of the photos the model was trained on
     seed: int,
 ) -> tuple[Rows, Rows]:  # to calibrate with (a multiple of 8), to judge on
-    "Deal whole groups into two sets. Raises UserError where nearly all photos are of one group."
+    "Divide whole groups into two sets. Raises UserError where nearly all photos belong to one group."
     groups, first = _shuffled_groups(rows, trained, seed), Rows()
     wanted = min(CALIBRATE, len(rows) // 3)
     while len(first) < wanted:
@@ -117,7 +117,7 @@ def _readable(rows: Rows, root: str, spec: ModelSpec, what: str) -> list[tuple[n
 
 # %% ../../nbs/lib/models/37_calibration_photos.ipynb #load
 def _load(rows: Rows, manifest: pa.Table, info: ModelInfo, what: str) -> CalibrationPhotos:
-    "Read photos with their truth. Raises UserError where too few can still be read."
+    "Read photos with their labels. Raises UserError where too few can still be read."
     found = _readable(rows, manifest_root(manifest), info.spec, what)
     if len(found) < LEAST // 3:
         raise UserError(
@@ -136,7 +136,7 @@ SIMULATED = {"photos": 480, "size": 256}  # what is drawn if no photos are given
 
 @contextmanager
 def _manifest(photos: Path | None, seed: int) -> Iterator[pa.Table]:
-    "Scan the given photos, or draw some."
+    "Scan the given photos, or the pictures of a simulated survey."
     if photos is not None:
         yield scan(photos, seed=seed)
         return
@@ -164,7 +164,7 @@ def _about(photos: Path | None, first: CalibrationPhotos, judges: CalibrationPho
 def two_sets(
     photos: Path | None,  # a folder, .csv or manifest; None: a simulated survey
     info: ModelInfo,  # of the fp32 file
-    seed: int,  # for dealing the photos into two sets
+    seed: int,  # for dividing the photos into two sets
 ) -> tuple[CalibrationPhotos, CalibrationPhotos, str]:
     "Return photos to calibrate with, photos to judge on, and a sentence. Raises UserError where there are too few."
     with _manifest(photos, seed) as manifest:

@@ -190,7 +190,7 @@ def check_parity(
     spec: ModelSpec,
     n: int = 24,  # photos
 ) -> dict[str, Any]:  # from `parity`, and a sentence
-    "Compare a model file with its network on photos of all classes. Raises UserError as `parity` does."
+    "Compare a model file with its network on photos of all classes. Raises UserError where the answers differ."
     order = np.argsort(truth, kind="stable")[np.linspace(0, len(truth) - 1, min(n, len(truth))).astype(int)]
     paths = [photos[k][1] for k in dict.fromkeys(order.tolist())]
     pixels = np.stack([prepare(decode(read_bytes(p), spec.canonical_size), spec) for p in paths])

@@ -66,7 +66,7 @@ def _search(
 
 # %% ../../nbs/lib/models/40_int8.ipynb #rank
 def _rank(one: Try) -> tuple[bool, float, float]:
-    "Return the key that ranks tries: passing ones first, then by agreement."
+    "Return the key that ranks tries: first the tries that passed, then by agreement."
     return one[1]["passed"], one[1]["agreement"], -one[1]["divergence"]
 
 # %% ../../nbs/lib/models/40_int8.ipynb #notclose
@@ -218,9 +218,9 @@ def quantise(
     out: Path,  # the int8 model file to write
     loss: float = 0.005,  # allowed loss of accuracy, a share: 0.005 is half a percentage point
     agreement: float = 0.98,  # share of photos that must get the fp32 file's label
-    seed: int = 0,  # for dealing the photos into two sets
+    seed: int = 0,  # for dividing the photos into two sets
 ) -> dict[str, Any]:  # tries (a row each), chosen (its variant), before, after, layers (worst first), sentences
-    "Write an int8 file that answers like the fp32 file. Raises NotClose, or UserError where it cannot be tried."
+    "Write an int8 file that answers like the fp32 file. Raises NotClose, or UserError where it cannot work."
     source, out = Path(source).expanduser(), Path(out).expanduser()
     file = _check(source, out, loss, agreement)
     with tempfile.TemporaryDirectory() as folder:

@@ -36,8 +36,8 @@ def open_like(path: Path, like: ModelFile) -> ModelFile:
     return found
 
 # %% ../../nbs/lib/models/39_int8_gate.ipynb #divergence
-def _divergence(ours: np.ndarray, theirs: np.ndarray, temperature: float) -> float:  # logits N×C each
-    "Return the mean Kullback–Leibler divergence of our probabilities from theirs, in nats."
+def _divergence(ours: np.ndarray, theirs: np.ndarray, temperature: float) -> float:  # logits N×C of variant and fp32
+    "Return the mean Kullback–Leibler divergence (nats) of a variant's probabilities from the fp32 file's."
     p, q = softmax(theirs, temperature), softmax(ours, temperature)
     return float((p * (np.log(p.clip(1e-12)) - np.log(q.clip(1e-12)))).sum(1).mean())
 

@@ -46,7 +46,7 @@ class Body(nn.Module):
 EPSILON = 1e-12  # added to the mean square, so that nothing is divided by zero
 
 
-def _scaled(embedding: torch.Tensor) -> torch.Tensor:  # N×D, like the result
+def _scaled(embedding: torch.Tensor) -> torch.Tensor:  # N×D; the result has the same shape
     "Divide each embedding by its root mean square."
     return embedding * torch.rsqrt(embedding.square().mean(1, keepdim=True) + EPSILON)
 
@@ -208,7 +208,7 @@ def works_at(
 
 # %% ../../nbs/lib/models/17_networks.ipynb #fingerprint
 def fingerprint(module: nn.Module) -> str:  # 16 hexadecimal digits
-    "Return a digest of a network's weights, under which results computed with them are stored."
+    "Return the fingerprint of a network: a digest of its weights."
     digest = hashlib.sha256()
     for name, value in module.state_dict().items():
         digest.update(f"{name}{tuple(value.shape)}".encode())

@@ -44,7 +44,7 @@ NONE = "none of these"
 
 
 def groups() -> list[list[int]]:  # 11
-    "Return ImageNet's classes for each of the ten taxa, and last those of no taxon."
+    "Return ImageNet's classes for each of the ten taxa, and last the classes of no taxon."
     return [*members(list(CLASSES)), [entry.index for entry in imagenet() if not entry.taxon]]
 
 # %% ../../nbs/lib/models/35_ready_made.ipynb #sharpened

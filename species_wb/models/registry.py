@@ -42,8 +42,8 @@ class Architecture:
 def at_size(
     spec: ModelSpec,
     size: int,  # pixels
-) -> ModelSpec:  # its canonical_size is the smallest that is large enough
-    "Give a network another input size."
+) -> ModelSpec:  # with the smallest `canonical_size` that is large enough
+    "Return a spec with another input size."
     resized = math.floor(size / spec.crop_fraction + 1e-6)  # short side before the middle is cut out, pixels
     canonical = next((c for c in CANONICAL_SIZES if c >= resized), CANONICAL_SIZES[-1])
     return replace(spec, input_size=size, canonical_size=canonical)
@@ -192,7 +192,7 @@ def check_weights(
 
 # %% ../../nbs/lib/models/20_registry.ipynb #from-published
 def _from_published(network: Network, arch: Architecture) -> None:
-    "Fill the body and the auxiliary head with published weights; our head stays random."
+    "Fill a network with published weights; its head stays random."
     found = fit_weights(network, arch.fetch())
     if lacking := in_body([*found.missing, *found.reshaped]):
         raise Unreachable(f"what was published does not fit: {first_few(lacking)}")

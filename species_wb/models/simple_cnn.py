@@ -36,7 +36,7 @@ class Residual(nn.Module):
         self.act = act
         nn.init.zeros_(second[-1].weight)  # at first, the block only passes its input on
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # N×C×h×w, like the result
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # N×C×h×w; the result has the same shape
         "Add the convolutions' output to the shortcut."
         return self.act(x + self.drop(self.main(x)))
 

@@ -45,7 +45,7 @@ def _load_untrusted(path: Path) -> Any:  # whatever the file holds
         raise UserError(f"{path} cannot be read as weights ({type(error).__name__}): {reason}") from None
 
 # %% ../../nbs/lib/models/10_weights.ipynb #named-tensors
-WRAPPERS = ("state_dict", "model_state_dict", "model", "network")  # a checkpoint holds the entries under such a name
+WRAPPERS = ("state_dict", "model_state_dict", "model", "network")  # a checkpoint holds the entries under one of these
 
 
 def _named_tensors(state: Any) -> dict[str, torch.Tensor]:
@@ -85,7 +85,7 @@ PREFIXES = ("module.", "_orig_mod.", "state_dict.", "model.", "backbone.", "netw
 
 
 def _known_as(name: str) -> Iterator[str]:
-    "Yield a name from a file, then the name after each prefix is removed, one after another."
+    "Yield a name from a file, then the name without its first prefix, then without its second, and so on."
     yield name
     while prefix := next((p for p in PREFIXES if name.startswith(p)), ""):
         yield (name := name.removeprefix(prefix))

@@ -55,7 +55,7 @@ def source_name(
 def local_path(
     address: str,
 ) -> str:  # an address of another place stays as it is
-    "Return the path of an address of this machine's own files (`file://…`), with blanks written as a browser does or not."
+    "Return the path of an address of this machine's own files (`file://…`), whether its blanks are written %20 or not."
     scheme, mark, path = address.partition("://")
     if not mark or scheme.lower() not in ("file", "local"):
         return address

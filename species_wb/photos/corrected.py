@@ -20,6 +20,8 @@ HELD = ("valid", "test")
 
 def _newly_labelled(row: dict[str, Any], held: set[str], name: str) -> dict[str, Any]:
     "Return the split, code and reason of a photo without a label that got one by hand."
+    if row.get("code") == "damaged" and row.get("why"):  # it is left out, whatever its label
+        return {}
     labelled = f"{name} was labelled by hand, and"
     if row["given"] in HELD:
         part = "test" if row["given"] == "test" else "validation"

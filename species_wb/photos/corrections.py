@@ -20,8 +20,8 @@ from filelock import FileLock, Timeout
 
 from ..append_only import AppendOnlyTable, read_rows
 from ..contracts import is_label
+from ..csv_form import ZONE
 from ..core import UserError, hidden, now
-from ..fields import safe_cell
 from ..workspace import workspace
 
 # %% ../../nbs/lib/photos/25_corrections.ipynb #file
@@ -53,24 +53,14 @@ def _plain(row: dict[str, Any]) -> dict[str, str]:
     text = {name: str(row.get(name) or "") for name in COLUMNS}
     return text | {"sha256": text["sha256"].lower(), "new_label": unicodedata.normalize("NFC", text["new_label"])}
 
-# %% ../../nbs/lib/photos/25_corrections.ipynb #guarded
-_TEXTS = ("old_label", "new_label", "who")
-
-
-def _guarded(text: str) -> bool:
-    "Tell whether a text begins with apostrophes, and the rest is a cell that a spreadsheet would run."
-    bare = text.lstrip("'")
-    return bare != text and safe_cell("new_label", bare) != bare
-
 # %% ../../nbs/lib/photos/25_corrections.ipynb #checked
 def _checked(raw: dict[str, Any], path: Path, line: int) -> dict[str, str]:
     "Return a row of the file as it was before writing. Raises UserError where it cannot be right."
-    if (columns := [name for name in raw if name]) != list(COLUMNS):
+    if (columns := [name for name in raw if name not in (None, ZONE)]) != list(COLUMNS):
         what = f"its columns are {', '.join(columns)}, and not {', '.join(COLUMNS)}"
         raise UserError(f"{path}, line 1: {what}; mend that line, or put the file elsewhere.")
-    bare = {name: raw[name][1:] for name in _TEXTS if _guarded(raw[name] or "")}
-    row = _plain({**raw, **bare})
-    whole = None not in raw and None not in raw.values()
+    row = _plain(raw)
+    whole = not {None, ZONE} & set(raw) and None not in raw.values()  # `read_rows` leaves only a wrong zone
     if wrong := _wrong(row) if whole else f"it does not have {len(COLUMNS)} cells":
         raise UserError(f"{path}, line {line}: {wrong}; mend that line, or take it out.")
     return row
@@ -130,7 +120,6 @@ def append(
         if wrong := _wrong(row):
             what = f"The correction of {row['path'] or 'a photo'} was not saved"
             raise UserError(f"{what}: {wrong}; enter it again with another value.")
-        row |= {name: f"'{row[name]}" for name in _TEXTS if _guarded(row[name])}
     _write(mine, path)
 
 # %% ../../nbs/lib/photos/25_corrections.ipynb #in-force

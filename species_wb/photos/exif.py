@@ -7,24 +7,35 @@ __all__ = ['orientation', 'time_and_place', 'read_exif']
 
 # %% ../../nbs/lib/photos/06_exif.ipynb #imports
 import re
-from datetime import datetime
 from typing import Any
 
 from PIL import Image
 
+from .times import iso
+
 # %% ../../nbs/lib/photos/06_exif.ipynb #time
-def _time(*written: Any) -> str | None:
-    "Return EXIF's time and offset in the form ISO 8601."
-    when, offset = (str(w or "").strip("\0 ") for w in written)
-    if not when:
-        return None
-    try:
-        moment = datetime.strptime(when[:19].replace("-", ":").replace("T", " "), "%Y:%m:%d %H:%M:%S")
-    except ValueError:
-        return None
-    if moment.year < 1900:
-        return None
-    return moment.isoformat() + (offset if re.fullmatch(r"[+-](0\d|1[0-4]):[0-5]\d", offset) else "")
+_FIELDS = (  # EXIF's name, and the tags of the time, its fraction of a second, its offset from UTC
+    ("DateTimeOriginal", 0x9003, 0x9291, 0x9011),
+    ("DateTimeDigitized", 0x9004, 0x9292, 0x9012),
+    ("DateTime", 0x0132, 0x9290, 0x9010),
+)
+
+
+def _times(shot: dict[int, Any]) -> dict[str, str]:  # the field's name → ISO 8601
+    "Return the times that EXIF holds, the best one first."
+    found = {name: iso(*(shot.get(tag) for tag in tags)) for name, *tags in _FIELDS}
+    return {name: time for name, time in found.items() if time}
+
+# %% ../../nbs/lib/photos/06_exif.ipynb #other-times
+_XMP = re.compile(r"(?:exif:DateTimeOriginal|photoshop:DateCreated|xmp:CreateDate)\s*(?:=\s*[\"']|>)\s*([^\"'<]+)")
+
+
+def _other_times(info: dict[Any, Any]) -> dict[str, str]:  # "XMP" or "PNG" → ISO 8601
+    "Return the times that stand beside EXIF."
+    xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or ""
+    xmp = xmp.decode("utf-8", "replace") if isinstance(xmp, bytes) else str(xmp)
+    written = {"XMP": (_XMP.findall(xmp) or [None])[0], "PNG": info.get("Creation Time")}
+    return {name: time for name, text in written.items() if (time := iso(text))}
 
 # %% ../../nbs/lib/photos/06_exif.ipynb #degrees
 def _degrees(written: Any, sides: str, side: Any, most: float) -> float | None:
@@ -56,21 +67,23 @@ def orientation(exif: Image.Exif) -> int:
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 # %% ../../nbs/lib/photos/06_exif.ipynb #ifd
-def _ifd(exif: Image.Exif, tag: int) -> dict[int, Any]:
-    "Return a directory of EXIF, or an empty one if it cannot be read."
+def _ifd(exif: Image.Exif, tag: int | None = None) -> dict[int, Any]:
+    "Return a directory of EXIF, without a tag the first one, or an empty one if it cannot be read."
     try:
-        return dict(exif.get_ifd(tag))
+        return dict(exif if tag is None else exif.get_ifd(tag))
     except Exception:
         return {}
 
 # %% ../../nbs/lib/photos/06_exif.ipynb #time-and-place
 def time_and_place(
     exif: Image.Exif,
-) -> dict[str, Any]:  # "taken_at" (ISO 8601), "lat" and "lon" (degrees); None if not known
-    "Return when and where a photo was taken."
-    shot, (lat, lon) = _ifd(exif, 0x8769), _place(_ifd(exif, 0x8825))
-    taken_at = _time(shot.get(0x9003), shot.get(0x9011)) or _time(shot.get(0x9004), shot.get(0x9012))
-    return {"taken_at": taken_at, "lat": lat, "lon": lon}
+    info: dict[Any, Any] | None = None,  # what else Pillow says of the photo: `image.info`
+) -> dict[str, Any]:  # "taken_at" (ISO 8601), "taken_from" (a word of `times.WRITTEN_IN`), "lat" and "lon" (degrees)
+    "Return when and where a photo was taken; None if not known."
+    times = _times({**_ifd(exif), **_ifd(exif, 0x8769)}) or _other_times(info or {})
+    taken_from = next(iter(times), None)
+    lat, lon = _place(_ifd(exif, 0x8825))
+    return {"taken_at": times.get(taken_from or ""), "taken_from": taken_from, "lat": lat, "lon": lon}
 
 # %% ../../nbs/lib/photos/06_exif.ipynb #png-exif
 def _png_exif(data: bytes) -> Image.Exif:

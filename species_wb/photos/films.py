@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from ..core import UserError, byte_size, cpu_count
 from .headers import check_pixels
 from .reading import BadPhoto, format_of, not_read, shown, what_is
+from .times import film_began
 
 # %% ../../nbs/lib/photos/34_films.ipynb #kinds
 _KINDS = [
@@ -204,6 +205,7 @@ class Film:
     fps: float | None  # pictures a second, on average
     width: int  # pixels, as stored
     height: int
+    began: str | None = None  # ISO 8601, with an offset only where the file holds one
 
 # %% ../../nbs/lib/photos/34_films.ipynb #film-says
 def film(
@@ -211,7 +213,8 @@ def film(
     name: str | None = None,  # its name in sentences, by default the path
 ) -> Film:
     "Read what a film says about itself without decoding it. Raises BadPhoto where it is no film or is damaged."
-    with opened_film(path, name or shown(path)) as (container, stream, _):
+    with opened_film(path, name or shown(path)) as (container, stream, kind):
         length = None if container.duration is None else container.duration / 1e6
         rate = float(stream.average_rate) if stream.average_rate else None
-        return Film(length, rate, stream.codec_context.width, stream.codec_context.height)
+        began = film_began(kind, {**stream.metadata, **container.metadata})
+        return Film(length, rate, stream.codec_context.width, stream.codec_context.height, began)

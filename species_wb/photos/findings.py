@@ -20,6 +20,7 @@ from ..core import UserError
 from ..fields import has_codes
 from . import corrected
 from .groups import near_pairs, same, sets_of
+from .times import looks_unset
 
 # %% ../../nbs/lib/photos/55_findings.ipynb #with-codes
 def _code_of_earlier(row: dict[str, Any]) -> str | None:
@@ -119,11 +120,12 @@ def _duplicates(ok: list[dict[str, Any]]) -> dict[str, list]:
 
 # %% ../../nbs/lib/photos/55_findings.ipynb #left-out
 def _left_out(ok: list[dict[str, Any]]) -> dict[str, Any]:
-    "List the photos that were left out of training, and count by class the photos that cannot be scored."
+    "List the photos that were left out or are damaged, and count by class the photos that cannot be scored."
     left_out = [row for row in ok if row["label"] and not row["split"]]
     unknown = Counter(row["label"] for row in left_out if row["code"] == "not-scored")
     return {
         "leaks": [{"path": row["path"], "reason": row["reason"]} for row in left_out if row["code"] == "leak"],
+        "damaged": [{k: row[k] for k in ("path", "split", "reason")} for row in ok if row["code"] == "damaged"],
         "unknown_classes": dict(sorted(unknown.items())),
     }
 
@@ -134,12 +136,17 @@ def _short_side(ok: list[dict[str, Any]]) -> dict[str, float] | None:
     return {"least": short[0], "median": median(short), "most": short[-1]} if short else None
 
 # %% ../../nbs/lib/photos/55_findings.ipynb #known
-def _known(ok: list[dict[str, Any]]) -> dict[str, int]:
-    "Count the photos with a known time, those with a known position, and the sites."
+def _known(ok: list[dict[str, Any]]) -> dict[str, Any]:
+    "Count the photos with a known time, those with a known position, and the sites; list doubtful times."
+    timed = [row for row in ok if row["taken_at"]]
+    sources = Counter(row.get("taken_from") or "unknown" for row in timed)
+    sources.pop("DateTimeOriginal", None), sources.pop("unknown", None)
     return {
-        "with_time": sum(bool(row["taken_at"]) for row in ok),
+        "with_time": len(timed),
         "with_place": sum(row["lat"] is not None and row["lon"] is not None for row in ok),
         "sites": len({row["site"] for row in ok if row["site"]}),
+        "other_times": dict(sources.most_common()),
+        "unset_clock": {row["path"]: row["taken_at"] for row in timed if looks_unset(row["taken_at"])},
     }
 
 # %% ../../nbs/lib/photos/55_findings.ipynb #findings

@@ -60,6 +60,18 @@ def _say_files(found: dict[str, Any]) -> list[str]:
         say.append(f"{plural(len(empty), 'class folder')} with no files: {a_few(empty)}.")
     return [*say, *leftovers_said(found["left"])]
 
+# %% ../../nbs/lib/photos/56_findings_text.ipynb #say-damaged
+def _say_damaged(found: dict[str, Any]) -> list[str]:
+    "Say how many photos are damaged, and what they are used for."
+    if not (torn := found["damaged"]):
+        return []
+    use = {split: sum(row["split"] == split for row in torn) for split in (None, "train", "valid", "test")}
+    verbs = {None: "left out of training", "train": "used to train", "valid": "used to validate", "test": "tested on"}
+    told = ", ".join(f"{n:,} {verbs[split]}" for split, n in use.items() if n)
+    how = " (to train on them, too: damaged=True)" if use[None] else ""
+    are = "is" if len(torn) == 1 else "are"
+    return [f"{plural(len(torn), 'photo')} {are} damaged: {told}{how}. {torn[0]['reason']}"]
+
 # %% ../../nbs/lib/photos/56_findings_text.ipynb #say-classes
 def _say_classes(found: dict[str, Any]) -> list[str]:
     "Say which classes are too small, and which look alike."
@@ -103,6 +115,23 @@ def _say_known(found: dict[str, Any]) -> list[str]:
     sites = f"; {plural(found['sites'], 'site')}" if found["sites"] else ""
     return [*say, f"{', '.join(told or ['No photo tells its time or position'])}{sites}."]
 
+# %% ../../nbs/lib/photos/56_findings_text.ipynb #say-times
+_SOURCES = {"given": "your table", "file": "the file's time"}
+
+
+def _say_times(found: dict[str, Any]) -> list[str]:
+    "Say which times may be wrong."
+    say = []
+    if others := found["other_times"]:
+        named = ", ".join(f"{_SOURCES.get(name, name)} ({n:,})" for name, n in others.items())
+        what = f"The time of {plural(sum(others.values()), 'photo')} is not EXIF's DateTimeOriginal"
+        say.append(f"{what}; it is from {named}.")
+    if unset := found["unset_clock"]:
+        these = f"{plural(len(unset), 'photo')} {'was' if len(unset) == 1 else 'were'} taken"
+        named = a_few(f"{path} ({at})" for path, at in unset.items())
+        say.append(f"The clock was probably not set when {these}: {named}. The times stay as they are.")
+    return say
+
 # %% ../../nbs/lib/photos/56_findings_text.ipynb #say-first
 def _say_first(found: dict[str, Any]) -> str:
     "Say how many photos and classes there are, and how many photos each split has."
@@ -125,9 +154,11 @@ def sentences(
         *_say_held_out(found),
         *_say_conflict(found["conflicts"], wrong, mend),
         *_say_files(found),
+        *_say_damaged(found),
         *_say_classes(found),
         *_say_groups(found),
         *_say_conflict(found["near_conflicts"], "near-duplicates with different labels", perhaps),
         *_say_known(found),
+        *_say_times(found),
         *found["notes"],
     ]

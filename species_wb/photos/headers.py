@@ -12,31 +12,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any
 
 from PIL import Image
 
 from ..core import byte_size
+from .damage import filled_up, said_length
 from .exif import orientation, read_exif, time_and_place
 from .reading import BadPhoto, format_of, shown, what_is
-
-# %% ../../nbs/lib/photos/08_headers.ipynb #last-box-is-cut
-def _last_box_is_cut(data: bytes) -> bool:
-    "Tell whether the last box (block of bytes) of an AVIF or HEIC ends after the end of the file."
-    at = 0
-    while at + 8 <= len(data) and (size := int.from_bytes(data[at : at + 4], "big")) >= 8:
-        at += size
-    return at > len(data)
-
-# %% ../../nbs/lib/photos/08_headers.ipynb #says-more
-_LENGTH = {"WEBP": (4, 8), "BMP": (2, 6), "TIFF": (4, 8)}  # bytes with the file's length, or its directory's position
-
-
-def _says_more(data: bytes, kind: str) -> bool:
-    "Tell whether the header of a WEBP, BMP or TIFF states more bytes than the file has."
-    first = _LENGTH.get(kind)
-    order: Literal["big", "little"] = "big" if data[:2] == b"MM" else "little"
-    return first is not None and int.from_bytes(data[slice(*first)], order) > len(data)
 
 # %% ../../nbs/lib/photos/08_headers.ipynb #cut-short
 def _cut_short(data: bytes, kind: str, error: Exception) -> bool:
@@ -48,7 +31,7 @@ def _cut_short(data: bytes, kind: str, error: Exception) -> bool:
         return b"IEND" not in data
     if kind == "GIF":
         return not data.rstrip(b"\0").endswith(b";")
-    return _last_box_is_cut(data) if kind in ("AVIF", "HEIC") else _says_more(data, kind)
+    return said_length(data, kind) > len(data)
 
 # %% ../../nbs/lib/photos/08_headers.ipynb #not-decoded
 def not_decoded(data: bytes, kind: str, error: Exception, name: str) -> BadPhoto:
@@ -181,7 +164,8 @@ class Header:
     height: int
     mode: str  # Pillow's: "RGB", "L", "CMYK", "I;16", …
     frames: int  # 1, or 2 for any larger number; the first picture is the photo
-    taken_at: str | None  # ISO 8601, the camera's clock, with an offset only where EXIF gives one
+    taken_at: str | None  # ISO 8601, the camera's clock, with an offset only where the file gives one
+    taken_from: str | None  # where that time was written: a word of `times.WRITTEN_IN`
     lat: float | None  # degrees, WGS 84
     lon: float | None
 
@@ -193,17 +177,30 @@ def _frames(image: Image.Image) -> int:
     except Exception:  # the second picture is damaged
         return 2
 
+# %% ../../nbs/lib/photos/08_headers.ipynb #opened-or-filled
+def _opened(data: bytes, name: str) -> Image.Image:
+    "Open a photo, also one that was cut where its format needs all of its bytes. Raises BadPhoto as `open_photo` does."
+    try:
+        return open_photo(data, name)
+    except BadPhoto as bad:
+        for full in filled_up(data, format_of(data) or "") if bad.status == "cut-short" else ():
+            try:
+                return open_photo(full, name)
+            except BadPhoto:  # this filling leads the decoder astray
+                continue
+        raise
+
 # %% ../../nbs/lib/photos/08_headers.ipynb #header-and-orientation
 def header_and_orientation(
     data: bytes,  # of a whole file
     name: str,  # its name in sentences
 ) -> tuple[Header, int, tuple[int, int]]:  # also orientation (1 to 8), and (width, height) as stored
     "Read the header, and how the picture is stored. Raises BadPhoto where the photo must not be decoded."
-    image = open_photo(data, name)
+    image = _opened(data, name)
     _check_size(image, data, name)
     exif = read_exif(image, data)
     lies = image.format in ("JPEG", "PNG", "WEBP", "AVIF")  # other decoders turn the picture upright
-    turn, told = orientation(exif) if lies else 1, time_and_place(exif)
+    turn, told = orientation(exif) if lies else 1, time_and_place(exif, image.info)
     size = image.size if turn < 5 else image.size[::-1]
     return Header(format_of(data) or "", *size, image.mode, _frames(image), **told), turn, image.size
 

@@ -23,7 +23,7 @@ from ..core import UserError, cpu_count
 from ..progress import progress
 from ..fields import text_path
 from .headers import header
-from .pixels import decode
+from .pixels import header_and_pixels
 from .reading import BadPhoto, read_bytes, shown
 from ..workspace import cache_folder
 
@@ -38,8 +38,10 @@ def _look_at(root: str, path: str) -> dict[str, Any]:
         data = read_bytes(os.path.join(root, text_path(path)), name)
         found["sha256"] = hashlib.sha256(data).hexdigest()
         head = header(data, name)
-        found |= {key: getattr(head, key) for key in ("width", "height", "taken_at", "lat", "lon")}
-        found["phash"] = str(imagehash.phash(Image.fromarray(decode(data, 256, name))))
+        found |= {key: getattr(head, key) for key in ("width", "height", "taken_at", "taken_from", "lat", "lon")}
+        _, pixels, missing = header_and_pixels(data, 256, name)
+        found |= {"reason": missing, "code": "damaged"} if missing else {}
+        found["phash"] = str(imagehash.phash(Image.fromarray(pixels)))
     except BadPhoto as bad:
         found |= {"status": bad.status, "reason": bad.reason}
     return found
@@ -64,7 +66,7 @@ def cache_file(
         return None
 
 # %% ../../nbs/lib/photos/57_inspection.ipynb #cache-table
-LOOKED_AT = ("width", "height", "sha256", "phash", "taken_at", "lat", "lon", "status", "reason")
+LOOKED_AT = ("width", "height", "sha256", "phash", "taken_at", "taken_from", "lat", "lon", "status", "reason", "code")
 STAMP = {"size": pa.int64(), "mtime_ns": pa.int64(), "inode": pa.uint64()}
 
 
@@ -74,11 +76,13 @@ def _cache_table(stamps: dict[str, tuple | None], found: dict[str, dict[str, Any
     columns: dict[str, Any] = {"path": pa.array(kept, pa.string())}
     for i, (name, kind) in enumerate(STAMP.items()):
         columns[name] = pa.array([stamp[i] for p in kept if (stamp := stamps[p])], kind)
-    columns |= {name: pa.array([found[p].get(name) for p in kept], MANIFEST.field(name).type) for name in LOOKED_AT}
+    for name in LOOKED_AT:
+        kind = MANIFEST.field(name).type if name in MANIFEST.names else pa.string()
+        columns[name] = pa.array([found[p].get(name) for p in kept], kind)
     return pa.table(columns)
 
 # %% ../../nbs/lib/photos/57_inspection.ipynb #write-cache
-CACHE_VERSION = b"1"  # increase it when the same bytes would give another result
+CACHE_VERSION = b"3"  # increase it when the same bytes would give another result
 
 
 def _write_cache(file: Path | None, stamps: dict[str, tuple | None], found: dict[str, dict[str, Any]]) -> None:

@@ -48,7 +48,7 @@ def _matcher(kinds: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...], 
 
 _MATCHERS = {True: _matcher(FOLDERS), False: _matcher(FILES)}
 
-
+# %% ../../nbs/lib/photos/28_leftovers.ipynb #leftover-2
 def leftover(
     name: str,  # of a file or folder, without its folder
     folder: bool = False,  # whether it is a folder

@@ -7,6 +7,7 @@ __all__ = ['scan']
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #imports
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from ..contracts import manifest_root, manifest_table, read_manifest
 from ..core import UserError, plural
 from ..fields import path_text, text_path
 from . import corrected, corrections
+from .file_times import with_file_time
 from .files import has_split_folders, label_and_split, walked
 from .groups import tie
 from .inspection import cache_file, inspected
@@ -87,26 +89,27 @@ def _join(found: _Listed, metadata: str | Path | None) -> list[str]:
     return notes
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #opened
-def _opened(found: _Listed, workers: int | None) -> list[dict[str, Any]]:
+def _opened(found: _Listed, workers: int | None, file_times: bool = False) -> list[dict[str, Any]]:
     "Inspect every file; return a row for each. Raises UserError where no photo opens."
     todo = sorted(path for path in found.rows if path not in found.barred)
     looked = inspected(str(found.root), todo, cache_file(found.photos), workers) | found.barred
     table = []
     for path in sorted(found.rows):
         given = {key: value for key, value in found.rows[path].items() if value is not None}
-        table.append({"path": path, "label": None, "given": None, **looked[path], **given})
+        row = {"path": path, "label": None, "given": None, **looked[path], **given}
+        table.append(with_file_time(row, os.path.join(found.root, text_path(path))) if file_times else row)
     if not any(row["status"] == "ok" for row in table):
         what = f"{found.photos} holds {plural(len(table), 'file')}, but no photo that opens"
         raise UserError(f"{what}. {table[0].get('reason')}")
     return table
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #own-manifest
-def _own_manifest(path: Path, metadata: str | Path | None) -> pa.Table:
-    "Read a person's own manifest. Raises UserError where its photos are gone, or where a table should be joined."
+def _own_manifest(path: Path, metadata: str | Path | None, use_damaged: bool = False) -> pa.Table:
+    "Read a person's own manifest. Raises UserError where its photos are gone, or where it should be changed."
     table = read_manifest(path)
     root = Path(manifest_root(table))
-    if metadata:
-        how = f"scan its folder with metadata={metadata} instead"
+    if metadata or use_damaged:
+        how = f"scan its folder with {f'metadata={metadata}' if metadata else 'damaged=True'} instead"
         raise UserError(f"{path} is a manifest and used as it is: {how}.")
     if not root.is_dir():
         root = path.resolve().parent
@@ -117,10 +120,10 @@ def _own_manifest(path: Path, metadata: str | Path | None) -> pa.Table:
     return table.replace_schema_metadata({**table.schema.metadata, b"root": path_text(root)})
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #judged
-def _manifest(table: list[dict[str, Any]], root: Path, seed: int) -> pa.Table:
+def _manifest(table: list[dict[str, Any]], root: Path, seed: int, use_damaged: bool = False) -> pa.Table:
     "Write groups, splits and corrections into the rows; return the manifest."
     tie(table)
-    split(table, seed)
+    split(table, seed, use_damaged)
     corrected.apply(table, corrections.of_workspace(), shown)
     for row in table:
         row.pop("given", None), row.pop("why", None)
@@ -132,13 +135,15 @@ def scan(
     metadata: str | Path | None = None,  # a .csv with a column path or file, and further columns for these photos
     seed: int = 0,  # for the splits
     workers: int | None = None,  # threads; by default one more than there are cores
+    file_times: bool = False,  # whether a photo that tells no time gets that of its file
+    use_damaged: bool = False,  # whether damaged photos are trained on as all others
 ) -> pa.Table:  # the manifest, contract 1; its schema's metadata also hold `notes`, `empty_folders` and `left`
     "Find and check photos, and assign splits. Raises UserError where no photos are found or a table does not fit."
     photos = Path(photos).expanduser()
     if photos.suffix.lower() == ".parquet" and not photos.is_dir():
-        return _own_manifest(photos, metadata)
+        return _own_manifest(photos, metadata, use_damaged)
     found = _list(photos)
     notes = _join(found, metadata)
-    manifest = _manifest(_opened(found, workers), found.root, seed)
+    manifest = _manifest(_opened(found, workers, file_times), found.root, seed, use_damaged)
     told = {"notes": json.dumps(notes), "empty_folders": json.dumps(found.empty), "left": json.dumps(found.left)}
     return manifest.replace_schema_metadata({**manifest.schema.metadata, **told})

@@ -16,9 +16,11 @@ from typing import Any
 
 from ..contracts import MANIFEST, read_manifest
 from ..core import UserError, plural
+from ..csv_form import plain_row
 from ..fields import degrees, has_codes, path_text, text_path
 from . import corrected
 from .files import SPLIT_FOLDERS
+from .times import iso
 from ..workspace import unquoted
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #text
@@ -47,7 +49,7 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
         raise UserError(f"{path} cannot be read as CSV ({error}): save it again from the spreadsheet.") from None
     if not rows:
         raise UserError(f"{path} has no rows: it needs a line of column names and a line for each photo.")
-    return [{(k or "").strip(): v.strip() for k, v in row.items() if k} for row in rows]
+    return [plain_row({(k or "").strip(): v.strip() for k, v in row.items() if k}) for row in rows]
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #column
 PATH_COLUMNS = ("path", "file", "filename", "image", "filepath")
@@ -73,6 +75,16 @@ def _needed(
     has = f"call one of its columns ({', '.join(rows[0])}) {' or '.join(known[:proposed])}."
     raise UserError(f"{path} has no column that names the {what}: {has}")
 
+# %% ../../nbs/lib/photos/32_tables.ipynb #time
+def _time(text: str) -> str | None:
+    "Return a time as ISO 8601, and a day alone as it is; None for what is neither."
+    like_iso = text[:10].replace(":", "-") + text[10:].replace(" ", "T", 1)
+    try:
+        datetime.fromisoformat(like_iso)
+    except ValueError:
+        return iso(text)
+    return like_iso
+
 # %% ../../nbs/lib/photos/32_tables.ipynb #value
 def _value(name: str, text: Any) -> Any:
     "Return a cell of a column: degrees as numbers, times as ISO 8601, empty as None."
@@ -80,13 +92,7 @@ def _value(name: str, text: Any) -> Any:
         return text
     if name in ("lat", "lon"):
         return degrees(text, 90 if name == "lat" else 180)
-    if name == "taken_at":
-        text = text[:10].replace(":", "-") + text[10:].replace(" ", "T", 1)
-        try:
-            datetime.fromisoformat(text)
-        except ValueError:
-            return None
-    return text or None
+    return _time(text) if name == "taken_at" else text or None
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #columns
 FILLED = ("site", "source", "group", "taken_at", "lat", "lon")  # columns of the manifest that a table may fill
@@ -101,7 +107,7 @@ def _columns(row: dict[str, Any], without: Iterable[str | None]) -> dict[str, An
         value = _value(own, text)
         if name not in without and value is not None:
             kept[f"{own}_given" if own in RESERVED.difference(FILLED) else own] = value
-    return kept
+    return kept | ({"taken_from": "given"} if "taken_at" in kept else {})
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #path-in-table
 def _path_in_table(text: str, folder: Path) -> str:
@@ -159,7 +165,9 @@ def _columns_in_manifest(table: Path) -> dict[str, dict[str, Any]]:
     "Read what a manifest adds to the rows of its photos: path → columns."
     manifest = read_manifest(table)
     ours = RESERVED.difference(FILLED, () if has_codes(manifest) else ("code",))
-    return {row["path"]: _columns(row, ours) for row in manifest.to_pylist()}
+    rows = manifest.to_pylist()
+    source = lambda row: {"taken_from": row["taken_from"]} if row["taken_from"] else {}  # noqa: E731
+    return {row["path"]: _columns(row, ours) | source(row) for row in rows}
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #join-table
 def join_table(

@@ -20,6 +20,7 @@ from .archives import read_member
 from .films import FILMS, film
 from .items import Item, failed
 from .reading import BadPhoto, not_read, read_bytes, shown
+from .times import frame_taken
 from .video import sampled
 
 # %% ../../nbs/lib/photos/39_units.ipynb #unit
@@ -72,9 +73,10 @@ def _itself(frame: Any) -> Any:
 def _film(row: dict[str, Any], whole: str, every: float, canonical_size: int) -> Iterator[Item]:
     "Yield the sampled frames of a film. Raises BadPhoto, and any error of a decoder."
     name = shown(row["path"])
-    row = {**row, "frame_rate": film(whole, name).fps}
+    told = film(whole, name)
     for seconds, frame in sampled(whole, every, canonical_size, name):
-        yield {**row, "seconds": seconds}, partial(_itself, frame)
+        at = frame_taken(told.began, seconds)
+        yield {**row, "frame_rate": told.fps, "seconds": seconds, **at}, partial(_itself, frame)
 
 # %% ../../nbs/lib/photos/39_units.ipynb #frames-2
 def _frames(row: dict[str, Any], whole: str, every: float, canonical_size: int) -> Iterator[Item]:

@@ -19,7 +19,7 @@ def overlap(a: Bbox, b: Bbox) -> float:
 
 # %% ../../nbs/lib/report/12_label_places.ipynb #around
 def _around(x: float, y: float, width: float, height: float, unit: float) -> Iterator[tuple[float, Bbox]]:
-    "Yield distances and boxes around a point, the nearest first; distances are in points of `unit` pixels."
+    "Yield distances and boxes around (x, y), the nearest first; distances are in 1/72 inch, which is `unit` pixels."
     for far in (7, 11, 16, 23, 32, 44, 60, 80, 105, 135, 170):
         for angle in np.deg2rad([0, 180, 40, -40, 140, -140, 90, -90, 20, -20, 160, -160]):
             right, up = np.cos(angle), np.sin(angle)
@@ -39,7 +39,7 @@ def boxes_of_marks(
     return boxes
 
 # %% ../../nbs/lib/report/12_label_places.ipynb #boxes-of-steps
-def boxes_of_steps(axes: Axes, corners: Sequence[tuple[float, float]]) -> list[Bbox]:  # data units; pixels
+def boxes_of_steps(axes: Axes, corners: Sequence[tuple[float, float]]) -> list[Bbox]:  # from data units to pixels
     "Return the boxes of a line that goes up in steps."
     boxes, corners = [], axes.transData.transform(corners)
     for (left, low), (right, high) in zip(corners, corners[1:], strict=False):

@@ -37,7 +37,7 @@ def workbench_notebook(name: str) -> Path:
 
 # %% ../../nbs/lib/report/20_notebooks.ipynb #braced
 def _braced(path: Path) -> str:
-    "Double the braces of a path, because papermill would fill in single ones."
+    "Double the braces of a path, because papermill would replace text in single braces."
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
@@ -144,7 +144,7 @@ def _streams() -> tuple[_Heard, _Heard]:
 def run_notebook(
     name: str,  # of a workbench notebook: "train"
     output: str | Path,  # where the executed notebook goes
-    parameters: dict[str, Any],  # those that differ from the defaults
+    parameters: dict[str, Any],  # the values that differ from the defaults
 ) -> Path:  # `output`
     "Run a workbench notebook. Raises UserError for an unknown parameter, and where the notebook raises one."
     import papermill
@@ -202,7 +202,7 @@ def _unknown(
 
 # %% ../../nbs/lib/report/20_notebooks.ipynb #check-parameters
 def check_parameters(
-    name: str,  # of the notebook, for the sentence: "train"
+    name: str,  # of the notebook, for the message: "train"
 ) -> None:
     "Refuse a parameter that papermill was given and the notebook does not have. Raises UserError."
     from IPython import get_ipython

@@ -173,7 +173,7 @@ class _Prose:
 
 # %% ../../nbs/lib/report/15_page.ipynb #is-number
 def _is_number(value: Any) -> bool:
-    "Tell whether a cell is a number or begins with one."
+    "Tell whether a cell is a number or begins with a number."
     starts_so = isinstance(value, str) and re.match(r"[<−-]?\s?\d", value) is not None
     return isinstance(value, (int, float)) or starts_so
 
@@ -202,7 +202,7 @@ class Page(_Prose):
 
     def table(
         self,
-        rows: Sequence[Sequence[Any]],  # the first cell of each names the row
+        rows: Sequence[Sequence[Any]],  # the first cell of each row names the row
         columns: Sequence[str],  # headings
         caption: str = "",
     ) -> None:
@@ -237,7 +237,7 @@ class Page(_Prose):
     def write(
         self,
         path: str | Path,  # an .html file
-        limit: int = 3_000_000,  # bytes; to stay below it, pictures are made smaller, text is not
+        limit: int = 3_000_000,  # bytes; pictures are made smaller to stay below this limit, text is not
     ) -> Path:  # the same path
         "Write one self-contained HTML file."
         self.foot = FOOT.format(version=self.version, now=core.now())
@@ -253,7 +253,7 @@ FOOT = (
 )
 
 
-def _pictures(page: Page) -> list[tuple[SimpleNamespace, _Image]]:  # what shows a picture; the picture
+def _pictures(page: Page) -> list[tuple[SimpleNamespace, _Image]]:  # the piece that shows a picture, and the picture
     "Find the pictures of a page."
     pieces = [*page.opening, *(piece for section in page.sections for piece in section.pieces)]
     items = [item for piece in pieces if piece.kind == "gallery" for item in piece.items]

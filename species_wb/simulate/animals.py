@@ -29,7 +29,7 @@ def _arm(pen: Pencil, rng: np.random.Generator, turn: float, waist: float, skin:
 
 # %% ../../nbs/lib/simulate/14_animals.ipynb #starfish-2
 def starfish(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
-    "Draw a starfish with five arms; with more variety, it has six or seven more often."
+    "Draw a starfish; most have five arms, and with more `variety` six or seven arms are more frequent."
     skin = pick(rng, ((214, 106, 60), (190, 70, 66), (206, 150, 84), (128, 84, 130)), variety)
     arms = 5 if rng.random() < 1 - 0.3 * variety else int(rng.integers(6, 8))
     waist = rng.uniform(0.13, 0.2)
@@ -53,7 +53,7 @@ def worm(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
 def foot_and_feelers(
     pen: Pencil, rng: np.random.Generator, skin: np.ndarray, thick: float
 ) -> list[tuple[float, float]]:
-    "Draw the soft body of a snail or a slug, and return its line."
+    "Draw the soft body of a snail or a slug, and return its middle line."
     lift = rng.uniform(0.1, 0.3)
     spine = [(-0.95, 0.52), (-0.4, 0.48), (0.2, 0.48), (0.62, 0.44), (0.86, 0.4 - lift)]
     for out, high in ((0.16, 0.4), (0.02, 0.44)):
@@ -130,12 +130,12 @@ STANDING = {"Aves": 0.12, "Fungi": 0.1, "Mammalia": 0.08, "Mollusca": 0.2, "Plan
 
 def draw_body(
     taxon: str,  # one of FORMS
-    rng: np.random.Generator,  # the individual
+    rng: np.random.Generator,  # the random numbers of the individual
     side: int,  # pixels of the square sheet
     centre: Sequence[float] = (0.5, 0.5),  # 0..1 of the sheet
     scale: float = 0.3,  # a body unit, 0..1 of the sheet; a body is about two units long
     variety: float = 0.3,  # how much individuals differ, 0..1
-    turn: float = 0.0,  # radians: how far it has turned since it was first seen
+    turn: float = 0.0,  # radians: how far the animal has turned since it was first seen
 ) -> Image.Image:  # RGBA
     "Draw one individual on a transparent sheet."
     forms = FORMS[taxon]

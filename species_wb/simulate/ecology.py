@@ -27,7 +27,7 @@ def _bounds(sites: int) -> dict[str, tuple[float, float]]:
 
 
 def _number(name: str, value: Any, whole: bool, low: float, high: float) -> int | float:
-    "Return a parameter as a number. Raises UserError where it is none, or out of bounds."
+    "Return a parameter as a number. Raises UserError where it is no number or out of bounds."
     if isinstance(value, bool) or not isinstance(value, Integral if whole else Real) or not low <= value <= high:
         kind = "a whole number" if whole else "a number"
         raise UserError(f"{name} is {value!r}: a simulated survey takes {kind} from {low} to {high}.")
@@ -35,7 +35,7 @@ def _number(name: str, value: Any, whole: bool, low: float, high: float) -> int 
 
 # %% ../../nbs/lib/simulate/16_ecology.ipynb #first-day
 def _first_day(start: str, days: int) -> str:
-    "Return the first day in ISO 8601. Raises UserError where it is no date, or the survey ends after 9999."
+    "Return the first day in ISO 8601. Raises UserError for no date, or a survey that ends after the year 9999."
     try:
         first = datetime.strptime(str(start), "%Y-%m-%d")
         first + timedelta(days=days + 1)
@@ -70,7 +70,7 @@ class Parameters:
 def named_parameters(
     given: dict[str, Any],  # as a person or a notebook names them
 ) -> Parameters:
-    "Return parameters from their names. Raises UserError where a name is unknown, and names the nearest one."
+    "Return parameters from their names. Raises UserError for an unknown name, and says which name is nearest."
     known = [f.name for f in fields(Parameters)]
     for name in given:
         if name not in known:
@@ -80,7 +80,7 @@ def named_parameters(
 # %% ../../nbs/lib/simulate/16_ecology.ipynb #stream
 def stream(
     p: Parameters,
-    what: str,  # what it is for: animal, weather, …
+    what: str,  # what the numbers are for: animal, weather, …
     *which: int,  # of which photo, event or site
 ) -> np.random.Generator:
     "Return the random stream of one photo, event or site."
@@ -114,7 +114,7 @@ ECOLOGY = {
 }
 
 # %% ../../nbs/lib/simulate/16_ecology.ipynb #bell
-FLOOR = 0.05  # of the peak: how much is still seen out of season or out of hours
+FLOOR = 0.05  # the share of the peak that is still seen out of season or out of hours
 
 
 def _bell(at: np.ndarray, peaks: tuple[float, ...], spread: float, period: float) -> np.ndarray:
@@ -154,7 +154,7 @@ class Site:
 @lru_cache(maxsize=32)
 def site_list(
     p: Parameters,
-) -> tuple[Site, ...]:  # in any order along the transect, the new ones last
+) -> tuple[Site, ...]:  # in random order along the transect; the new sites come last
     "Return the sites of a survey."
     rng = stream(p, "sites")
     habitats, share = rng.permutation(list(HABITATS)), rng.permutation((np.arange(p.sites) + 0.5) / p.sites)
@@ -171,7 +171,7 @@ def site_shares(
     p: Parameters,
     taxon: str,
 ) -> np.ndarray:  # days × sites; rows sum to 1
-    "Return each site's share of a taxon on each day, from its abundance there and its migration."
+    "Return each site's share of a taxon on each day, from the taxon's abundance there and its migration."
     law, sites = ECOLOGY[taxon], site_list(p)
     shares = np.tile([s.abundance[list(ECOLOGY).index(taxon)] for s in sites], (p.days, 1))
     if law.start_lat is not None:
@@ -184,7 +184,7 @@ def site_shares(
 def truth_parameters(
     **parameters: Any,  # as in Parameters
 ) -> dict[str, Any]:  # sites, taxa (their laws), mean_latitude of the migrating taxa on each day, parameters
-    "Return the laws a survey was drawn from, as plain types. Raises UserError for impossible parameters."
+    "Return the laws that a survey follows, as plain types. Raises UserError for impossible parameters."
     p = named_parameters(parameters)
     latitude = np.array([s.lat for s in site_list(p)])
     moving = [t for t, law in ECOLOGY.items() if law.start_lat is not None]

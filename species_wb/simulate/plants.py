@@ -27,7 +27,7 @@ def leaf(
 
 # %% ../../nbs/lib/simulate/13_plants.ipynb #petals
 def _blossom(pen: Pencil, head: np.ndarray, turns: np.ndarray, size: float, tilt: float, petal: np.ndarray) -> None:
-    "Draw a blossom seen at a tilt: a petal at each angle (radians), and the middle."
+    "Draw a blossom seen at a tilt, with a petal at each angle (radians) and a middle."
     broad = size * min(0.24, 1.5 / len(turns))
     for turn in turns:
         way = np.array([np.cos(turn), np.sin(turn)])
@@ -121,7 +121,7 @@ def _gills(pen: Pencil, top: np.ndarray, wide: float, grow: float, stalk: np.nda
 
 
 def _cap(pen: Pencil, top: np.ndarray, wide: float, grow: float, form: str, ink: np.ndarray) -> None:
-    "Draw the cap itself."
+    "Draw the cap of a mushroom."
     (dip, rise), rim = CAPS[form], np.linspace(0, np.pi, 15)
     height = -0.5 * rise * grow * np.sin(rim) ** 0.8 + dip * 0.6 * grow * np.sin(rim)
     under = np.stack([wide * np.cos(rim[::-1]), 0.17 * grow * np.sin(rim)], 1)

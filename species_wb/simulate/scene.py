@@ -51,7 +51,7 @@ def _empty(p: Parameters, photo: dict[str, Any]) -> np.ndarray:
 
 # %% ../../nbs/lib/simulate/18_scene.ipynb #animal
 def _animal(p: Parameters, photo: dict[str, Any]) -> np.ndarray:
-    "Return the animal as a layer."
+    "Return the animal as a layer (colours and opacity)."
     rng, moving = stream(p, "animal", photo["event"]), stream(p, "move", photo["number"])
     taxon = list(ECOLOGY)[photo["taxon"]]
     scale, room = _between(p, 0.33, 0.12) * rng.lognormal(0, _between(p, 0.08, 0.25)), _between(p, 0.05, 0.26)
@@ -76,7 +76,7 @@ def _weather(p: Parameters, photo: dict[str, Any]) -> str:
 
 # %% ../../nbs/lib/simulate/18_scene.ipynb #put
 def _put(p: Parameters, picture: np.ndarray, body: np.ndarray, sunny: bool) -> None:
-    "Put the animal on the ground, with its shadow; the harder the survey, the more it fades into the ground."
+    "Put the animal on the ground, with its shadow; the harder the survey, the more the animal fades."
     opacity = body[..., 3]
     around = (picture * opacity[..., None]).sum((0, 1)) / opacity.sum()
     body[..., :3] += _between(p, 0.0, 0.55) * (around - body[..., :3])
@@ -96,7 +96,7 @@ def _taken(p: Parameters, photo: dict[str, Any], picture: np.ndarray, weather: s
 def scene(
     p: Parameters,
     photo: dict[str, Any],  # one entry of the plan
-    animal: bool = True,  # False: the same scene without it
+    animal: bool = True,  # False: the same scene without the animal
 ) -> tuple[np.ndarray, dict[str, Any]]:  # size × size × 3, uint8; x0, y0, x1, y1 (0..1), hidden (share), weather
     "Draw one photo, and return the truth about it."
     picture, body, weather = _empty(p, photo), _animal(p, photo), _weather(p, photo)

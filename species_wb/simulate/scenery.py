@@ -111,10 +111,10 @@ def scatter(
     habitat: Habitat,
     count: int,  # pieces
     top: float,  # where the ground begins, 0..1
-    long: float,  # of the nearest pieces, 0..1 of the side
-    bold: float,  # how much their brightness differs
+    long: float,  # size of the nearest pieces, 0..1 of the side
+    bold: float,  # how much the pieces differ in brightness
 ) -> None:
-    "Strew litter over the ground from `top` down, back to front: smaller and hazier at the back."
+    "Strew litter over the ground below `top`, from back to front; the pieces at the back are smaller and hazier."
     kinds, weights = list(habitat.litter), np.array(list(habitat.litter.values()), float)
     y = np.sort(rng.random(count) ** 0.8)
     for depth, kind in zip(y, rng.choice(len(kinds), count, p=weights / weights.sum()), strict=True):
@@ -127,9 +127,9 @@ def scatter(
 def noise(
     rng: np.random.Generator,
     size: int,  # pixels
-    cells: int,  # cells along a side of the grid that is smoothed: more make finer noise
+    cells: int,  # cells along a side of the grid that is smoothed; more cells make finer noise
 ) -> np.ndarray:  # size × size, float32
-    "Return soft noise of about unit variance."
+    "Return soft noise with a variance of about 1."
     grid = Image.fromarray(rng.standard_normal((cells, cells)).astype(np.float32))
     return np.asarray(grid.resize((size, size), Image.Resampling.BICUBIC))
 
@@ -189,7 +189,7 @@ def draw_ground(
 # %% ../../nbs/lib/simulate/15_scenery.ipynb #shade
 def shade(
     picture: np.ndarray,  # size × size × 3, float32, changed in place
-    opacity: np.ndarray,  # size × size, 0..1: of the animal that throws it
+    opacity: np.ndarray,  # size × size, 0..1, of the animal that throws the shadow
     depth: float,  # 0..1
 ) -> None:
     "Throw a soft shadow, a little to the lower right."
@@ -246,14 +246,14 @@ def daylight(
     return np.clip((np.cos(2 * np.pi * (np.asarray(hour) - 13) / 24) + 0.35) / 1.1, 0, 1)
 
 
-WEATHER = {"sun": 0.5, "cloud": 0.36, "fog": 0.14}  # and its share of the days
+WEATHER = {"sun": 0.5, "cloud": 0.36, "fog": 0.14}  # share of the days with each weather
 WARM, NOON, DULL, FLASH = (
     np.array(c, np.float32) for c in ((1.08, 0.95, 0.8), (1.04, 1.03, 1.0), (0.93, 0.95, 0.98), (0.98, 0.97, 1.0))
 )
 
 
 def _hue(weather: str, day: float) -> np.ndarray:
-    "Return the colour of daylight: red, green, blue, factors of about 1."
+    "Return the colour of daylight, as factors of about 1 for red, green and blue."
     return (WARM * (1 - day) + NOON * day if weather == "sun" else DULL) * (0.74 + 0.26 * day)
 
 # %% ../../nbs/lib/simulate/15_scenery.ipynb #light
@@ -286,7 +286,7 @@ def camera(
     grain: float,  # standard deviation of the sensor's noise, grey levels
     grey: bool,  # whether the three colours get the same noise
 ) -> np.ndarray:  # size × size × 3, uint8
-    "Take the photo: softness, noise, rounding."
+    "Take the photo: blur it, add noise, and round the values."
     image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(softness))
     size = (*picture.shape[:2], 1 if grey else 3)
     noisy = np.asarray(image, np.float32) + rng.standard_normal(size, np.float32) * np.float32(grain)

@@ -38,7 +38,7 @@ def _sexagesimal(degrees: float) -> tuple[float, float, float]:
 
 # %% ../../nbs/lib/simulate/20_survey.ipynb #exif
 def _exif(taken_at: str, lat: float, lon: float) -> bytes:
-    "Return the EXIF of a photo; it has no time zone, because such cameras know none."
+    "Return the EXIF of a photo; it has no time zone, because many cameras store none."
     exif = Image.Exif()
     exif[0x010E], exif[0x0131] = "simulated", "species_wb simulate"  # ImageDescription, Software
     exif.get_ifd(0x8769)[0x9003] = taken_at.replace("-", ":").replace("T", " ")  # DateTimeOriginal
@@ -61,7 +61,8 @@ def _row(p: Parameters, photo: dict[str, Any]) -> dict[str, Any]:
     return {
         "path": f"{label}/{site.name}_{clock}_{photo['number']:06d}.jpg", "label": label, "truth": truth,
         "group": event, "event": event, "width": p.size, "height": p.size, "status": "ok", "source": "simulated",
-        "taken_at": taken_at, "lat": site.lat, "lon": site.lon, "site": site.name, "habitat": site.habitat,
+        "taken_at": taken_at, "taken_from": "DateTimeOriginal",
+        "lat": site.lat, "lon": site.lon, "site": site.name, "habitat": site.habitat,
         "new_site": site.new, "night": photo["night"], "blur": round(photo["blur"], 5),
     }  # fmt: skip
 
@@ -76,7 +77,7 @@ def _write_photo(p: Parameters, photo: dict[str, Any], folder: Path) -> dict[str
     return facts | row | {"sha256": hashlib.sha256(jpeg.getvalue()).hexdigest()}
 
 # %% ../../nbs/lib/simulate/20_survey.ipynb #made-with
-VERSION = 1  # raise it whenever the same parameters draw other pictures
+VERSION = 1  # raise this number whenever the same parameters give other pictures
 
 
 def _made_with(p: Parameters) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def _finished(folder: Path, p: Parameters) -> pa.Table | None:
     return table.replace_schema_metadata(table.schema.metadata | {b"root": path_text(folder).encode()})
 
 # %% ../../nbs/lib/simulate/20_survey.ipynb #draw-rows
-CHUNK = 1000  # photos drawn before the table grows again
+CHUNK = 1000  # photos drawn before the manifest grows again
 
 
 def _draw_rows(p: Parameters, folder: Path, final: Path) -> pa.Table:
@@ -143,7 +144,7 @@ def _draw_all(p: Parameters, folder: Path, final: Path) -> pa.Table:
 
 # %% ../../nbs/lib/simulate/20_survey.ipynb #aside
 def _aside(folder: Path) -> Path:
-    "Return the temporary folder in which this process draws; delete those that are more than a day old."
+    "Return the temporary folder in which this process draws; delete others that are more than a day old."
     folder.parent.mkdir(parents=True, exist_ok=True)
     for old in folder.parent.glob(f".{folder.name}.*.partial"):
         if time.time() - old.stat().st_mtime > 86400:
@@ -154,9 +155,9 @@ def _aside(folder: Path) -> Path:
 
 # %% ../../nbs/lib/simulate/20_survey.ipynb #survey
 def survey(
-    folder: str | Path,  # where the photos go: a new or empty folder, or one this survey was drawn in before
+    folder: str | Path,  # where the photos go: a new or empty folder, or the folder of this same survey
     **parameters: Any,  # as in Parameters
-) -> pa.Table:  # contract 1, with truth, x0, y0, x1, y1, hidden, event, habitat, weather, night, blur, new_site
+) -> pa.Table:  # a manifest with truth, x0, y0, x1, y1, hidden, event, habitat, weather, night, blur, new_site
     "Draw a survey, or return the one drawn before. Raises UserError for an occupied folder and where the disk is full."
     p, folder = named_parameters(parameters), Path(folder).expanduser().resolve()
     if (table := _finished(folder, p)) is not None:

@@ -84,7 +84,7 @@ def _bird_wing(pen: Pencil, coat: np.ndarray, wing: Sequence[Sequence[float]]) -
 
 # %% ../../nbs/lib/simulate/11_vertebrates.ipynb #bird-head
 def _bird_head(pen: Pencil, rng: np.random.Generator, head: np.ndarray, beak: np.ndarray, *inks: np.ndarray) -> None:
-    "Draw a beak and a head, some with a cap; `inks` are the colours of horn and coat."
+    "Draw a beak and a head, some heads with a cap; `inks` are the colours of the beak and the coat."
     horn, coat = inks
     shape(pen, beak, horn)
     part(pen, head, (0.23, 0.21), coat)
@@ -144,7 +144,7 @@ def _ears(pen: Pencil, head: np.ndarray, coat: np.ndarray, ear: float, wide: flo
 
 # %% ../../nbs/lib/simulate/11_vertebrates.ipynb #mammal-face
 def _face(pen: Pencil, head: np.ndarray, coat: np.ndarray, snout: float) -> None:
-    "Draw head and snout as one, the pale jaw, the nose and the eye."
+    "Draw head and snout as one shape, then the pale jaw, the nose and the eye."
     skull = curve([head + (-0.04, 0), head + (0.06, 0.01)]), [0.17, 0.16]
     muzzle = curve([head + (0.04, 0.03), head + (0.1 + snout, 0.11)]), [0.14, 0.065]
     joined(pen, [skull, muzzle], coat)
@@ -217,7 +217,7 @@ def snake(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
 
 # %% ../../nbs/lib/simulate/11_vertebrates.ipynb #tortoise
 def _shell(pen: Pencil, shell: np.ndarray) -> None:
-    "Draw a dome of nine plates."
+    "Draw a domed shell of nine plates."
     part(pen, (-0.02, 0), (0.66, 0.54), tint(shell, -0.15))
     for row, number, size in ((0.0, 3, 0.19), (0.3, 3, 0.15), (-0.3, 3, 0.15)):
         for at in np.linspace(-0.36, 0.34, number) * (1 - 0.25 * (row != 0)):

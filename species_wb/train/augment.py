@@ -24,7 +24,7 @@ UNEVEN = 3.0  # size of the largest class divided by the smallest; above this, c
 def _weights(
     truth: np.ndarray,  # N class numbers
 ) -> tuple[bool, np.ndarray]:  # whether to balance; N chances that sum to 1
-    "Give each photo its chance, so that a class is drawn in proportion to the square root of its size."
+    "Give each photo its chance to be drawn: a class is drawn in proportion to the square root of its size."
     counts = np.bincount(truth)
     weight = counts[truth] ** -0.5
     return bool(counts.max() > UNEVEN * counts[counts > 0].min()), weight / weight.sum()
@@ -70,7 +70,7 @@ def pipeline(
     spec: ModelSpec,
     policy: str = "trivial",  # a key of POLICIES
     least: float = 0.35,  # smallest share of the photo that a crop keeps
-) -> Callable[[Image.Image], Image.Image]:  # a canonical photo → S×S pixels
+) -> Callable[[Image.Image], Image.Image]:  # a decoded photo → S×S pixels
     "Build the function that augments one photo. Raises UserError where the policy is not known."
     if policy not in POLICIES:
         raise UserError(f"The augmentation {policy!r} is not known{nearest(policy, POLICIES)}")
@@ -85,8 +85,8 @@ Mixing = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor
 def mixup_or_cutmix(
     classes: int,  # C
     mixup: float = 0.0,  # α of the Beta distribution from which the share of each photo is drawn; 0: off
-    cutmix: float = 0.0,  # the same for CutMix
-) -> Mixing:  # (N×3×S×S, N class numbers) → the same, mixed; the labels are then N×C
+    cutmix: float = 0.0,  # α for CutMix; 0: off
+) -> Mixing:  # (N×3×S×S, N class numbers) → mixed photos and mixed labels N×C
     "Build the function that mixes the photos of a batch."
     both = ((v2.MixUp, mixup), (v2.CutMix, cutmix))
     kinds: list = [kind(alpha=alpha, num_classes=classes) for kind, alpha in both if alpha > 0]

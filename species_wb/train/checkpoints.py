@@ -47,7 +47,7 @@ def origin(
     truth: list[int],  # their class numbers
     plan: dict[str, Any],  # the settings of the training, in plain types
 ) -> dict[str, str]:  # what must be the same when the training is resumed
-    "Return everything a training is made from that decides its results."
+    "Return what decides the results of a training: photos, plan, code and packages."
     return {
         "photos": _digest(f"{sha} {k}" for (sha, _), k in zip(photos, truth, strict=True)),
         "plan": _digest(f"{key}={value}" for key, value in sorted(plan.items())),

@@ -96,11 +96,11 @@ def _make_room(
 def _write_shard(
     pixels: Path,  # the file to write
     missing: list[tuple[str, str]],  # (sha256, path)
-    decoded: Iterable[np.ndarray | str],  # for each its pixels, or why it cannot be read
+    decoded: Iterable[np.ndarray | str],  # each photo's pixels, or why it cannot be read
     room: int,  # bytes
     failed: dict[str, str],  # the reasons are added here
 ) -> list[tuple[str, int, int, int]]:  # sha256, offset, height, width
-    "Write photos one behind the other until there is no more room."
+    "Write photos one after the other until there is no more room."
     entries: list[tuple[str, int, int, int]] = []
     offset = 0
     with write_aside(pixels) as aside, aside.open("wb") as file:
@@ -118,7 +118,7 @@ def _write_shard(
     return entries
 
 # %% ../../nbs/lib/train/13_decoded_photos.ipynb #decodedcache
-VERSION = 1  # of the decoding; a higher number makes the code ignore older caches
+VERSION = 2  # of the decoding; a higher number makes the code ignore older caches
 DEFAULT_LIMIT = 8 * 10**9  # bytes
 
 
@@ -128,13 +128,13 @@ class DecodedCache:
     def __init__(
         self,
         folder: str | Path,  # holds the shards
-        canonical_size: int,  # the least short side of its photos, pixels
+        canonical_size: int,  # pixels that the short side should have at least
         limit: int | None = None,  # bytes; by default 8 GB or a quarter of the free disk, whichever is less
     ):
         self.folder, self.canonical_size = Path(folder) / f"{canonical_size}-v{VERSION}", canonical_size
         self.folder.mkdir(parents=True, exist_ok=True)
         self.limit = limit if limit is not None else min(DEFAULT_LIMIT, shutil.disk_usage(self.folder).free // 4)
-        self.notes: list[str] = []  # sentences for the person
+        self.notes: list[str] = []  # sentences for the person who trains
         self.where: dict[str, tuple[np.ndarray, int, int, int]] = {}
         _sweep(self.folder)
         for index in self.folder.glob("*.json"):

@@ -39,7 +39,7 @@ from ..workspace import cache_folder
 def _decoded(
     manifest: pa.Table, labels: list[str], spec: ModelSpec, seconds: dict[str, float]
 ) -> tuple[DecodedCache, TrainingSet, TrainingSet, list[str]]:  # training photos, validation photos, sentences
-    "Decode the photos of train and valid. Raises UserError where a class has no photo to learn from."
+    "Decode the training and validation photos. Raises UserError where a class has no photo to learn from."
     train, valid = (photos_of_splits(manifest, labels, (split,)) for split in ("train", "valid"))
     cache = DecodedCache(cache_folder("decoded"), spec.canonical_size)
     with timed(seconds, "decoding the photos"):
@@ -67,7 +67,7 @@ def _write_start(
 
 # %% ../../nbs/lib/train/40_finetune.ipynb #read-start
 def _read_start(path: Path, made_from: dict[str, str]) -> tuple[dict[str, torch.Tensor], list[str]]:
-    "Read the starting weights. Raises UserError where they are damaged or of another run."
+    "Read the starting weights. Raises UserError where they are damaged or belong to another run."
     from safetensors import safe_open
 
     try:
@@ -135,7 +135,7 @@ def _trained(trainer: Trainer, photos: int, judges: int) -> str:
 
 # %% ../../nbs/lib/train/40_finetune.ipynb #calibrated
 def _calibrated(network: Network, judges: PhotoDataset) -> tuple[float, dict[str, Any]]:  # temperature, validation
-    "Fit the temperature of a trained network, and score it."
+    "Fit the temperature of a trained network, and score the network."
     validation: dict[str, Any] = {"how": "validation photos", "n": len(judges)}
     if not len(judges):
         return 1.0, validation

@@ -26,7 +26,7 @@ from ..workspace import cache_folder
 
 # %% ../../nbs/lib/train/28_frozen.ipynb #key
 def _key(network: Network, spec: ModelSpec) -> str:
-    "Name a frozen network, its preparation of photos and the packages that run it."
+    "Return the key of a frozen network, its preparation of photos and the packages that run it."
     what = f"{spec}{version('onnxruntime')}{version('torch')}{version('pillow')}{version('simplejpeg')}"
     weights, rest = fingerprint(network.body), hashlib.sha256(what.encode()).hexdigest()[:8]
     return f"{spec.name.replace('/', '-')}-{weights}-{rest}"
@@ -57,7 +57,7 @@ def embedded(
     spec: ModelSpec,
     photos: list[tuple[str, str]],  # (sha256, path) of N photos
 ) -> tuple[list[np.ndarray], dict[str, str]]:  # N×D for each view; why photos could not be read, by sha256
-    "Embed photos as they are and, where they are few, mirrored; use the cache."
+    "Return the embeddings of photos as they are and, if they are few, of their mirror images; use the cache."
     views, key = [], _key(network, spec)
     for flip in (False, True) if len(photos) <= FLIP_PHOTOS else (False,):
         found, failed = embeddings(
@@ -74,7 +74,7 @@ def add_published_classifier(
     name: str,  # its architecture
     labels: list[str],  # C names
 ) -> None:
-    "Let the head use what ImageNet's classifier says of the labels."
+    "Let the head use what ImageNet's classifier says about the labels, if possible."
     covered = members(labels)
     classifier = imagenet_head(name) if all(covered) else None
     if classifier is not None:

@@ -22,7 +22,7 @@ from ..core import in_threads, write_aside, write_json
 from ..photos.pixels import prepare
 from ..photos.reading import BadPhoto
 from ..progress import progress
-from .decoded_photos import DecodedCache, decode_unchanged
+from .decoded_photos import VERSION, DecodedCache, decode_unchanged
 
 # %% ../../nbs/lib/train/15_loading.ipynb #write-features
 def _write_features(folder: Path, fresh: dict[str, np.ndarray]) -> None:
@@ -62,11 +62,11 @@ def _prepared_or_reason(photo: tuple[str, str], spec: ModelSpec, flip: bool) -> 
 # %% ../../nbs/lib/train/15_loading.ipynb #read-batches
 def _read_batches(
     photos: list[tuple[str, str]],  # (sha256, path)
-    loaded: Iterable[np.ndarray | str],  # for each its pixels, or why it cannot be read
+    loaded: Iterable[np.ndarray | str],  # each photo's pixels, or why it cannot be read
     size: int,  # photos a batch
     failed: dict[str, str],  # the reasons are added here
 ) -> Iterator[tuple[list[str], list[np.ndarray]]]:  # names and pixels; the next batch reuses both lists
-    "Gather the photos that could be read into batches."
+    "Collect the readable photos in batches."
     names: list[str] = []
     pixels: list[np.ndarray] = []
     for (sha, _), found in zip(photos, loaded, strict=True):
@@ -97,7 +97,7 @@ def embeddings(
     photos: list[tuple[str, str]],  # (sha256, path)
     spec: ModelSpec,
     embed: Callable[[np.ndarray], np.ndarray],  # N×S×S×3 uint8 → N×D float32
-    key: str,  # names network and preparation; a folder name
+    key: str,  # stands for network and preparation; a folder name
     folder: str | Path,  # of the cache of embeddings
     batch: Callable[[], int] = lambda: 16,  # photos at once; called only when a photo is missing
     flip: bool = False,  # embed the mirrored photo
@@ -105,7 +105,7 @@ def embeddings(
     what: str = "embedding",  # the word in front of the progress bar
 ) -> tuple[np.ndarray, dict[str, str]]:  # N×D float32 (NaN where unreadable), and the reasons by sha256
     "Return the embeddings of photos; compute only those that the cache lacks."
-    folder = Path(folder) / (key + ("-flip" if flip else ""))
+    folder = Path(folder) / f"{key}{'-flip' if flip else ''}-v{VERSION}"
     folder.mkdir(parents=True, exist_ok=True)
     known = _read_features(folder)
     failed: dict[str, str] = {}
@@ -138,7 +138,7 @@ def _augmented(
 
 # %% ../../nbs/lib/train/15_loading.ipynb #photos
 class PhotoDataset(Dataset):
-    "Photos with their class numbers; the index of an item is (number, seed)."
+    "Photos with their class numbers. The index of an item is a pair: the photo's number and a seed."
 
     def __init__(
         self,

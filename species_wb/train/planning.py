@@ -110,11 +110,11 @@ def _precision(network: Network, size: int) -> tuple[str, float, str]:  # precis
     return precision, seconds, f"Computed in {precision}: a photo of {size} px takes {times} on this machine."
 
 # %% ../../nbs/lib/train/42_planning.ipynb #size-and-epochs
-FINETUNE_SECONDS = 600  # how long `auto` lets fine-tuning take on a processor
+FINETUNE_SECONDS = 600  # how long `auto` lets fine-tuning take on a CPU
 
 
 def _size_and_epochs(sizes: list[int], own: float, n_train: int, most: int) -> tuple[int, int, float]:
-    "Choose a size (largest first) and epochs; `own` is a photo's seconds at the first. Return its seconds, too."
+    "Choose size, epochs and seconds a photo; `own` is the seconds of a photo at the first, largest size."
     for size in sizes:
         seconds = own * (size / sizes[0]) ** 2
         fitting = int(FINETUNE_SECONDS / (seconds * max(n_train, 1)))

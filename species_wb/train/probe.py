@@ -172,7 +172,7 @@ def fit_probe(
     spec: ModelSpec,
     seed: int = 0,
 ) -> dict[str, Any]:  # candidates, temperature, validation, sentences, seconds; `model.onnx` is in the run folder
-    "Fit a logistic head on a frozen network's embeddings of train and valid, and write the model file."
+    "Fit a logistic head to the embeddings of the training and validation photos, and write the model file."
     seconds: dict[str, float] = {}
     found = best_head(network, spec, photos_of_splits(manifest, labels), labels, seed, seconds)
     best, photos = found.best, found.chosen.photos

@@ -86,7 +86,7 @@ def one_step(
     pixels: torch.Tensor,  # N×3×S×S uint8
     truth: torch.Tensor,  # N class numbers
 ) -> float:  # the loss
-    "Change the weights once, and their averages. Raises UserError where loss or gradient is not finite."
+    "Change the weights and their averages once. Raises UserError where loss or gradient is not finite."
     x, y = trainer.mixing(trainer.normalise(pixels.to(trainer.device)), truth.to(trainer.device))
     loss = _loss_of_batch(trainer, x, y)
     require_finite(trainer, "loss", loss)

@@ -31,7 +31,9 @@ from species_wb.classify.answers import only_sure, summary, summary_sentences
 from species_wb.classify.outputs import write_rows
 from species_wb.classify.submission import submission
 from species_wb.engine.predict import answer_rows
-from species_wb.classify.folders import folder_names, safe_name, sort_into
+from species_wb.classify.copies import Copies, copy_sentences
+from species_wb.classify import copies
+from species_wb.classify.folders import check_folder, folder_names, safe_name
 
 SPEC = ModelSpec("tiny", 16, (0.5,) * 3, (0.5,) * 3)
 INFO = ModelInfo(["Aves", "Fungi", "Mammalia", "none of these"], [3, 4, 6, -1], SPEC, temperature=1.7)
@@ -51,12 +53,23 @@ def failed(path: str, status: str = "cut-short", **more) -> dict:
     return {"path": path, "status": status, "reason": f"{path} is {status}: copy it again.", **more}
 
 
+def sort_into(tables, folder: Path, root: Path, searched=None) -> Copies:
+    "Copy as a job does, and keep no table."
+    check_folder(folder, [root] if searched is None else searched)
+    done = Copies(folder)
+    for _ in copies.sort_into(tables, done, root):
+        pass
+    if done.stopped:
+        raise done.stopped
+    return done
+
+
 def shards(rows: list[dict], root: Path, size: int = 3):
     return (predictions_table(rows[k : k + size], root, INFO.labels) for k in range(0, len(rows), size))
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -362,16 +375,19 @@ def tree(folder: Path) -> dict[str, bytes]:
 def test_every_photo_lands_in_the_folder_of_its_label_and_a_second_run_copies_nothing(card, tmp_path, monkeypatch):
     before, folder = tree(card), tmp_path / "sorted"
     done = sort_into(shards(rows_of(card), card), folder, card)
-    short = lambda content: hashlib.sha256(content).hexdigest()[:8]  # noqa: E731
     expected = {
-        "Aves/1.jpg": b"one", f"Aves/1-{short(b'two')}.jpg": b"two", f"Aves/1-{short(b'six')}.jpg": b"six", "Aves/2.jpg": b"three", "Aves/escape.jpg": b"five",
-        "not sure/é 鳥.jpg": b"four", "no answer/broken.jpg": b"br",
+        "Aves/a/1.jpg": b"one", "Aves/b/1.jpg": b"two", "Aves/b/2.jpg": b"three", "Aves/card.zip/x/y/1.jpg": b"six",
+        "Aves/card.zip/DCIM/2.jpg": b"three", "Aves/card.zip/escape.jpg": b"five", "not sure/é 鳥.jpg": b"four",
+        "no answer/broken.jpg": b"br",
     }  # fmt: skip
     assert tree(folder) == expected and tree(card) == before
-    assert (done.copied, done.present, done.frames, done.left_count) == (7, 1, 3, 3) and done.folders == {"Aves": 6, "not sure": 1, "no answer": 1}
-    assert {path.stat().st_mtime for path in folder.rglob("1.jpg")} == {1_700_000_000.0} and (folder / "Aves" / "escape.jpg").stat().st_mtime == pytest.approx(1714979290, abs=15 * 3600)
-    said = " ".join(done.sentences())
-    assert "7 files copied" in said and "3 rows of films" in said and "3 files could not be copied: empty.jpg has no bytes" in said
+    assert (done.copied, done.present, done.left_count) == (8, 0, 6)  # the films are not there
+    assert done.folders == {"Aves": 6, "not sure": 1, "no answer": 1}
+    escaped = folder / "Aves" / "card.zip" / "escape.jpg"
+    assert {(folder / "Aves" / camera / "1.jpg").stat().st_mtime for camera in "ab"} == {1_700_000_000.0}
+    assert escaped.stat().st_mtime == pytest.approx(1714979290, abs=15 * 3600)
+    said = " ".join(copy_sentences(done))
+    assert "8 files copied" in said and "6 files could not be copied: empty.jpg has no bytes" in said
     monkeypatch.setattr(Path, "write_bytes", lambda *_: pytest.fail("something was written again"))
     again = sort_into(shards(rows_of(card)[::-1], card), folder, card)
     assert (again.copied, again.present) == (0, 8) and tree(folder) == expected and not tree(tmp_path).keys() & {"escape.jpg"}
@@ -379,13 +395,14 @@ def test_every_photo_lands_in_the_folder_of_its_label_and_a_second_run_copies_no
 
 def test_nothing_that_lies_there_is_written_over(card, tmp_path):
     folder, rows = tmp_path / "sorted", rows_of(card)[:1]
-    (folder / "Aves").mkdir(parents=True)
-    (folder / "Aves" / "1.jpg").symlink_to(tmp_path / "elsewhere.jpg")  # leads nowhere: writing through it would make that file
+    place = folder / "Aves" / "a"
+    place.mkdir(parents=True)
+    (place / "1.jpg").symlink_to(tmp_path / "elsewhere.jpg")  # leads nowhere: writing through it would make that file
     sort_into(shards(rows, card), folder, card)
-    assert (folder / "Aves" / "1.jpg").is_symlink() and not (tmp_path / "elsewhere.jpg").exists()
-    assert (folder / "Aves" / f"1-{rows[0]['sha256'][:8]}.jpg").read_bytes() == b"one"
+    assert (place / "1.jpg").is_symlink() and not (tmp_path / "elsewhere.jpg").exists()
+    assert (place / f"1-{rows[0]['sha256'][:8]}.jpg").read_bytes() == b"one"
     for end in (rows[0]["sha256"][:8], rows[0]["sha256"]):
-        (folder / "Aves" / f"1-{end}.jpg").write_bytes(b"mine")
+        (place / f"1-{end}.jpg").write_bytes(b"mine")
     with pytest.raises(UserError, match="another file"):
         sort_into(shards(rows, card), folder, card)
     assert set(tree(folder).values()) == {b"mine"}
@@ -449,7 +466,7 @@ def test_a_full_disk_keeps_what_was_copied_and_the_next_run_goes_on(card, tmp_pa
             sort_into(shards(rows_of(card), card), folder, card)
     assert sorted(tree(folder).values()) == [b"one", b"two"]
     done = sort_into(shards(rows_of(card), card), folder, card)
-    assert (done.copied, done.present) == (5, 3)
+    assert (done.copied, done.present) == (6, 2)
 
 
 def submitted(tmp_path: Path, rows: list[dict], sample: str | None = None, info: ModelInfo = INFO) -> tuple[list[str], str]:

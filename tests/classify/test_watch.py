@@ -16,10 +16,11 @@ import pytest
 from species_wb.engine import toy
 from species_wb.engine.model_file import open_model
 from species_wb.core import UserError
-from species_wb.append_only import read_rows
+from species_wb.append_only import AppendOnlyTable, read_rows
 from species_wb.photos.pixels import encode_jpeg
 from species_wb.predictions import PREDICTIONS
 from species_wb.survey.observations import events, read_observations
+from species_wb.classify.answered_files import content
 from species_wb.classify.watch import watch
 
 onnx = pytest.importorskip("onnx")
@@ -125,7 +126,7 @@ def test_what_lies_there_and_what_comes_gets_one_row_each(model, pond, tmp_path,
     assert names(w) == expected and w.counts["rows"] == 11 and w.counts["problems"] == 3
     assert list(w.rows()[0]) == PREDICTIONS.names and {r["site"] for r in w.rows()} == {"pond"}
     (unknown,) = [r for r in w.rows() if r["path"].endswith("c.jpg")]
-    assert unknown["abstained"] == "True" and unknown["label_raw"] in ("red", "green")
+    assert unknown["abstained"] == "TRUE" and unknown["label_raw"] in ("red", "green")
     assert len(w.lines) == 2 + 11 and any("none of these (nearest" in line for line in w.lines) and any(f"{pond}/b.jpg  green 0." in line or f"{pond}/b.jpg  green 1.00" in line for line in w.lines)
     assert sorted(read_observations(pond / "events.csv")["label"].to_pylist()) == ["green", "red"]
 
@@ -149,6 +150,19 @@ def test_a_file_that_is_never_finished_ends_as_cut_short(model, pond, monkeypatc
         w.until(1)
         assert time.monotonic() - began >= 2  # until then it may have been on its way
     assert names(w) == {"half.jpg": "cut-short"} and any("half.jpg is cut short" in line for line in w.lines)
+
+
+def test_a_damaged_photo_is_answered_when_nothing_more_comes(model, pond, monkeypatch):
+    "It may be a photo on its way of which only the end is missing."
+    monkeypatch.setattr("species_wb.classify.arrivals.PATIENCE", 2.0)
+    with Watching(model, pond, pond / "rows.csv") as w:
+        began = time.monotonic()
+        (pond / "torn.jpg").write_bytes(GREEN[:-2])
+        w.until(1)
+        assert time.monotonic() - began >= 2
+    (row,) = w.rows()
+    assert (row["status"], row["label"]) == ("ok", "green") and "the mark at the end of the file is missing" in row["reason"]
+    assert any("torn.jpg  green" in line and row["reason"] in line for line in w.lines) and w.counts["problems"] == 0
 
 
 def test_downloads_are_seen_under_their_last_name_only(model, pond):
@@ -308,6 +322,130 @@ def test_times_are_the_cameras_in_rows_and_the_files_in_events(model, pond, tmp_
     assert w.rows()[0]["taken_at"] == "" and found["start"].startswith("2023-11-1") and found["start"][-6] in "+-"
 
 
+# --- one name, another content --------------------------------------------------------------------------------------------------
+
+SIZE = max(len(RED), len(GREEN)) + 9  # the same for both
+RED_, GREEN_ = (data + bytes(SIZE - len(data)) for data in (RED, GREEN))
+
+
+def answers(watching) -> list[tuple[str, str]]:
+    return [(os.path.basename(row["path"]), row["label"] or row["status"]) for row in watching.rows()]
+
+
+def settled(watching, seconds: float = 1.2):
+    "Wait for rows that should not come."
+    time.sleep(seconds)
+    return answers(watching)
+
+
+@pytest.mark.parametrize("prompt", [True, False], ids=["watchdog", "looking"])
+def test_a_file_overwritten_under_its_name_is_answered_again_and_a_touched_one_is_not(model, pond, tmp_path, monkeypatch, prompt):
+    if not prompt:
+        monkeypatch.setitem(sys.modules, "watchdog.observers", None)
+        monkeypatch.setattr("species_wb.classify.arrivals.LOOK_ALONE", 0.3)
+    (pond / "a.jpg").write_bytes(RED_)
+    (pond / "b.jpg").write_bytes(RED)
+    with Watching(model, pond, tmp_path / "rows.csv") as w:
+        w.until(2)
+        (pond / "a.jpg").write_bytes(GREEN_)  # a camera that counts anew; the size is the same
+        w.until(3)
+        os.utime(pond / "b.jpg")
+        (pond / "a.jpg").write_bytes(GREEN_)  # copied over itself
+        assert settled(w) == [("a.jpg", "red"), ("b.jpg", "red"), ("a.jpg", "green")]
+        (pond / "a.jpg").rename(pond / "c.jpg")
+        time.sleep(0.5)
+        (pond / "c.jpg").rename(pond / "a.jpg")  # and back
+        (pond / "upload").write_bytes(GREEN)
+        assert ("upload", "green") in settled(w) and len(w.rows()) == (4 if prompt else 5)  # only watchdog tells of names
+        os.replace(pond / "upload", pond / "b.jpg")  # as rsync and browsers do
+        w.until(len(w.rows()) + 1)
+    assert answers(w)[-1] == ("b.jpg", "green") and len({row["sha256"] for row in w.rows()}) == 4
+
+
+def test_what_was_overwritten_while_nobody_watched_is_answered_again(model, pond, tmp_path, monkeypatch):
+    out = tmp_path / "rows.csv"
+    for name in ("a.jpg", "b.jpg", "c.jpg", "d.jpg"):
+        (pond / name).write_bytes(RED_)
+    with Watching(model, pond, out) as w:
+        w.until(4)
+    long_ago = time.time() - 86400
+    os.utime(out, (long_ago, long_ago))  # a day has passed: nothing below is within the minutes that are looked at anyway
+    monkeypatch.setattr("species_wb.classify.arrivals.os.stat", stat_of_then(long_ago - 9000, "d.jpg"))
+    (pond / "a.jpg").write_bytes(GREEN_)
+    os.utime(pond / "a.jpg", (long_ago - 3600, long_ago - 3600))  # a copy that kept the photo's time
+    os.utime(pond / "b.jpg")
+    (pond / "c.jpg").unlink()
+    (pond / "c.jpg").write_bytes(RED_)  # the same photo, copied again
+    read = []
+    monkeypatch.setattr("species_wb.classify.watch.content", lambda path: read.append(path[-5:]) or content(path))
+    with Watching(model, pond, out) as w:
+        w.until(5)
+        settled(w)
+    assert answers(w)[4:] == [("a.jpg", "green")] and "d.jpg" not in read  # what did not change is not even read
+    with Watching(model, pond, out) as w:
+        (pond / "a.jpg").write_bytes(RED_)  # its first content again: that has its answer
+        assert len(settled(w)) == 5
+
+
+def stat_of_then(then: float, name: str):
+    "os.stat, but the entry of one file has not changed since then: nobody can set this time."
+    real = os.stat
+
+    def stat(path, *given, **more):
+        found = real(path, *given, **more)
+        if not str(path).endswith(name):
+            return found
+        return os.stat_result([*found[:7], *([int(then)] * 3)], {"st_mtime_ns": int(then * 1e9), "st_mtime": then, "st_ctime": then})
+
+    return stat
+
+
+def test_an_upload_that_broke_off_is_answered_when_it_is_whole_and_a_growing_text_has_one_row(model, pond, tmp_path, monkeypatch):
+    monkeypatch.setattr("species_wb.classify.arrivals.PATIENCE", 0.6)
+    (pond / "a.jpg").write_bytes(GREEN[: len(GREEN) // 2])
+    (pond / "log.txt").write_text("one line\n")
+    with Watching(model, pond, tmp_path / "rows.csv") as w:
+        w.until(2)
+        (pond / "a.jpg").write_bytes(GREEN)
+        w.until(3)
+        for _ in range(3):
+            with (pond / "log.txt").open("a") as log:
+                log.write("another line\n")
+            settled(w, 1.0)
+    assert sorted(answers(w)) == [("a.jpg", "cut-short"), ("a.jpg", "green"), ("log.txt", "not-a-photo")]
+    with Watching(model, pond, tmp_path / "rows.csv") as w:
+        (pond / "log.txt").write_text("other lines\n")
+        assert len(settled(w)) == 3
+
+
+def test_a_watch_that_an_earlier_version_began_goes_on_without_answering_everything_again(model, pond, tmp_path, monkeypatch):
+    from test_video import write_film
+
+    pytest.importorskip("av")
+    monkeypatch.setattr("species_wb.classify.arrivals.PATIENCE", 0.6)
+    write_film(pond / "film.mp4", seconds=3)
+    for name in ("a.jpg", "b.jpg"):
+        (pond / name).write_bytes(RED)
+    (pond / "note.txt").write_text("a text")
+    out = tmp_path / "rows.csv"
+    with Watching(model, pond, out, observations=tmp_path / "o.csv") as w:
+        w.until(6)
+    rows = [{**row, "sha256": row["sha256"] if row["path"].endswith("jpg") else ""} for row in w.rows()]
+    earlier = [name for name in PREDICTIONS.names if name not in ("frame_rate", "taken_from")]
+    out.unlink()
+    with AppendOnlyTable(out, earlier) as table:
+        table.append(rows)
+    before = out.read_bytes()
+    (pond / "b.jpg").write_bytes(GREEN)
+    (pond / "c.jpg").write_bytes(GREEN)
+    os.utime(pond / "note.txt")
+    with Watching(model, pond, out, observations=tmp_path / "o.csv") as w:
+        w.until(8)
+        settled(w, 1.5)
+    assert out.read_bytes().startswith(before) and sorted(answers(w)[6:]) == [("b.jpg", "green"), ("c.jpg", "green")]
+    assert list(w.rows()[0]) == earlier
+
+
 class TestFilms:
     @pytest.fixture(autouse=True)
     def needs_av(self):
@@ -345,6 +483,24 @@ class TestFilms:
             w.until(6)
             time.sleep(0.6)
         assert [r["seconds"] for r in w.rows()] == [str(k) for k in range(6)] and w.counts["rows"] == 3
+
+    def test_another_film_under_the_same_name_is_answered_again(self, model, pond, tmp_path, monkeypatch):
+        from test_video import write_film
+
+        monkeypatch.setattr("species_wb.classify.arrivals.PATIENCE", 0.5)
+        write_film(pond / "film.mp4", seconds=2)
+        out, other = tmp_path / "rows.csv", write_film(tmp_path / "other.mp4", seconds=3, fps=8).read_bytes()
+        with Watching(model, pond, out) as w:
+            w.until(2)
+            os.utime(pond / "film.mp4")
+            assert len(settled(w, 2)) == 2
+            (pond / "film.mp4").write_bytes(other)
+            w.until(5)
+        assert [r["seconds"] for r in w.rows()] == ["0", "1", "0", "1", "2"] and len({r["sha256"] for r in w.rows()}) == 2
+        write_film(pond / "film.mp4", seconds=1)
+        with Watching(model, pond, out) as w:
+            w.until(6)
+            assert len(settled(w, 2)) == 6
 
     def test_a_stream_that_breaks_and_comes_back(self, model, tmp_path):
         from test_video import Broadcast, write_film

@@ -353,7 +353,7 @@ def test_the_command_writes_one_page_that_asks_for_nothing(workspace, tmp_path, 
     assert {p.name for p in run.iterdir()} >= {"report.html", "leaderboard.csv", "comparison.json", "compare.ipynb", "params.json", "figures"}
     assert str(workspace) not in text and str(tmp_path) not in text and "<script" not in text and "<b>simple" not in text and "the disk was full" in text
     assert re.findall(r"""(?:src|href)=["'](?!data:|\#)""", text) == [] and "Take " in done.stdout and str(run / "report.html") in done.stdout
-    with (run / "leaderboard.csv").open(encoding="utf-8", newline="") as file:
+    with (run / "leaderboard.csv").open(encoding="utf-8-sig", newline="") as file:
         scores = [float(row["weighted_f1"]) for row in csv.DictReader(file)]
     assert len(scores) == 4 and scores == sorted(scores, reverse=True)
     assert len(json.loads((run / "comparison.json").read_text())["pairs"]) == 6

@@ -118,6 +118,19 @@ def test_offsets_are_compared_and_clocks_without_one_kept_apart():
     assert len(events([shot("12:00:00"), shot("12:00:30+02:00"), shot("12:00:50")])) == 2  # nobody knows which clock
 
 
+def test_fractions_of_a_second_are_compared_as_times_and_whole_seconds_as_ever():
+    burst = [shot(f"12:00:00.{k}00") for k in range(1, 10)] + [shot("12:00:00"), shot("12:01:00.900")]
+    (found,) = events(burst, 60)
+    assert (found["start"][11:], found["end"][11:]) == ("12:00:00", "12:01:00.900")
+    assert len(events(burst, 59.9)) == 2 and len(events([shot("12:00:00"), shot("12:01:00")], 60)) == 1
+    zones = [shot("12:00:00.250+02:00"), shot("10:00:00+00:00"), shot("10:00:00.500Z")]
+    (found,) = events(zones)
+    assert (found["start"][11:], found["end"][11:]) == ("10:00:00+00:00", "10:00:00.500Z")
+    assert found["event_id"] == events([shot("10:00:00+00:00")])[0]["event_id"]
+    two = [o["start"][11:] for o in events([shot("12:00:00.900", site="a"), shot("12:00:00", site="b")])]
+    assert two == ["12:00:00", "12:00:00.900"]
+
+
 def test_rows_without_a_time():
     texts = (None, None, "yesterday", "")
     lone = [{"path": f"{k}.jpg", "label": "Aves", "score": 0.5, "taken_at": t} for k, t in enumerate(texts)]
