@@ -8,6 +8,7 @@ __all__ = ['Answered', 'content']
 # %% ../../nbs/lib/classify/26_answered_files.ipynb #imports
 import hashlib
 import os
+import stat
 from dataclasses import dataclass, field
 
 from ..photos.items import Row
@@ -41,10 +42,12 @@ class Answered:
 # %% ../../nbs/lib/classify/26_answered_files.ipynb #content
 def content(
     path: str,  # as it is opened
-) -> str:  # "" where it cannot be read
+) -> str:  # "" where it is no plain file or cannot be read
     "Return the sha256 of a file's content; never waits for a writer."
     try:
-        with open(path, "rb", opener=lambda p, flags: os.open(p, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe waits, and /dev/zero never ends
+            return ""
+        with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""

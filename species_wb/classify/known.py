@@ -112,7 +112,8 @@ def _by_content(known: Known, unit: Unit, row: Row, sha256: str) -> list[Row] | 
     for place in _places(known, unit):
         shard, at = divmod(place, MOST)
         for found in _read(known, shard)[0][at : at + 1]:
-            if found["sha256"] == sha256 and found["status"] == "ok" and not found["reason"]:
+            alone = not found["reason"] and found.get("taken_from") != "file"  # both tell of more than the bytes
+            if found["sha256"] == sha256 and found["status"] == "ok" and alone:
                 return [{**found, **row}]
     return None
 
