@@ -65,16 +65,16 @@ _ODD = re.compile("[\udc80-\udcff\uef80-\uefff]|" + r"\\(?=x[0-9a-f]{2})")
 def path_text(
     path: str | bytes | os.PathLike,  # as the system gives it
 ) -> str:  # valid Unicode, with "/" between the parts
-    r"Write a path as text, whatever bytes it holds: one that is no text as `\xe4`."
+    r"Write a path as text; a byte that is not valid text is written with its number, such as `\xe4`."
     as_bytes = lambda odd: "".join(f"\\x{byte:02x}" for byte in odd[0].encode("utf-8", "surrogateescape"))  # noqa: E731
     return _ODD.sub(as_bytes, os.fsdecode(path).replace(os.sep, "/"))
 
 # %% ../nbs/lib/04_fields.ipynb #text-path
-_WRITTEN = re.compile(r"\\x([0-9a-f]{2})|[\uef80-\uefff]")  # the second form is that of tables before December 2026
+_WRITTEN = re.compile(r"\\x([0-9a-f]{2})|[\uef80-\uefff]")  # the second form stands in tables before December 2026
 
 
 def _as_it_was(written: re.Match) -> str:
-    "Return the byte that `path_text` wrote, as the system's names hold it."
+    "Return the character by which Python stands for a byte that `path_text` wrote."
     byte = int(written[1], 16) if written[1] else ord(written[0]) - 0xEF00
     return chr(byte) if byte < 0x80 else chr(0xDC00 + byte)
 
@@ -82,8 +82,8 @@ def _as_it_was(written: re.Match) -> str:
 def text_path(
     text: str,  # from `path_text`
 ) -> str:  # what `open` takes
-    "Turn text from `path_text` back into a path, also text from versions before."
-    if os.sep == "\\" or not _WRITTEN.search(text):  # where names are text, `\\xe4` begins the name of a file
+    "Turn text that `path_text` of this version or an earlier one wrote back into a path."
+    if os.sep == "\\" or not _WRITTEN.search(text):  # Windows: names are text, and `\\xe4` can begin the name of a file
         return text
     return os.fsdecode(os.fsencode(_WRITTEN.sub(_as_it_was, text)))
 

@@ -21,7 +21,7 @@ _QUOTES = ('""', "''", "“”", "‘’", "„“")
 
 def unquoted(
     text: str,  # as it was typed or pasted
-    folder: str | os.PathLike = "",  # from which a relative path starts; by default the person's
+    folder: str | os.PathLike = "",  # from which a relative path starts; "": the current folder
 ) -> str:
     "Remove the quotation marks around a path or address, unless a file has that very name."
     if os.path.lexists(os.path.join(folder, os.path.expanduser(text))):

@@ -73,7 +73,10 @@ def _sound_end(data: bytes, start: int) -> int:
     end = hole if hole >= 0 else end
     if _complaint(data[:end]) == "" or _RAN_OUT in _complaint(data[:end]):
         return end
-    while end - start > 1:
+    last, near = data.rfind(END, start, end), max((end - start) // 1000, 1)
+    if last >= 0 and _RAN_OUT in _complaint(data[:last]):
+        return last
+    while end - start > near:
         middle = (start + end) // 2
         start, end = (middle, end) if _RAN_OUT in _complaint(data[:middle]) else (start, middle)
     return start

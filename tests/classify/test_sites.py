@@ -57,17 +57,17 @@ def sites(root: Path, model: Path, *words, named="card", out="t.csv") -> dict[st
 
 
 PATHS = {
-    "card/a.jpg": "",  # in the top folder: as before
-    "card/cam1/100RECNX/a.jpg": "cam1", "card/cam1/DCIM/101RECNX/a.jpg": "cam1", "card/cam2/a.jpg": "cam2",
-    "card/north/cam1/DCIM/100MEDIA/a.jpg": "north/cam1", "card/south/cam1/DCIM/100MEDIA/a.jpg": "south/cam1",
-    "card/dcim/100_btcf/a.jpg": "", "card/101EK113/a.jpg": "", "card/101north/a.jpg": "101north",
+    "a.jpg": "",  # in the top folder: as before
+    "cam1/100RECNX/a.jpg": "cam1", "cam1/DCIM/101RECNX/a.jpg": "cam1", "cam2/a.jpg": "cam2",
+    "north/cam1/DCIM/100MEDIA/a.jpg": "north/cam1", "south/cam1/DCIM/100MEDIA/a.jpg": "south/cam1",
+    "dcim/100_btcf/a.jpg": "", "101EK113/a.jpg": "", "101north/a.jpg": "101north",
 }
 
 
 def test_the_site_of_a_photo_is_its_folder_without_what_cameras_write(tmp_path, model):
-    fill(tmp_path, *PATHS)
+    fill(tmp_path / "card", *PATHS)
     assert sites(tmp_path, model) == PATHS
-    assert sites(tmp_path / "card", model, named="cam1", out="u.csv") == {"cam1/100RECNX/a.jpg": "", "cam1/DCIM/101RECNX/a.jpg": ""}
+    assert sites(tmp_path / "card", model, named="cam1", out="u.csv") == {"100RECNX/a.jpg": "", "DCIM/101RECNX/a.jpg": ""}
 
 
 def test_two_cameras_that_see_one_species_in_one_minute_are_two_events(tmp_path, model):
@@ -79,11 +79,11 @@ def test_two_cameras_that_see_one_species_in_one_minute_are_two_events(tmp_path,
 
 
 def test_what_a_person_says_is_the_site_and_a_pattern_is_made_of_folders(tmp_path, model):
-    fill(tmp_path, *PATHS)
+    fill(tmp_path / "card", *PATHS)
     assert set(sites(tmp_path, model, "--site", "pond").values()) == {"pond"}
     said = sites(tmp_path, model, "--site", "{folder2}-{folder1}")  # the same command: only the table is written again
-    assert said["card/north/cam1/DCIM/100MEDIA/a.jpg"] == "cam1-north" and said["card/cam2/a.jpg"] == "cam2"
-    assert said["card/a.jpg"] == ""
+    assert said["north/cam1/DCIM/100MEDIA/a.jpg"] == "cam1-north" and said["cam2/a.jpg"] == "cam2"
+    assert said["a.jpg"] == ""
     done = typed("classify", "card", "--model", model, "--site", "{camera}", "--out", "v.csv", cwd=tmp_path)
     assert done.returncode == 1 and "write {folder1} for the first folder" in done.stderr and not (tmp_path / "v.csv").exists()
 
@@ -95,21 +95,21 @@ def test_an_archive_is_a_folder_too_but_not_the_one_that_was_named(tmp_path, mod
             archive.writestr("DCIM/100RECNX/a.jpg", photo(1))
             archive.writestr("spring/a.jpg", photo(2))
     assert sites(tmp_path, model) == {
-        "card/cam1.zip/DCIM/100RECNX/a.jpg": "cam1", "card/cam1.zip/spring/a.jpg": "cam1/spring",
-        "card/cam2.zip/DCIM/100RECNX/a.jpg": "cam2", "card/cam2.zip/spring/a.jpg": "cam2/spring"}
+        "cam1.zip/DCIM/100RECNX/a.jpg": "cam1", "cam1.zip/spring/a.jpg": "cam1/spring",
+        "cam2.zip/DCIM/100RECNX/a.jpg": "cam2", "cam2.zip/spring/a.jpg": "cam2/spring"}
     assert set(sites(tmp_path, model, named="card/cam1.zip", out="u.csv").values()) == {"", "spring"}
 
 
 def test_a_job_that_an_earlier_version_began_gets_its_sites_without_another_look(tmp_path, model):
-    fill(tmp_path, "card/cam1/a.jpg", "card/cam2/b.jpg")
+    fill(tmp_path / "card", "cam1/a.jpg", "cam2/b.jpg")
     sites(tmp_path, model)
     for shard in (tmp_path / ".t.csv.parts").glob("*.parquet"):
         table = read_table(shard)
         write_table(table.drop_columns(["taken_from", "frame_rate"]), shard)
         before = shard.read_bytes()
     done = typed("classify", "card", "--model", model, "--out", "t.csv", cwd=tmp_path)
-    assert done.returncode == 0 and "2 of 2 photos were classified already" in done.stdout and shard.read_bytes() == before
-    assert sites(tmp_path, model) == {"card/cam1/a.jpg": "cam1", "card/cam2/b.jpg": "cam2"}
+    assert done.returncode == 0 and "2 of 2 files were classified already" in done.stdout and shard.read_bytes() == before
+    assert sites(tmp_path, model) == {"cam1/a.jpg": "cam1", "cam2/b.jpg": "cam2"}
 
 
 def test_a_watch_knows_the_cameras_below_its_folder(tmp_path, model):
