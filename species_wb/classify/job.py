@@ -7,10 +7,9 @@ __all__ = ['Engine', 'items_of', 'table_of', 'here', 'classify', 'tables', 'rule
            'submit']
 
 # %% ../../nbs/lib/classify/20_job.ipynb #imports
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,12 @@ import pyarrow as pa
 
 from . import answers, copies, outputs
 from .folders import check_folder
-from .known import Known, check_photos, joined, known, taken
-from .resume import AGAIN, PHOTOS, Job, Task, begun, is_done
+from .known import check_photos, known
+from .remaining import Work, notes, todo, write_shard
+from .resume import AGAIN, Job, Task, begun, is_done
 from .submission import submission
-from ..contracts import ModelInfo, read_table, write_table
-from ..core import UserError, plural
+from ..contracts import ModelInfo, read_table
+from ..core import UserError
 from ..progress import progress
 from ..engine.speed import Tuning
 from ..engine.model_file import Model
@@ -92,48 +92,6 @@ def _counted(job: Job) -> tuple[int, int, set[str]]:
             done += len(shard.units)
     return total, done, finished
 
-# %% ../../nbs/lib/classify/20_job.ipynb #todo
-@dataclass
-class _Work:
-    "What is known already, what is being asked, and how far it is."
-
-    seen: Known
-    finished: set[str]  # the names of the shards that are done
-    done: Callable[[int], Any]  # is told of each shard how many units it has
-    asked: dict[str, tuple[Shard, dict[int, list[Row]]]] = field(default_factory=dict)  # by name, with the known rows
-    known: int = 0  # units of the shards that are not done, but known all the same
-
-
-def _write_shard(work: _Work, shard: Shard, rows: dict[int, list[Row]], table: pa.Table | None = None) -> None:
-    "Write a shard of known rows and of new ones."
-    whole = joined(work.seen, shard, rows, table)
-    said = {**whole.schema.metadata, PHOTOS: json.dumps([unit.key for unit in shard.units])}
-    write_table(whole.replace_schema_metadata(said), work.seen.job.shard(shard.name))
-    work.done(len(shard.units))
-
-# %% ../../nbs/lib/classify/20_job.ipynb #todo-2
-def _todo(work: _Work) -> Iterator[Shard]:
-    "Search the folder, note all its shards in the job, and yield the unknown units of those that are not done."
-    job = work.seen.job
-    for shard in shards(units(job.where, job.left)):
-        job.order.append(shard.name)
-        if shard.name in work.finished:
-            continue
-        rows = taken(work.seen, shard.units)
-        work.known += len(rows)
-        if len(rows) == len(shard.units):
-            _write_shard(work, shard, rows)
-        else:
-            work.asked[shard.name] = shard, rows
-            yield Shard(shard.name, tuple(unit for k, unit in enumerate(shard.units) if k not in rows))
-
-# %% ../../nbs/lib/classify/20_job.ipynb #notes
-def _notes(before: int, total: int, by_content: int) -> list[str]:
-    "Say how many files needed no network, and how many were known by their content alone."
-    said = [f"{before:,} of {plural(total, 'file')} were classified already."] if before else []
-    moved = f"{plural(by_content, 'file')} {'is' if by_content == 1 else 'are'} known by content"
-    return [*said, *([f"{moved}: elsewhere, or with another time."] if by_content else [])]
-
 # %% ../../nbs/lib/classify/20_job.ipynb #classify-3
 def classify(
     job: Job,
@@ -151,10 +109,10 @@ def classify(
         check_photos(seen, job.before)
     with progress(None, "classifying", total, unit=" files") as bar:
         bar.initial = bar.n = done
-        work = _Work(seen, finished, bar.update)
-        for name, table in engine(_todo(work), job.task):
-            _write_shard(work, *work.asked.pop(name), table)
-    job.notes += _notes(done + work.known, total, seen.by_content)
+        work = Work(seen, finished, bar.update)
+        for name, table in engine(todo(work), job.task):
+            write_shard(work, *work.asked.pop(name), table)
+    job.notes += notes(done + work.known, total, seen.by_content)
 
 # %% ../../nbs/lib/classify/20_job.ipynb #tables
 def tables(
