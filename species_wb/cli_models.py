@@ -71,7 +71,7 @@ def _stopped(name: str, run: Path) -> str:
 
 # %% ../nbs/lib/85_cli_models.ipynb #run
 def _run(name: str, run: Path, parameters: dict[str, Any]) -> None:
-    "Run a workbench notebook in a run folder; at its end it prints the headline and where the report is."
+    "Run a workbench notebook in a run folder. The notebook ends by printing the headline and the report's place."
     from species_wb.report.notebooks import run_notebook
 
     if name == "train":
@@ -94,7 +94,7 @@ WEIGHTS = ("auto", "imagenet", "none")
 
 
 def _are_known(arch: str, method: str, weights: str) -> bool:
-    "Tell whether these words are certainly right, so that PyTorch need not be loaded to check them."
+    "Tell whether these words are right without loading PyTorch; if this is not certain, return False."
     return arch in ("", *NETWORKS) and method in ("", "auto", "finetune") and weights in ("", "auto", "none")
 
 # %% ../nbs/lib/85_cli_models.ipynb #check-training
@@ -118,7 +118,7 @@ Robustness = Annotated[str, typer.Option(help=(
 
 
 def _finetune(what: str, end: str = "Chosen for you if not given.") -> Any:
-    "Make an option that has an effect on fine-tuning only."
+    "Make an option that has an effect only on fine-tuning (training the whole network)."
     return typer.Option(min=0, help=f"For finetune: {what}. {end}")
 
 # %% ../nbs/lib/85_cli_models.ipynb #train
@@ -158,7 +158,7 @@ def train(
     robustness: Robustness = "",
     run: Annotated[str, typer.Option(help="A run folder. An unfinished run goes on where it stopped.")] = "",
 ) -> None:  # fmt: skip
-    "Run `train.ipynb`. Raises UserError where two networks are named, or only `run` is given and it is no run."
+    "Run `train.ipynb`. Raises UserError where two networks are named, or where `run` alone is given and holds no run."
     if arch and named and arch != named:
         raise UserError(f"Two networks are named, {arch} and {named}: name one.")
     arch = arch or named

@@ -61,7 +61,7 @@ MEASURED_FROM = 500  # photos: classifying fewer takes less time than the measur
 
 
 def _are_few(where: Any) -> bool:
-    "Tell whether there are too few photos for a measurement; at most MEASURED_FROM photos are listed."
+    "Tell whether there are too few photos for a measurement. The photos are listed only up to MEASURED_FROM."
     from species_wb.photos.sources import units
 
     return sum(1 for _ in islice(units(where), MEASURED_FROM)) < MEASURED_FROM

@@ -65,7 +65,7 @@ def _check_words(table: pa.Table) -> None:
 def check_manifest(
     table: pa.Table,  # a manifest
 ) -> None:
-    "Check a manifest. Raises UserError for a wrong column or word, for a photo with two rows, and where the root is missing."
+    "Check a manifest. Raises UserError for a wrong column or word, for a photo with two rows, or for a missing root."
     _check_columns(table)
     _check_words(table)
     if len(table) != len(table["path"].unique()):
@@ -234,7 +234,7 @@ class ModelInfo:
     label_ids: list[int]  # their ids in the data set; only the last may be −1: "none of these"
     spec: ModelSpec
     temperature: float = 1.0  # divides the logits before softmax turns them into probabilities
-    conformal: dict[str, float] = field(default_factory=dict)  # coverage → quantile; for sets of labels that should hold the true one
+    conformal: dict[str, float] = field(default_factory=dict)  # for sets of labels: coverage → quantile
     validation: dict[str, Any] = field(default_factory=dict)  # scores on the validation photos
     provenance: dict[str, Any] = field(default_factory=dict)  # data hash, training photos, run id, versions
     format_version: int = FORMAT_VERSION

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 # %% ../nbs/lib/06_csv_form.ipynb #is-changed
-_FORMULA = tuple("=+-@＝＋－＠\t\r\n")  # the list of OWASP, "CSV Injection"; East Asian spreadsheets also know the wide signs
+_FORMULA = tuple("=+-@＝＋－＠\t\r\n")  # OWASP, "CSV Injection"; East Asian spreadsheets also know the wide signs
 _MONTH = r"(jan|feb|mar|mär|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)[a-zä]*\.?"
 _CHANGED = re.compile(
     r"0\d+|\d{16,}"  # zeros at the beginning, and more digits than Excel keeps
@@ -20,7 +20,7 @@ _CHANGED = re.compile(
     r"|\d+([.,]\d*)?e[+-]?\d+|\d[\d:]* [ap]m?"
     rf"|(\d{{1,4}}[\s./-]*)?{_MONTH}[\s./-]*\d{{1,4}}|\d{{1,4}}[\s./-]*{_MONTH}"
     r"|true|false|wahr|falsch", re.IGNORECASE)  # fmt: skip
-_MISSING = {"NA", "N/A", "n/a", "<NA>", "NULL", "null", "NaN", "nan", "None"}  # R and pandas read these as a missing value
+_MISSING = {"NA", "N/A", "n/a", "<NA>", "NULL", "null", "NaN", "nan", "None"}  # missing values to R or pandas
 
 
 def _changed(text: str) -> bool:

@@ -31,7 +31,7 @@ class Finding(NamedTuple):
 def _unmet(
     line: str,  # a requirement, such as "torch~=2.14.1; extra == 'train'"
     extra: str,  # "", "train", …
-) -> str:  # the package that is missing or has a wrong version; "" if all is well or the line is of another extra
+) -> str:  # the package that is missing or has a wrong version; "" if it is in order or belongs to another extra
     from packaging.requirements import Requirement
 
     need = Requirement(line)

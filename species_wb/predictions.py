@@ -23,7 +23,7 @@ from .fields import path_text
 # %% ../nbs/lib/07_predictions.ipynb #predictions
 PREDICTIONS = pa.schema(
     [
-        ("path", pa.string()),  # as `path_text` writes it; relative to the root in the metadata
+        ("path", pa.string()),  # as `path_text` writes it; it starts from the folder `root` in the table's metadata
         ("member", pa.string()),  # the file inside a zip archive
         ("seconds", pa.float64()),  # from the start of a film
         ("frame_rate", pa.float64()),  # the film's own, frames a second
@@ -32,14 +32,14 @@ PREDICTIONS = pa.schema(
         ("status", pa.string()),  # one of STATUSES
         ("reason", pa.string()),
         ("label", pa.string()),  # the answer, or null
-        ("score", pa.float64()),  # its calibrated probability, 0..1
+        ("score", pa.float64()),  # the probability of the answer, 0..1, after correction on photos with known labels
         ("top", pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())]))),  # best first
         ("set", pa.list_(pa.string())),  # the conformal set: it holds the true label with a chosen probability
-        ("abstained", pa.bool_()),
-        ("label_raw", pa.string()),  # before `rule` changed it
+        ("abstained", pa.bool_()),  # the model was not sure enough, so `label` is null
+        ("label_raw", pa.string()),  # the likeliest label, also where `label` is null
         ("score_raw", pa.float64()),
-        ("rule", pa.string()),
-        ("x0", pa.float64()),  # the box, 0..1 of the photo
+        ("rule", pa.string()),  # the rule that took the label away, such as a smallest score
+        ("x0", pa.float64()),  # the box of an animal; from 0 to 1 of the photo's width and height
         ("y0", pa.float64()),
         ("x1", pa.float64()),
         ("y1", pa.float64()),
@@ -147,7 +147,7 @@ OBSERVATIONS = pa.schema(
         ("count", pa.int64()),  # the smallest possible number of individuals
         ("score", pa.float64()),  # of the photo with the best score
         ("method", pa.string()),  # machine or human
-        ("photo", pa.string()),  # the photo with the best score; in a film with its second: film.mp4#t=12
+        ("photo", pa.string()),  # the photo with the best score; in a film, the second is added: film.mp4#t=12
         ("source", pa.string()),  # the folder, stream or camera
         ("model", pa.string()),  # the first 16 digits of the model file's sha256
     ]

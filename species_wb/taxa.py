@@ -29,7 +29,7 @@ class Entry:
     index: int  # 0..999, the place in a network's output
     synset: str  # n01440764
     words: tuple[str, ...]  # WordNet's, common names first: ("tench", "Tinca tinca")
-    taxon: str  # one of CLASSES, or "" for none of these
+    taxon: str  # one of CLASSES, or "" if the class belongs to none of them
     reason: str  # why this taxon, where it is not obvious; else ""
 
 # %% ../nbs/lib/10_taxa.ipynb #row-entry

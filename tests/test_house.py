@@ -21,7 +21,7 @@ PLACE = {module_of(n): place(n) for n in LIBRARY}
 NO_TORCH = """core progress workspace runs fields csv_form contracts predictions taxa append_only doctor
     photos.reading photos.exif photos.damage photos.jpeg_damage photos.headers photos.depth photos.pixels photos.items
     photos.corruptions photos.corrections
-    photos.corrected photos.files photos.tables photos.films photos.video photos.addresses photos.streams
+    photos.corrected photos.leftovers photos.files photos.tables photos.films photos.video photos.addresses photos.streams
     photos.archives photos.units photos.sources photos.groups photos.splits photos.findings photos.findings_text
     photos.inspection photos.scan photos.times photos.file_times photos.sites
     simulate.pencil simulate.vertebrates simulate.arthropods simulate.plants simulate.animals simulate.scenery
@@ -32,7 +32,7 @@ NO_TORCH = """core progress workspace runs fields csv_form contracts predictions
     engine.toy engine.backends engine.model_checks engine.mix_file engine.model_file engine.speed engine.predict
     engine.ensemble engine.occlusion engine.class_activation engine.maps engine.similar
     classify.answers classify.megadetector classify.outputs classify.submission classify.folders classify.copies
-    classify.resume classify.job classify.ray classify.answered_files classify.arrivals classify.watch_tables
+    classify.resume classify.known classify.remaining classify.job classify.ray classify.answered_files classify.arrivals classify.watch_tables
     classify.watch
     models.ready_made models.calibration_photos models.int8_variants models.int8_gate models.int8 models.names
     train.decoded_photos train.heads
@@ -49,13 +49,12 @@ NO_TORCH = """core progress workspace runs fields csv_form contracts predictions
 NO_PANDAS = """core progress workspace runs fields csv_form contracts predictions taxa append_only doctor
     photos.reading photos.exif photos.damage photos.jpeg_damage photos.headers photos.depth photos.pixels photos.items
     photos.corruptions photos.corrections
-    photos.corrected photos.files photos.tables photos.films photos.video photos.addresses photos.streams
+    photos.corrected photos.leftovers photos.files photos.tables photos.films photos.video photos.addresses photos.streams
     photos.archives photos.units photos.sources photos.groups photos.splits photos.findings photos.findings_text
     photos.inspection photos.scan photos.times photos.file_times photos.sites
     engine.toy engine.backends engine.model_checks engine.mix_file engine.model_file engine.speed engine.predict
     classify.answers classify.megadetector classify.outputs classify.submission classify.folders classify.copies
-    classify.resume
-    classify.job
+    classify.resume classify.known classify.remaining classify.job
     apps.ports apps.lab
     cli_models cli_photos cli""".split()
 

@@ -40,7 +40,7 @@ def only_sure(
     table: pa.Table,  # contract 4
     min_score: float,  # 0..1
 ) -> pa.Table:  # the same rows
-    "Leave answers below a score open. Raises UserError where the score is not between 0 and 1."
+    "Leave rows with a lower score open. Raises UserError where the minimum is not between 0 and 1."
     if not 0 <= min_score <= 1:
         raise UserError(f"--min-score {min_score:g} is not a score: give a number from 0 to 1, such as 0.6.")
     low = pc.fill_null(pc.less(table["score"], min_score), False)
@@ -63,7 +63,7 @@ def ranked(
     info: ModelInfo,  # of the model that made it
     top: int,  # labels listed
 ) -> pa.Table:  # the same rows
-    "Make `top` from the logits."
+    "Make the column `top` from the logits."
     if "logits" not in table.schema.names or table["logits"].null_count == len(table):
         return table
     known, logits = pc.is_valid(table["logits"]).to_numpy(), _logits(table, info)
@@ -80,7 +80,7 @@ class _Tally:
 
     counts: Counter = field(default_factory=Counter)
     scores: dict[str | None, float] = field(default_factory=dict)  # sums
-    others: int = 0  # rows of what is no photo
+    others: int = 0  # rows of files that are no photos
     problems: Counter = field(default_factory=Counter)
     reasons: dict[str, list[str]] = field(default_factory=dict)
     frames: int = 0
@@ -96,7 +96,7 @@ PHOTOS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".a
 def is_of_photo(
     row: dict[str, Any],  # with path, member and status
 ) -> bool:
-    "Tell whether a row is of a photo or a film, answered or not."
+    "Tell whether a row belongs to a photo or a film, even to one without an answer."
     if row["status"] == "empty":
         return (row["member"] or row["path"]).lower().endswith((*PHOTOS, *FILMS))
     return row["status"] not in ("not-a-photo", "not-a-file", "link-loop")
@@ -120,7 +120,7 @@ def _count(found: _Tally, row: dict[str, Any], examples: int) -> None:
 
 # %% ../../nbs/lib/classify/07_answers.ipynb #labels
 def _labels(found: _Tally, info: ModelInfo) -> list[dict[str, Any]]:  # label, count, score
-    "List the labels that were seen, the commonest first; with equal counts, in the order of the model."
+    "List the labels that were seen, the commonest first. Labels with equal counts keep the model's order."
     counts, place = found.counts, {label: k for k, label in enumerate(info.labels)}
     order = sorted(counts.keys() - {None}, key=lambda label: (-counts[label], place.get(label, len(place)), label))
     return [{"label": label, "count": counts[label], "score": found.mean(label)} for label in order]
@@ -162,7 +162,7 @@ def _problem_sentence(problem: dict[str, Any]) -> str:
 def summary_sentences(
     found: dict[str, Any],  # from `summary`
 ) -> list[str]:
-    "Say in words how many photos were answered, left open and failed, how many files are no photos, and why."
+    "Say how many photos were answered, left open or failed, how many files are no photos, and what went wrong."
     others = found["rows"] - found["photos"]
     problems = sum(p["count"] for p in found["problems"]) - others
     one, many = ("photo and frame", "photos and frames") if found["frames"] else ("photo", "")

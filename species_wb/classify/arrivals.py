@@ -64,7 +64,7 @@ class Arrivals:
         done: dict[str, Answered],  # by relative path, the files that have their answer
         ours: set[str],  # whole paths of our own tables
         say: Callable[[str], Any],  # is called with each line for the person
-        since: float = 0.0,  # when the table was last written: what changed later is compared with its answer
+        since: float = 0.0,  # when the table was last written; files changed later are compared with their answers
     ) -> None:
         self.root, self.done, self.ours, self.say, self.since = root, done, ours, say, since
         self.waiting: dict[str, Arrival] = {}  # by relative path, as text
@@ -84,7 +84,7 @@ class Arrivals:
 
 
 def _unchanged(arrivals: Arrivals, path: str) -> bool:
-    "Tell whether a file has its answer and, by its size and times, is as it was then, or gone."
+    "Tell whether a file has its answer, and is gone or has the same size and times as then."
     if (known := arrivals.done.get(path)) is None:
         return False
     try:
@@ -113,7 +113,7 @@ def _look(arrivals: Arrivals) -> None:
 
 # %% ../../nbs/lib/classify/27_arrivals.ipynb #move
 def _move(arrivals: Arrivals, old: str, new: str, folder: bool) -> None:
-    "Follow a file or a folder to its new name."
+    "Give the answers of a file, or of the files in a folder, to the new name."
     inside = [p for p in (*arrivals.done, *arrivals.waiting) if p.startswith(old + "/")] if folder else [old]
     for path in inside:
         if known := arrivals.done.get(path):
@@ -124,7 +124,7 @@ def _move(arrivals: Arrivals, old: str, new: str, folder: bool) -> None:
 def listen(
     arrivals: Arrivals,
 ) -> None:
-    "Take in the changes that the system reported; search the whole folder when it is time to."
+    "Take in the changes that the system reported, and search the whole folder when that is due."
     while not arrivals.told.empty():
         path, moved_to, folder = arrivals.told.get()
         if moved_to is not None:

@@ -7,10 +7,9 @@ __all__ = ['Engine', 'items_of', 'table_of', 'here', 'classify', 'tables', 'rule
            'submit']
 
 # %% ../../nbs/lib/classify/20_job.ipynb #imports
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,12 @@ import pyarrow as pa
 
 from . import answers, copies, outputs
 from .folders import check_folder
-from .known import Known, check_photos, joined, known, taken
-from .resume import AGAIN, PHOTOS, Job, Task, begun, is_done
+from .known import check_photos, known
+from .remaining import Work, notes, todo, write_shard
+from .resume import AGAIN, Job, Task, begun, is_done
 from .submission import submission
-from ..contracts import ModelInfo, read_table, write_table
-from ..core import UserError, plural
+from ..contracts import ModelInfo, read_table
+from ..core import UserError
 from ..progress import progress
 from ..engine.speed import Tuning
 from ..engine.model_file import Model
@@ -63,7 +63,7 @@ def table_of(
     return table.replace_schema_metadata({**table.schema.metadata, AGAIN: str(again)})
 
 # %% ../../nbs/lib/classify/20_job.ipynb #here
-Engine = Callable[[Iterable[Shard], Task], Iterator[tuple[str, pa.Table]]]  # shards → names and tables, any order
+Engine = Callable[[Iterable[Shard], Task], Iterator[tuple[str, pa.Table]]]  # shards → names and tables, in any order
 
 
 def here(
@@ -92,54 +92,12 @@ def _counted(job: Job) -> tuple[int, int, set[str]]:
             done += len(shard.units)
     return total, done, finished
 
-# %% ../../nbs/lib/classify/20_job.ipynb #todo
-@dataclass
-class _Work:
-    "What is known already, what is being asked, and how far it is."
-
-    seen: Known
-    finished: set[str]  # the names of the shards that are done
-    done: Callable[[int], Any]  # is told of each shard how many units it has
-    asked: dict[str, tuple[Shard, dict[int, list[Row]]]] = field(default_factory=dict)  # by name, with the known rows
-    known: int = 0  # units of the shards that are not done, but known all the same
-
-
-def _write_shard(work: _Work, shard: Shard, rows: dict[int, list[Row]], table: pa.Table | None = None) -> None:
-    "Write a shard of known rows and of new ones."
-    whole = joined(work.seen, shard, rows, table)
-    said = {**whole.schema.metadata, PHOTOS: json.dumps([unit.key for unit in shard.units])}
-    write_table(whole.replace_schema_metadata(said), work.seen.job.shard(shard.name))
-    work.done(len(shard.units))
-
-# %% ../../nbs/lib/classify/20_job.ipynb #todo-2
-def _todo(work: _Work) -> Iterator[Shard]:
-    "Search the folder, note all its shards in the job, and yield the unknown units of those that are not done."
-    job = work.seen.job
-    for shard in shards(units(job.where, job.left)):
-        job.order.append(shard.name)
-        if shard.name in work.finished:
-            continue
-        rows = taken(work.seen, shard.units)
-        work.known += len(rows)
-        if len(rows) == len(shard.units):
-            _write_shard(work, shard, rows)
-        else:
-            work.asked[shard.name] = shard, rows
-            yield Shard(shard.name, tuple(unit for k, unit in enumerate(shard.units) if k not in rows))
-
-# %% ../../nbs/lib/classify/20_job.ipynb #notes
-def _notes(before: int, total: int, by_content: int) -> list[str]:
-    "Say how many files needed no network, and how many were known by their content alone."
-    said = [f"{before:,} of {plural(total, 'file')} were classified already."] if before else []
-    moved = f"{plural(by_content, 'file')} {'is' if by_content == 1 else 'are'} known by content"
-    return [*said, *([f"{moved}: elsewhere, or with another time."] if by_content else [])]
-
 # %% ../../nbs/lib/classify/20_job.ipynb #classify-3
 def classify(
     job: Job,
     engine: Engine,
 ) -> None:
-    "Classify what is missing. Raises UserError where the folder is empty or has none of the table's photos."
+    "Classify photos without an answer. Raises UserError where the folder is empty or has none of the table's photos."
     job.order.clear()
     job.left.clear()
     total, done, finished = _counted(job)
@@ -151,10 +109,10 @@ def classify(
         check_photos(seen, job.before)
     with progress(None, "classifying", total, unit=" files") as bar:
         bar.initial = bar.n = done
-        work = _Work(seen, finished, bar.update)
-        for name, table in engine(_todo(work), job.task):
-            _write_shard(work, *work.asked.pop(name), table)
-    job.notes += _notes(done + work.known, total, seen.by_content)
+        work = Work(seen, finished, bar.update)
+        for name, table in engine(todo(work), job.task):
+            write_shard(work, *work.asked.pop(name), table)
+    job.notes += notes(done + work.known, total, seen.by_content)
 
 # %% ../../nbs/lib/classify/20_job.ipynb #tables
 def tables(
@@ -167,9 +125,9 @@ def tables(
 
 def rule_for(
     where: Sources,
-    site: str = "",  # as a person said it
+    site: str = "",  # as a person gave it
 ) -> SiteRule:
-    "Return the rule for the sites of a job. Raises UserError where what the person said is not understood."
+    "Return the rule for the sites of a job. Raises UserError where the site that a person gave is not understood."
     return site_rule(site, where.named[0] if len(where.named) == 1 else "")
 
 # %% ../../nbs/lib/classify/20_job.ipynb #finish
@@ -177,11 +135,11 @@ def finish(
     job: Job,
     info: ModelInfo,
     top: int = 5,  # labels listed
-    min_score: float = 0.0,  # answers below it are left open
-    rule: SiteRule | None = None,  # from `site_rule`; by default the folder below the top one
+    min_score: float = 0.0,  # answers below it get no label
+    rule: SiteRule | None = None,  # from `site_rule`; by default the photo's whole folder
     file_times: bool = False,  # whether a photo that tells no time gets that of its file
     copied: copies.Copies | None = None,  # where the copies go; counts them
-    total: int | None = None,  # rows, for the bar
+    total: int | None = None,  # rows, for the progress bar
 ) -> None:
     "Write the table from all shards, and copy the photos and films of its rows on the way."
     where, frame_rate = job.where, 1 / job.task.every
@@ -217,7 +175,7 @@ def run_job(
     model: Model,
     engine: Engine,
     top: int = 5,  # labels listed
-    min_score: float = 0.0,  # answers below it are left open
+    min_score: float = 0.0,  # answers below it get no label
     copy_to: str = "",  # a folder, or ""
     fresh: bool = False,  # whether to start over and delete the job's shards
     site: str = "",  # as `site_rule` reads it

@@ -29,7 +29,7 @@ _WORDS = {
 
 # %% ../../nbs/lib/classify/08_megadetector.ipynb #category
 def _category(label: str, label_id: int) -> str:
-    "Return the id of a label's category; nothing where the label says that the photo is empty."
+    "Return the id of a label's category; an empty text where the label says that the photo is empty."
     if label_id < 0:
         return "6"
     plain = " ".join(label.casefold().replace("_", " ").split())

@@ -117,7 +117,7 @@ def write_rows(
     info: ModelInfo,  # of the model that made them
     root: str | Path,  # the folder the paths are relative to
     top: int = 5,  # labels listed
-    min_score: float = 0.0,  # answers below it are left open
+    min_score: float = 0.0,  # answers below it get no label
     frame_rate: float = 1.0,  # frames taken from each second of a film
 ) -> None:
     "Write all shards into one file. Raises UserError where it cannot be written or the frame rate is not above 0."

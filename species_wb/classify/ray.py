@@ -38,7 +38,7 @@ def packed(
 
 # %% ../../nbs/lib/classify/25_ray.ipynb #opened
 def _opened(parcel: dict[str, Any], threads: int) -> list[model_file.ModelFile]:
-    "Open the model files of a parcel, each with its old name."
+    "Open the model files that `packed` has packed, each with its old name."
     members: list[model_file.ModelFile] = []
     with tempfile.TemporaryDirectory() as folder:
         for k, data in enumerate(parcel["members"]):
@@ -67,7 +67,7 @@ def _row_of(shard: Shard) -> dict[str, str]:
 
 
 def _shard_of(batch: dict[str, Any]) -> Shard:
-    "Read the shard of a batch of one row."
+    "Read the shard from a batch that has one row."
     return Shard(str(batch["name"][0]), tuple(Unit(**unit) for unit in json.loads(batch["units"][0])))
 
 # %% ../../nbs/lib/classify/25_ray.ipynb #to-bytes
@@ -109,7 +109,7 @@ def _ray() -> Any:
 
 # %% ../../nbs/lib/classify/25_ray.ipynb #reached
 def _reached(address: str) -> None:
-    "Raise OSError where nobody answers at the address of a machine."
+    "Raise OSError where no machine answers at an address."
     if host := re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address):
         socket.create_connection((host[1], int(host[2])), 5).close()
 
@@ -147,7 +147,7 @@ def on_ray(
     models: Sequence[str | Path],  # the model file, or the model files to mix
     address: str = "",  # of a cluster; "": a cluster is started on this machine
 ) -> Engine:
-    "Return the engine of a Ray cluster. It raises UserError where no cluster answers or a worker fails."
+    "Return the engine of a Ray cluster. The engine raises UserError where no cluster answers or a worker fails."
 
     def engine(todo: Iterable[Shard], task: Task) -> Iterator[tuple[str, pa.Table]]:
         rows = [_row_of(shard) for shard in todo]

@@ -35,7 +35,7 @@ class Task:
     root: str  # the folder, or address, that paths are relative to
     every: float = 1.0  # seconds between two frames of a film
     mirrored: bool = False  # whether the network also gets the mirror image of each photo
-    embedding: bool = False  # whether embeddings are kept
+    embedding: bool = False  # whether embeddings (the network's features of a photo) are kept
 
 # %% ../../nbs/lib/classify/17_resume.ipynb #job
 VERSION = 1  # raise it when the same photo would get another answer
@@ -128,7 +128,7 @@ def _check_same(job: Job, before: dict[str, Any]) -> None:
 
 # %% ../../nbs/lib/classify/17_resume.ipynb #check-table
 def _content(table: Path) -> str:
-    "Return the sha256 of a table; an empty text where it is not there."
+    "Return the sha256 of a table; an empty text where there is no table."
     try:
         with table.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -30,11 +30,11 @@ class _Answer:
     where: str  # the path, or the member of an archive
     place: int | None  # index of the label in the model; None: the photo could not be read
     unsure: bool
-    chances: np.ndarray | None = None  # of the model's labels but "none of these"; their sum is 1
+    chances: np.ndarray | None = None  # of the model's labels, 0 for "none of these"; their sum is 1
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #chances
 def _chances(logits: Any, info: ModelInfo) -> np.ndarray | None:
-    "Return the chances of a model's labels from its logits, without \"none of these\"; None where there are none."
+    "Return the chance of each label from the logits, 0 for \"none of these\"; None where there are no logits."
     if logits is None:
         return None
     shares = softmax(np.asarray([logits], float), info.temperature)[0] * (np.asarray(info.label_ids) >= 0)
@@ -76,9 +76,9 @@ def _sample_lines(path: Path) -> list[list[str]]:
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #read-sample
 def _read_sample(path: Path) -> tuple[list[str], list[str], set[str]]:
-    """Return a sample's column names, its ids in order, and its labels (with more than two columns: their names).
+    """Return a sample's column names, ids and labels; where each class has a column, the labels are the names of these.
 
-    Raises UserError where its form is another."""
+    Raises UserError where the sample has another form."""
     head, *lines = _sample_lines(path)
     if len(head) < 2 or any(len(line) != len(head) for line in lines) or not lines:
         raise UserError(f"The sample {path} does not have an id and a label, or an id and a column for each class, "
@@ -100,7 +100,7 @@ def _label_form(values: set[str], info: ModelInfo) -> tuple[list[str], str]:
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #columns
 def _columns(head: list[str], info: ModelInfo) -> tuple[list[int | None], str]:
-    "Return the label of each column behind the id, and what to tell the person. Raises UserError where none is known."
+    "Return the label of each column after the id, and what to tell the person. Raises UserError where none is known."
     known = {str(i): k for k, i in enumerate(info.label_ids) if i >= 0}
     known |= {name.casefold(): k for k, name in enumerate(info.labels) if info.label_ids[k] >= 0}
     labels = [known.get(name.strip().casefold()) for name in head[1:]]
@@ -119,12 +119,12 @@ class _Form:
     ids: list[str]
     places: list[int | None]  # the photo of each id; None where there is none
     labels: list[str]  # the model's, as they are written
-    columns: list[int | None] = field(default_factory=list)  # the label of each column of chances; none for one label
+    columns: list[int | None] = field(default_factory=list)  # each column's label; empty where a line has one label
     notes: list[str] = field(default_factory=list)  # what to tell the person
 
 
 def _own_form(found: list[_Answer], info: ModelInfo) -> _Form:
-    "Decide on a form where there is no sample. Raises UserError where two photos have one stem."
+    "Decide on a form where there is no sample. Raises UserError where two photos have the same stem."
     way_out = "keep one of them, or give --sample FILE if the competition tells them apart"
     known, photos = dict[str, list[int]](), [a.where for a in found]
     for k, where in enumerate(photos):
@@ -159,7 +159,7 @@ def _about(found: list[_Answer], form: _Form, why: str) -> Iterator[str]:
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #write-form
 def _line(form: _Form, answer: _Answer | None, fallback: int, mean: np.ndarray | None) -> list[str]:
-    "Return the fields behind an id: a label, or the chance of each column."
+    "Return the fields after an id: a label, or a chance for each column."
     if not form.columns:
         return [form.labels[fallback if answer is None or answer.place is None else answer.place]]
     chances = mean if answer is None or answer.chances is None else answer.chances

@@ -72,7 +72,7 @@ def _frames(
 
 # %% ../../nbs/lib/classify/30_watch.ipynb #finish
 def _finish(arrivals: Arrivals, tables: Tables, path: str, row: Row | None = None) -> None:
-    "Write the row of a file, if one is given and is news, and stop waiting for the file."
+    "Stop waiting for a file; write its row, if one is given and says something new."
     known, arrival = arrivals.done.setdefault(path, Answered()), arrivals.waiting.pop(path, None)
     if row:
         row = {**row, "sha256": row.get("sha256") or content(arrivals.whole(path))}
@@ -87,7 +87,7 @@ def _answer_photos(model: Model, arrivals: Arrivals, tables: Tables, photos: lis
     "Classify photos; write the rows of those that could be read, and keep the other rows."
     items = _items(arrivals, tables, [path for path, _ in photos])
     for (path, arrival), row in zip(photos, predict_items(model, items), strict=True):
-        if row["status"] == "ok" and not row.get("reason"):  # a part that is missing may still be on its way
+        if row["status"] == "ok" and not row.get("reason"):  # a missing part of the photo may still be on its way
             _finish(arrivals, tables, path, row)
         else:
             arrival.failed = row  # written later, if the file does not change any more
@@ -128,7 +128,7 @@ def _answer(
     fresh = [(path, arrival, a_film) for path, arrival, a_film in some
              if arrival.failed or not _has_answer(arrivals, path)]
     for path in {path for path, *_ in some} - {path for path, *_ in fresh}:
-        _finish(arrivals, tables, path)  # touched, or copied over itself
+        _finish(arrivals, tables, path)  # only its time changed, or it was copied over itself
     for path, arrival, _ in fresh:
         if arrival.failed:
             _finish(arrivals, tables, path, arrival.failed)
@@ -188,7 +188,7 @@ def _check(source: str | int | os.PathLike, every: float) -> None:
         raise UserError(f"One cannot look every {every} seconds: give a number above 0.")
 
 # %% ../../nbs/lib/classify/30_watch.ipynb #watch-3
-RECHECK = 600.0  # seconds before the table was last written: what changed later is compared with its answer
+RECHECK = 600.0  # seconds before the table was last written: files changed since then are compared with their answers
 
 
 def watch(

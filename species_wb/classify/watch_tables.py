@@ -106,7 +106,7 @@ class Tables:
     observations: Path | None
     root: str | None  # the folder that is watched; None for a stream
     name: str  # of what is watched
-    gap: float  # seconds without a photo of a label; its next photo then begins a new event
+    gap: float  # seconds without a photo of a label; the label's next photo then begins a new event
     site: SiteRule
     say: Callable[[str], Any]  # is called with each line for the person
     file_times: bool = False  # whether a photo that tells no time gets that of its file
@@ -149,7 +149,7 @@ def open_tables(
     out: Path, observations: Path | None, root: str | None, name: str, gap: float, site: SiteRule,
     say: Callable[[str], Any], file_times: bool = False,
 ) -> Tables:  # fmt: skip
-    "Open both tables, and take up the rows of an earlier run that lie in no event; parameters as in `Tables`."
+    "Open both tables (parameters as in `Tables`), and take up the rows of an earlier run that lie in no event."
     rows = AppendOnlyTable(out, PREDICTIONS.names, LATER)
     tables = Tables(rows, observations, root, name, gap, site, say, file_times)
     if observations:

@@ -16,7 +16,7 @@ import onnxruntime as ort
 from ..core import cpu_count
 
 # %% ../../nbs/lib/engine/12_backends.ipynb #open-session
-PROVIDERS = ["CPUExecutionProvider"]  # ONNX Runtime's names of devices, the preferred first
+PROVIDERS = ["CPUExecutionProvider"]  # ONNX Runtime's names for devices, the preferred one first
 
 
 def open_session(

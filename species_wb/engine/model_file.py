@@ -43,7 +43,7 @@ class ModelFile:
 
     @property
     def canonical_size(self) -> int:
-        "Return the least length of a photo's short side, in pixels."
+        "Return the length in pixels that a photo's short side should have at least."
         return self.info.spec.canonical_size
 
 # %% ../../nbs/lib/engine/15_model_file.ipynb #read-file
@@ -58,7 +58,7 @@ def run_network(
     pixels: np.ndarray,  # N×S×S×3 uint8, from `pixels.prepare`
     outputs: tuple[str, ...] = ("logits", "embedding"),
 ) -> list[np.ndarray]:  # logits N×C and embedding N×D, float32
-    "Run the network on a batch. Raises UserError where an output is infinite or not a number."
+    "Run the network on several photos at once. Raises UserError where an output is infinite or not a number."
     found = model.session.run(list(outputs), {"pixels": np.ascontiguousarray(pixels)})
     if not all(np.isfinite(values).all() for values in found):
         why = "its weights are damaged, or its training went wrong"
@@ -79,7 +79,7 @@ class Ensemble:
     "Several model files that answer as one."
 
     path: Path
-    info: ModelInfo  # with the first member's `spec`; but pixels are prepared for each member
+    info: ModelInfo  # `spec` (how pixels are prepared) is the first member's; each member uses its own
     sha256: str
     size: int  # bytes, of all members
     members: tuple[ModelFile, ...]
@@ -88,7 +88,7 @@ class Ensemble:
 
     @property
     def canonical_size(self) -> int:
-        "Return the least length of a photo's short side, in pixels, that is enough for every member."
+        "Return the length in pixels of a photo's short side that is enough for every member."
         return max(member.canonical_size for member in self.members)
 
 

@@ -28,7 +28,7 @@ from ..predictions import PREDICTIONS, predictions_table
 
 # %% ../../nbs/lib/engine/25_predict.ipynb #decoded
 def _decoded(data: bytes, row: Row, model: Model) -> tuple[Header, dict[int, np.ndarray], str | None]:
-    "Return a photo's header, the photo in each size that the members need, and what is missing. Raises BadPhoto."
+    "Return a photo's header, the photo in each size that the members need, and what part is missing. Raises BadPhoto."
     photos = {}
     for size in {m.info.spec.canonical_size for m in model.members}:
         head, photos[size], missing = header_and_pixels(data, size, name_of(row))
@@ -74,7 +74,7 @@ def answer_rows(
     chances: np.ndarray,  # N×C calibrated probabilities
     top: int = 5,  # labels listed in `top`
 ) -> list[Row]:  # label, score, top, abstained, label_raw, score_raw
-    "Turn probabilities into the columns of contract 4."
+    "Turn probabilities into columns of the predictions."
     names, real = info.labels, [k for k, i in enumerate(info.label_ids) if i >= 0]
     order = np.argsort(-chances[:, real], axis=1, kind="stable")[:, : max(top, 1)]
     rows = []

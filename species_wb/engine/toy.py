@@ -27,7 +27,7 @@ def _nodes() -> list[Any]:
 
 # %% ../../nbs/lib/engine/10_toy.ipynb #graph
 def _graph(weight: Sequence[Sequence[float]], side: int) -> Any:
-    "Join the steps and their weights (3×C, in fiftieths): pixels in, logits and embedding out."
+    "Join the steps and their weights (3×C, in fiftieths) to a network that gives logits and embedding."
     from onnx import TensorProto, helper, numpy_helper
 
     values = {"weight": (np.array(weight, np.float64) / 50).astype(np.float32), "axes": np.array([1, 2])}
@@ -51,7 +51,7 @@ def write_toy(
     said: int | None = None,  # the input size that the description names; by default `side`
     **info: Any,  # further fields of `ModelInfo`
 ) -> Path:  # the same path
-    "Write a model file (contract 3) that looks at the mean colour."
+    "Write a model file that looks at the mean colour (its form: contract 3 in `contracts`)."
     import onnx
     from onnx import helper
 
@@ -64,7 +64,7 @@ def write_toy(
 
 # %% ../../nbs/lib/engine/10_toy.ipynb #features-of-toy
 def add_features(path: Path) -> Path:
-    "Give a toy of 16 pixels an output called features, N×3×4×4, and return its path."
+    "Add an output called features (N×3×4×4) to a toy with an input of 16×16 pixels, and return its path."
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 

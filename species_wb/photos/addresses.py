@@ -55,7 +55,7 @@ def source_name(
 def local_path(
     address: str,
 ) -> str:  # an address of another place stays as it is
-    "Return the path of an address of this machine's own files (`file://…`), whether its blanks are written %20 or not."
+    "Return the path that a `file://…` address means, whether its blanks are written as %20 or not."
     scheme, mark, path = address.partition("://")
     if not mark or scheme.lower() not in ("file", "local"):
         return address
@@ -93,12 +93,12 @@ def _not_listed(number: int, error: Exception) -> tuple[str, str, BadPhoto]:
 def not_to_open(
     address: str,  # of a file
     system: Any,  # of fsspec
-    about: dict[str, Any],  # what it says about the file
+    about: dict[str, Any],  # what the file system says about the file
 ) -> BadPhoto | None:  # None for a plain file with bytes in it
     "Say why a file at an address is not opened."
     name, kind = shown(without_user(address)), about.get("type")
     odd = kind == "other" and not about.get("islink")
-    if odd or kind != "file" and not system.isfile(about["name"]):  # where a link leads to a file, it is one
+    if odd or kind != "file" and not system.isfile(about["name"]):  # a link that leads to a file counts as a file
         return BadPhoto("not-a-file", f"{name} is a pipe, a socket or a device, not a file: leave it out.")
     empty = about.get("size") == 0
     return BadPhoto("empty", f"{name} has no bytes: copy it again.") if empty else None

@@ -105,7 +105,7 @@ def correction_sentences(
 
 # %% ../../nbs/lib/photos/27_corrected.ipynb #excluded
 def excluded(
-    manifest: pa.Table,  # contract 1
+    manifest: pa.Table,  # contract 1 in `contracts`
 ) -> pa.Array:  # true or false for each row
     "Tell which photos were excluded by hand."
     known = "corrected" in manifest.schema.names

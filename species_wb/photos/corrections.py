@@ -60,7 +60,8 @@ def _checked(raw: dict[str, Any], path: Path, line: int) -> dict[str, str]:
         what = f"its columns are {', '.join(columns)}, and not {', '.join(COLUMNS)}"
         raise UserError(f"{path}, line 1: {what}; mend that line, or put the file elsewhere.")
     row = _plain(raw)
-    whole = not {None, ZONE} & set(raw) and None not in raw.values()  # `read_rows` leaves only a wrong zone
+    # `read_rows` removes the column of the time zone, except where its text is wrong:
+    whole = not {None, ZONE} & set(raw) and None not in raw.values()
     if wrong := _wrong(row) if whole else f"it does not have {len(COLUMNS)} cells":
         raise UserError(f"{path}, line {line}: {wrong}; mend that line, or take it out.")
     return row

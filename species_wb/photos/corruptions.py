@@ -90,7 +90,7 @@ STRENGTHS = (1, 2, 3, 4, 5)
 class Corruption:
     "One way of making photos worse."
 
-    meaning: str  # in the field
+    meaning: str  # what it stands for in the field
     measure: str  # what the values are
     values: tuple[float, ...]  # one for each of STRENGTHS
     function: Callable[[np.ndarray, float, int], np.ndarray]  # photo, value, seed → photo

@@ -13,11 +13,12 @@ import numpy as np
 from PIL import Image
 
 # %% ../../nbs/lib/photos/07_damage.ipynb #said-length
-_LENGTH = {"WEBP": (4, 8, 8), "BMP": (2, 6, 0), "TIFF": (4, 8, 0)}  # where it stands, and what is added
+# The bytes that state the length, and what is added to it. (A TIFF states only where its directory begins.)
+_LENGTH = {"WEBP": (4, 8, 8), "BMP": (2, 6, 0), "TIFF": (4, 8, 0)}
 
 
 def _end_of_boxes(data: bytes) -> int:
-    "Return where the last box of an AVIF or HEIC ends."
+    "Return where the last box (a block of bytes) of an AVIF or HEIC ends."
     at = 0
     while at + 8 <= len(data) and (size := int.from_bytes(data[at : at + 4], "big")) >= 8:
         at += size
@@ -25,7 +26,7 @@ def _end_of_boxes(data: bytes) -> int:
 
 # %% ../../nbs/lib/photos/07_damage.ipynb #said-length-2
 def said_length(data: bytes, kind: str) -> int:
-    "Return how many bytes a file has by its own words; 0 where its format does not say it."
+    "Return how many bytes a file says that it has (a TIFF: has at least); 0 if its format does not say so."
     if kind in ("AVIF", "HEIC"):
         return _end_of_boxes(data)
     first, last, more = _LENGTH.get(kind, (0, 0, 0))
@@ -34,7 +35,7 @@ def said_length(data: bytes, kind: str) -> int:
 
 # %% ../../nbs/lib/photos/07_damage.ipynb #onto
 def onto(image: Image.Image, shade: int = 0) -> Image.Image:
-    "Decode as much of an opened picture as there is, onto a shade (0 to 255)."
+    "Decode what there is of an opened picture onto a background of one shade (0 is black, 255 is white)."
     prepare = image.load_prepare  # type: ignore[attr-defined]
 
     def prepare_and_fill() -> None:
@@ -50,15 +51,15 @@ def onto(image: Image.Image, shade: int = 0) -> Image.Image:
 
 # %% ../../nbs/lib/photos/07_damage.ipynb #by-rows
 def by_rows(
-    opened: Callable[[], Image.Image],  # opens the photo anew
+    opened: Callable[[], Image.Image],  # opens the photo again
 ) -> np.ndarray:  # H×W, whether a pixel is missing
-    "Find what was not in a PNG, GIF, TIFF or BMP."
+    "Find the pixels that were not in the file of a PNG, GIF, TIFF or BMP."
     missing = np.asarray(onto(opened())) != np.asarray(onto(opened(), 255))
     return missing.any(2) if missing.ndim == 3 else missing
 
 # %% ../../nbs/lib/photos/07_damage.ipynb #sound-png
 def sound_png(data: bytes) -> bytes:
-    "Return a PNG up to its first part of pixels that is whole and has a wrong checksum."
+    "Return the bytes of a PNG before the first part of its picture that is complete but has a wrong checksum."
     import zlib
 
     at = 8
@@ -77,7 +78,7 @@ _MOST = 250_000_000  # bytes
 
 
 def filled_up(data: bytes, kind: str) -> Iterator[bytes]:
-    "Fill up a file that was cut to the length that it says it has, in several ways; nothing where it was not cut."
+    "Yield a cut file, filled up to the length that it states in several ways; yield nothing if it was not cut."
     lacking = said_length(data, kind) - len(data) if kind in FILLED else 0
     if 0 < lacking <= _MOST - len(data):
         for fill in _FILLS:
@@ -88,7 +89,7 @@ def by_filling(
     data: bytes,  # of a WebP, AVIF or HEIC
     kind: str,
     decode: Callable[[bytes], np.ndarray],  # → H×W×3
-) -> tuple[np.ndarray, np.ndarray] | None:  # the picture; H×W, whether a pixel is missing; None where none is left
+) -> tuple[np.ndarray, np.ndarray] | None:  # the picture, and H×W, whether a pixel is missing; None if nothing is left
     "Decode what there is of a photo whose format needs all of its bytes."
     pictures = []
     for full in filled_up(data, kind):
@@ -104,22 +105,22 @@ def by_filling(
     return pictures[0], missing
 
 # %% ../../nbs/lib/photos/07_damage.ipynb #left
-GREY = 128  # libjpeg's own
+GREY = 128  # libjpeg uses the same grey
 
 
 def greyed(
     pixels: np.ndarray,  # H×W×3
     missing: np.ndarray,  # H×W, whether a pixel is missing
 ) -> np.ndarray:
-    "Draw what is missing in grey."
+    "Draw the missing pixels in grey."
     return np.where(missing[..., None], np.uint8(GREY), pixels)
 
 # %% ../../nbs/lib/photos/07_damage.ipynb #remark
 def remark(
-    name: str,  # what sentences call the photo
+    name: str,  # the name of the photo in sentences
     missing: np.ndarray,  # H×W, whether a pixel is missing
-    coarse: bool = False,  # whether detail is missing everywhere
-    ended: bool = False,  # whether the file has its end, so that it is damaged in its middle
+    coarse: bool = False,  # whether fine detail is missing in the whole picture
+    ended: bool = False,  # whether the file has its end; it is then damaged in the middle
 ) -> str:
     "Say what is missing in a photo."
     again = "copy it again from the card if you can."
@@ -128,6 +129,6 @@ def remark(
         return f"{name} is damaged: {what} is missing: {again}"
     share, rows = missing.mean(), np.any(missing, axis=1)
     many = "less than 1 %" if share < 0.005 else f"{min(share, 0.99):.0%}".replace("%", " %")
-    at_the_end = rows[int(np.argmax(rows)) :].all()  # from the first such row on, all
+    at_the_end = rows[int(np.argmax(rows)) :].all()  # every row after the first damaged one is damaged, too
     where = f"the last {many}" if at_the_end and share >= 0.005 else many
     return f"{name} is damaged: {'at least ' if ended else ''}{where} of the picture is missing: {again}"

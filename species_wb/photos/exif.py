@@ -31,7 +31,7 @@ _XMP = re.compile(r"(?:exif:DateTimeOriginal|photoshop:DateCreated|xmp:CreateDat
 
 
 def _other_times(info: dict[Any, Any]) -> dict[str, str]:  # "XMP" or "PNG" → ISO 8601
-    "Return the times that stand beside EXIF."
+    "Return the times that a file holds outside of EXIF."
     xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or ""
     xmp = xmp.decode("utf-8", "replace") if isinstance(xmp, bytes) else str(xmp)
     written = {"XMP": (_XMP.findall(xmp) or [None])[0], "PNG": info.get("Creation Time")}
@@ -68,7 +68,7 @@ def orientation(exif: Image.Exif) -> int:
 
 # %% ../../nbs/lib/photos/06_exif.ipynb #ifd
 def _ifd(exif: Image.Exif, tag: int | None = None) -> dict[int, Any]:
-    "Return a directory of EXIF, without a tag the first one, or an empty one if it cannot be read."
+    "Return the directory of EXIF with this tag, by default the first one; empty if it cannot be read."
     try:
         return dict(exif if tag is None else exif.get_ifd(tag))
     except Exception:

@@ -24,7 +24,7 @@ from .times import looks_unset
 
 # %% ../../nbs/lib/photos/55_findings.ipynb #with-codes
 def _code_of_earlier(row: dict[str, Any]) -> str | None:
-    "Read the code of a row of an earlier manifest from its sentence. The words stay those of 2026."
+    "Return the code of a row of an early manifest, from its sentence as it was worded in 2026."
     reason = row["reason"] or "" if row["status"] == "ok" else ""
     unknown = f" is of the class {row['label']}, of which there is no photo to train with: not scored."
     return (
@@ -73,7 +73,7 @@ def _classes(ok: list[dict[str, Any]]) -> dict[str, Any]:
 
 # %% ../../nbs/lib/photos/55_findings.ipynb #small-classes
 def _small_classes(ok: list[dict[str, Any]]) -> dict[str, list[str]]:
-    "Name the classes with one photo, and those with too few groups to be in every split."
+    "Name the classes with one photo, and those with too few groups (photos that belong together) for every split."
     groups = defaultdict(set)
     for row in ok:
         if row["label"]:
@@ -86,7 +86,7 @@ def _small_classes(ok: list[dict[str, Any]]) -> dict[str, list[str]]:
 
 # %% ../../nbs/lib/photos/55_findings.ipynb #look-alike
 def _plainest(label: str) -> str:
-    "Write a label so that those which a person takes for one are one."
+    "Return a plain form of a label, the same for labels that a person takes for one class."
     text = "".join(c for c in unicodedata.normalize("NFKC", label) if unicodedata.category(c) != "Cf")
     return " ".join(text.casefold().replace("_", " ").replace("-", " ").split())
 

@@ -165,7 +165,7 @@ class Header:
     mode: str  # Pillow's: "RGB", "L", "CMYK", "I;16", …
     frames: int  # 1, or 2 for any larger number; the first picture is the photo
     taken_at: str | None  # ISO 8601, the camera's clock, with an offset only where the file gives one
-    taken_from: str | None  # where that time was written: a word of `times.WRITTEN_IN`
+    taken_from: str | None  # where this time was written: a word of `times.WRITTEN_IN`
     lat: float | None  # degrees, WGS 84
     lon: float | None
 
@@ -179,14 +179,14 @@ def _frames(image: Image.Image) -> int:
 
 # %% ../../nbs/lib/photos/08_headers.ipynb #opened-or-filled
 def _opened(data: bytes, name: str) -> Image.Image:
-    "Open a photo, also one that was cut where its format needs all of its bytes. Raises BadPhoto as `open_photo` does."
+    "Open a photo; if it was cut and its format needs all bytes, fill it up. Raises BadPhoto as `open_photo` does."
     try:
         return open_photo(data, name)
     except BadPhoto as bad:
         for full in filled_up(data, format_of(data) or "") if bad.status == "cut-short" else ():
             try:
                 return open_photo(full, name)
-            except BadPhoto:  # this filling leads the decoder astray
+            except BadPhoto:  # the file does not open with this filling
                 continue
         raise
 
@@ -199,7 +199,7 @@ def header_and_orientation(
     image = _opened(data, name)
     _check_size(image, data, name)
     exif = read_exif(image, data)
-    lies = image.format in ("JPEG", "PNG", "WEBP", "AVIF")  # other decoders turn the picture upright
+    lies = image.format in ("JPEG", "PNG", "WEBP", "AVIF")  # the decoders of other formats turn the picture upright
     turn, told = orientation(exif) if lies else 1, time_and_place(exif, image.info)
     size = image.size if turn < 5 else image.size[::-1]
     return Header(format_of(data) or "", *size, image.mode, _frames(image), **told), turn, image.size

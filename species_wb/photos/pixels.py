@@ -26,14 +26,14 @@ from .reading import BadPhoto, format_of, read_bytes, shown
 # %% ../../nbs/lib/photos/12_pixels.ipynb #canonical-scale
 def canonical_scale(
     short_side: int,  # of the stored picture, pixels
-    canonical_size: int | None,  # the least short side, pixels; None: full size
+    canonical_size: int | None,  # pixels that the short side should have at least; None: full size
 ) -> int:  # 1, 2, 4 or 8: the sides are divided by it and rounded up
     "Choose libjpeg's scale for a canonical photo."
     return next((s for s in (8, 4, 2) if canonical_size and -(-short_side // s) >= canonical_size), 1)
 
 # %% ../../nbs/lib/photos/12_pixels.ipynb #from-pillow
 def _of_depth(image: Image.Image, low: Image.Image, mode: str, data: bytes) -> Image.Image:
-    "Make 8 bits of deep colour, of which Pillow kept the high bytes."
+    "Convert colour with 16 bits to 8 bits, from its high bytes (`image`) and its low bytes."
     values = depth.joined(np.asarray(image), np.asarray(low), mode)
     bands = [depth.to_8_bit(values[..., :3], depth.said_white(image, data, values[..., :3]))]
     bands += [depth.to_8_bit(values[..., 3:])] if values.shape[2] == 4 else []
@@ -41,7 +41,7 @@ def _of_depth(image: Image.Image, low: Image.Image, mode: str, data: bytes) -> I
 
 
 def _rgb(image: Image.Image, data: bytes) -> np.ndarray:
-    "Turn what Pillow decoded into H×W×3."
+    "Convert a picture that Pillow decoded into RGB pixels, H×W×3."
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image)
         grey = depth.to_8_bit(values, depth.said_white(image, data, values))
@@ -55,7 +55,7 @@ def _rgb(image: Image.Image, data: bytes) -> np.ndarray:
 def _from_pillow(
     image: Image.Image, data: bytes, name: str, load: Callable[[Image.Image], object] = Image.Image.load
 ) -> np.ndarray:
-    "Decode what Pillow opened, H×W×3, as stored. Raises BadPhoto where `load` raises anything."
+    "Decode a picture that Pillow opened, H×W×3, as stored. Raises BadPhoto where `load` raises any error."
     try:
         mode = depth.raw_mode(image)
         load(image)
@@ -91,8 +91,8 @@ PASSES = 4  # of a progressive JPEG that must be there
 
 def _pixels_of_part(
     data: bytes, kind: str, size: tuple[int, int], scale: int, name: str
-) -> tuple[np.ndarray, np.ndarray, int | None] | None:  # as `jpeg_damage.by_jpeg` gives them
-    "Decode what is left of a photo; None where nothing is, or an error that a decoder raises."
+) -> tuple[np.ndarray, np.ndarray, int | None] | None:  # as `jpeg_damage.by_jpeg` returns it
+    "Decode what is left of a photo; None if nothing is left. Raises any error of a decoder."
     if kind == "JPEG":
         return jpeg_damage.by_jpeg(data, size, scale)
     if kind in damage.FILLED:
@@ -105,7 +105,7 @@ def _pixels_of_part(
 
 def _part(
     data: bytes, kind: str, size: tuple[int, int], scale: int, name: str
-) -> tuple[np.ndarray, str | None] | None:  # with what is missing in grey; a sentence. None where too little is left
+) -> tuple[np.ndarray, str | None] | None:  # with the missing part grey, and a sentence; None: too little is left
     "Decode a damaged photo."
     try:
         found = _pixels_of_part(data, kind, size, scale, name)
@@ -138,9 +138,9 @@ _ONE_LARGE = threading.Lock()
 
 def header_and_pixels(
     data: bytes,  # of a whole file
-    canonical_size: int | None,  # the least short side, pixels; None: full size
+    canonical_size: int | None,  # pixels that the short side should have at least; None: full size
     name: str = "This file",  # its name in sentences
-) -> tuple[Header, np.ndarray, str | None]:  # with uint8, H×W×3, RGB, upright; and what is missing, a sentence
+) -> tuple[Header, np.ndarray, str | None]:  # also the pixels: uint8, H×W×3, RGB, upright; and a sentence if some are missing
     "Read the header and decode the canonical photo. Raises BadPhoto where either cannot be done."
     head, orientation, size = header_and_orientation(data, name)
     jpeg = head.format == "JPEG"
@@ -157,7 +157,7 @@ def header_and_pixels(
 # %% ../../nbs/lib/photos/12_pixels.ipynb #decode
 def decode(
     data: bytes,  # of a whole file
-    canonical_size: int | None,  # the least short side, pixels; None: full size
+    canonical_size: int | None,  # pixels that the short side should have at least; None: full size
     name: str = "This file",  # its name in sentences
 ) -> np.ndarray:  # uint8, H×W×3, RGB, upright
     "Decode the canonical photo. Raises BadPhoto where that cannot be done."

@@ -17,7 +17,7 @@ from ..fields import path_text
 # %% ../../nbs/lib/photos/05_reading.ipynb #shown
 def shown(path: str | bytes | os.PathLike) -> str:
     "Write a path so that it can stand in a sentence."
-    text = path_text(path).replace("\\x5cx", "\\x")  # a backslash that is the name's own
+    text = path_text(path).replace("\\x5cx", "\\x")  # a backslash that is part of the name
     return "".join(c if c.isprintable() else "�" for c in text)
 
 # %% ../../nbs/lib/photos/05_reading.ipynb #badphoto

@@ -66,7 +66,7 @@ def _list(photos: Path) -> _Listed:
         found = _in_folder(photos.resolve())
     elif photos.suffix.lower() == ".csv" and photos.is_file():
         photos = photos.resolve()
-        root = Path(job_root(photos) or photos.parent)  # of a table of `classify`, the folder that it was made from
+        root = Path(job_root(photos) or photos.parent)  # for a table of `classify`: the folder that it was made from
         found = _Listed(photos, root, photos_in_csv(photos, root))
     else:
         what = "is not a folder, a .csv or a .parquet file" if photos.exists() else "is not there"
@@ -135,8 +135,8 @@ def scan(
     metadata: str | Path | None = None,  # a .csv with a column path or file, and further columns for these photos
     seed: int = 0,  # for the splits
     workers: int | None = None,  # threads; by default one more than there are cores
-    file_times: bool = False,  # whether a photo that tells no time gets that of its file
-    use_damaged: bool = False,  # whether damaged photos are trained on as all others
+    file_times: bool = False,  # whether a photo without a time gets the time of its file
+    use_damaged: bool = False,  # whether damaged photos are used for training like all others
 ) -> pa.Table:  # the manifest, contract 1; its schema's metadata also hold `notes`, `empty_folders` and `left`
     "Find and check photos, and assign splits. Raises UserError where no photos are found or a table does not fit."
     photos = Path(photos).expanduser()

@@ -48,7 +48,7 @@ def _address(address: str) -> Sources:
 
 # %% ../../nbs/lib/photos/40_sources.ipynb #meant
 def _meant(
-    text: str,  # as it was typed, or stands in a list
+    text: str,  # as it was typed, or as it is written in a list
 ) -> str:
     "Return the path or address that a person means."
     path = local_path(unquoted(text))
@@ -138,7 +138,7 @@ JOB = "job.json"  # a file in the hidden folder of a job
 
 def job_root(
     table: str | os.PathLike,
-) -> str:  # "" where the table is none of ours, or the folder is not there
+) -> str:  # "" if the table was not written by a job, or if the folder is gone
     "Return the folder that the paths of a job's table are relative to."
     known = os.path.join(parts_of(os.fspath(table)), JOB)
     said = read_json(known) if os.path.exists(known) else {}
@@ -179,7 +179,7 @@ def _file(root: str, path: str, left: Counter) -> Iterator[Unit]:
 
 # %% ../../nbs/lib/photos/40_sources.ipynb #folder-units
 def _folder(root: str, name: str, left: Counter) -> Iterator[Unit]:
-    "List everything below a folder that a person named, itself below the root."
+    "List everything below a folder that a person named; `name` is its path below the root."
     start = os.path.join(root, name) if name else root
     for path, what in walk(start, lambda folder: not _ours(folder), left):
         path = f"{path_text(name)}/{path}".strip("/") if name else path
@@ -190,7 +190,7 @@ def _folder(root: str, name: str, left: Counter) -> Iterator[Unit]:
 
 # %% ../../nbs/lib/photos/40_sources.ipynb #remote
 def _remote(root: str, left: Counter) -> Iterator[Unit]:
-    "List everything below an address, but for leftovers."
+    "List everything below an address, except leftovers."
     for path, changed, bad in files_below(root):
         if kind := leftover_in(path):
             left[kind] += 1
@@ -209,7 +209,7 @@ def units(
     where: Sources,
     left: Counter | None = None,  # counts what programs left behind, by kind
 ) -> Iterator[Unit]:
-    "List everything that gets a row: all but leftovers; one that is named alone is meant."
+    "List everything that gets a row: all files except leftovers, and a leftover that is named alone."
     left = Counter() if left is None else left
     if where.remote:
         yield from [_remote_file(where.root, name) for name in where.named if name] or _remote(where.root, left)

@@ -95,7 +95,7 @@ def _drop_damaged(rows: list[dict[str, Any]]) -> None:
 
 # %% ../../nbs/lib/photos/50_splits.ipynb #apart
 def _apart(one: dict[str, Any], other: dict[str, Any]) -> tuple[bool, int]:
-    "Tell whether two photos are different files, and in how many bits their hashes differ."
+    "Tell whether two photos are different files, and in how many bits their perceptual hashes differ."
     return one["sha256"] != other["sha256"], (int(one["phash"], 16) ^ int(other["phash"], 16)).bit_count()
 
 # %% ../../nbs/lib/photos/50_splits.ipynb #leak
@@ -170,7 +170,7 @@ def _deal_free(rows: list[dict[str, Any]], seed: int) -> None:
 def split(
     rows: list[dict[str, Any]],  # with "given" and "why" from `scan`; gets "split", "code" and "reason"
     seed: int,  # for the order of groups of equal size
-    use_damaged: bool = False,  # whether damaged photos are used as all others
+    use_damaged: bool = False,  # whether damaged photos are used like all others
 ) -> None:
     "Write the split of each row, and a code and a reason if a good photo needs an explanation."
     _as_given(rows)

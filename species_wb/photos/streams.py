@@ -69,7 +69,7 @@ def _played(source: str, name: str, patience: float, stop: threading.Event) -> I
         stream = film_pictures(container, name)
         clock, start, seen = Clock(float(stream.average_rate or 0)), time.monotonic(), time.monotonic()
         for packet in container.demux(stream):
-            for frame in frames_in(packet) or ():  # after damage, the next key frame is whole again
+            for frame in frames_in(packet) or ():  # after damage, the next complete frame (key frame) is good again
                 check_pixels(frame.width, frame.height, MAX_FILM_PIXELS, name, film=True)
                 if stop.wait(0 if live else max(0.0, start + clock(frame.time) - time.monotonic())):
                     return
@@ -177,7 +177,7 @@ class Newest:
     def __init__(
         self,
         source: str | int | os.PathLike,  # an address, a camera's number, or a film
-        canonical_size: int = 256,  # the least short side, pixels
+        canonical_size: int = 256,  # pixels that the short side should have at least
         say: Callable[[str], Any] = lambda sentence: None,  # gets a sentence when the source opens, breaks off or ends
         patience: float = 10.0,  # seconds without a picture after which a stream counts as broken
         longest_wait: float = 30.0,  # most seconds between two tries

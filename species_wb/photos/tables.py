@@ -77,7 +77,7 @@ def _needed(
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #time
 def _time(text: str) -> str | None:
-    "Return a time as ISO 8601, and a day alone as it is; None for what is neither."
+    "Return a time as ISO 8601, and a date without a time as a date; None if the text is neither."
     like_iso = text[:10].replace(":", "-") + text[10:].replace(" ", "T", 1)
     try:
         datetime.fromisoformat(like_iso)
@@ -129,7 +129,7 @@ def _listed(row: dict[str, str], file: str, label: str, split: str | None, table
 # %% ../../nbs/lib/photos/32_tables.ipynb #listed
 def photos_in_csv(
     path: Path,  # of a CSV
-    folder: Path | None = None,  # from which its paths start; by default its own
+    folder: Path | None = None,  # that its paths are relative to; by default the folder of the CSV
 ) -> dict[str, dict[str, Any]]:  # path relative to that folder → label, given split, further columns
     "List the photos that a CSV names. Raises UserError where it names no photos or no classes."
     rows = _read_csv(path)

@@ -106,9 +106,9 @@ def _reader(unit: Unit, root: str, whole: str) -> partial[bytes]:
 # %% ../../nbs/lib/photos/39_units.ipynb #items-2
 def items(
     unit: Unit,
-    root: str,  # of the sources
+    root: str,  # the folder or address that the unit's path is relative to
     every: float = 1.0,  # seconds between two frames of a film
-    canonical_size: int = 256,  # the least short side of a frame, pixels
+    canonical_size: int = 256,  # pixels that the short side of a frame should have at least
 ) -> Iterator[Item]:  # one; of a film, one for each frame
     "Yield the rows of a unit's photos, each with a function that gets the photo."
     row: dict[str, Any] = {"path": unit.path, "member": unit.member, "seconds": None}
@@ -139,7 +139,7 @@ EXPECTED, MOST = 192, 512  # units in a shard: expected, and at most
 
 
 def _ends_shard(unit: Unit) -> bool:
-    "Tell whether a shard ends with a unit: after each film, and else after one name in `EXPECTED`."
+    "Tell whether a shard ends with a unit: with a film, or with a name of a certain checksum (1 name in `EXPECTED`)."
     return unit.film or zlib.crc32(f"{unit.path}\0{unit.member}".encode()) % EXPECTED == 0
 
 # %% ../../nbs/lib/photos/39_units.ipynb #shards-2

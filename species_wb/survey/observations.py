@@ -60,7 +60,7 @@ class _Event:
     best: dict[str, Any]  # the row with the best score
     place: tuple[float, float] | None
     count: int = 1
-    photo: str = ""  # the last photo, and how many boxes of this label it has had so far
+    photo: str = ""  # the last photo; the next field counts its boxes of this label so far
     boxes: int = 0
     touched: float = 0.0  # when a row was last added, by `time.monotonic`
 
@@ -97,15 +97,15 @@ def _observation(site: str | None, label: str, event: _Event, source: str | None
 
 # %% ../../nbs/lib/survey/10_observations.ipynb #join
 def _join(mine: list[tuple[str, _Event]], label: str, new: _Event, gap: float) -> list[tuple[str, _Event]]:
-    "Add an event to the open ones of its site and clock, and join it with those of its label within the gap."
+    "Add a new event to the open events of its site and clock, and join it with near events of the same label."
     near = [event for name, event in mine if name == label and event.first - gap <= new.first <= event.last + gap]
-    for event in near:  # one event, or two that it lies between
+    for event in near:  # one event, or two events with the new one between them
         new = _merge(event, new)
     return [(name, event) for name, event in mine if not any(event is other for other in near)] + [(label, new)]
 
 # %% ../../nbs/lib/survey/10_observations.ipynb #events
 GAP = 60.0  # seconds; after a longer pause, the next photo of a label at a site begins a new event
-VISIT_GAP = 10.0  # the same for a camera that looks many times a second, where a short pause already means something
+VISIT_GAP = 10.0  # the gap for a camera that takes many pictures a second; a short pause already ends a visit
 
 
 class Events:
@@ -125,7 +125,7 @@ class Events:
 
     def add(
         self,
-        row: dict[str, Any],  # contract 4; a row that failed or abstained makes no event
+        row: dict[str, Any],  # contract 4; a row that could not be read or has no label makes no event
         at: str | None = None,  # ISO 8601: the time, if the row has none
     ) -> list[dict[str, Any]]:  # contract 6: the events that this row closed
         "Add one row."
@@ -205,7 +205,7 @@ def append_observations(
     observations: list[dict[str, Any]],  # contract 6
     path: str | Path,  # .csv or .parquet; made when missing
 ) -> None:
-    "Append events to a table. Raises UserError where its name has another ending or it is another table."
+    "Append events to a table. Raises UserError for another ending, and where the file holds another table."
     path = Path(path)
     if path.suffix not in (".csv", ".parquet"):
         raise UserError(f"{path.name}: observations are written as .csv or .parquet; end the name in one of these.")

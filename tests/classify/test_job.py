@@ -28,7 +28,7 @@ from test_cli import typed as typed_alone
 from test_scan import odd_files
 
 from species_wb import cli
-from species_wb.classify import job
+from species_wb.classify import job, remaining
 from species_wb.classify.resume import Job, Task, begun
 from species_wb.engine import model_file, predict, toy
 from species_wb.fields import text_path
@@ -441,7 +441,7 @@ def test_names_that_are_not_utf_8_and_labels_that_are_not_words(tmp_path, model)
 
 def test_a_full_disk_keeps_what_is_done(tmp_path, model, monkeypatch):
     folder, loaded = card(tmp_path / "card", 1_200), model_file.open_model(model, 1)
-    write, left = job.write_table, [2]
+    write, left = remaining.write_table, [2]
 
     def failing(table, path):
         left[0] -= 1
@@ -453,10 +453,10 @@ def test_a_full_disk_keeps_what_is_done(tmp_path, model, monkeypatch):
                 raise OSError(errno.ENOSPC, "No space left on device")
         write(table, path)
 
-    monkeypatch.setattr(job, "write_table", failing)
+    monkeypatch.setattr(remaining, "write_table", failing)
     with pytest.raises(UserError, match="disk is full.*run the same command again"):
         job.run_job(job_of(folder, tmp_path / "a.csv", loaded), loaded, job.here(loaded))
-    monkeypatch.setattr(job, "write_table", write)
+    monkeypatch.setattr(remaining, "write_table", write)
     done = job.run_job(job_of(folder, tmp_path / "a.csv", loaded), loaded, job.here(loaded))
     assert "were classified already" in done.sentences[0] and len(rows(tmp_path / "a.csv")) == 1_200
 
