@@ -43,9 +43,9 @@ class Answered:
 def content(
     path: str,  # as it is opened
 ) -> str:  # "" where it is no plain file or cannot be read
-    "Return the sha256 of a file's content, without waiting for a program that writes into the file."
+    "Return the sha256 of a plain file's content."
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe waits, and /dev/zero never ends
+        if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would wait, and /dev/zero never ends
             return ""
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -40,7 +40,7 @@ def only_sure(
     table: pa.Table,  # contract 4
     min_score: float,  # 0..1
 ) -> pa.Table:  # the same rows
-    "Leave rows with a lower score open. Raises UserError where the minimum is not between 0 and 1."
+    "Leave rows with a score below the minimum open. Raises UserError where the minimum is not between 0 and 1."
     if not 0 <= min_score <= 1:
         raise UserError(f"--min-score {min_score:g} is not a score: give a number from 0 to 1, such as 0.6.")
     low = pc.fill_null(pc.less(table["score"], min_score), False)

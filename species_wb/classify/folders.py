@@ -102,7 +102,7 @@ def subfolder(
     folder: Path,  # for the copies
     parts: Iterable[str],  # the folder of a label, and those below it
 ) -> Path:
-    "Make folders, each inside the last. Raises UserError where one cannot be made or is a link that leads elsewhere."
+    "Make folders, each inside the one before. Raises UserError where this fails or where a link leads elsewhere."
     place = folder
     for part in parts:
         _inside(place := place / part, folder)

@@ -112,7 +112,7 @@ def _by_content(known: Known, unit: Unit, row: Row, sha256: str) -> list[Row] | 
     for place in _places(known, unit):
         shard, at = divmod(place, MOST)
         for found in _read(known, shard)[0][at : at + 1]:
-            alone = not found["reason"] and found.get("taken_from") != "file"  # a reason and a file's time depend on more than the bytes
+            alone = not found["reason"] and found.get("taken_from") != "file"  # neither a remark nor a file's time
             if found["sha256"] == sha256 and found["status"] == "ok" and alone:
                 return [{**found, **row}]
     return None

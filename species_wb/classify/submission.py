@@ -76,7 +76,7 @@ def _sample_lines(path: Path) -> list[list[str]]:
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #read-sample
 def _read_sample(path: Path) -> tuple[list[str], list[str], set[str]]:
-    """Return a sample's column names, ids and labels; where each class has a column, the labels are the names of these.
+    """Return a sample's column names, its ids, and its labels (or the names of the columns for the classes).
 
     Raises UserError where the sample has another form."""
     head, *lines = _sample_lines(path)

@@ -56,7 +56,7 @@ def _broken(error: BadPhoto) -> Callable[[], np.ndarray]:
 def _frames(
     row: Row, whole: str, every: float, behind: float, size: int, stop: threading.Event
 ) -> Iterator[Item]:
-    "Yield the frames of a film after the second `behind`; where the film breaks off, an item says so."
+    "Yield the frames of a film after the second `behind`; where the film breaks off, the last item says so."
     name = shown(row["path"])
     try:
         told = film(whole, name)

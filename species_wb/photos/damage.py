@@ -78,7 +78,7 @@ _MOST = 250_000_000  # bytes
 
 
 def filled_up(data: bytes, kind: str) -> Iterator[bytes]:
-    "Yield a cut file, filled up to the length that it states in several ways; yield nothing if it was not cut."
+    "Yield a cut file, filled up in several ways to the length that it states; yield nothing if it was not cut."
     lacking = said_length(data, kind) - len(data) if kind in FILLED else 0
     if 0 < lacking <= _MOST - len(data):
         for fill in _FILLS:

@@ -105,7 +105,7 @@ def _said_by_png(data: bytes, values: np.ndarray) -> int | None:
 def said_white(
     image: Image.Image,  # as Pillow opened it
     data: bytes,  # of the whole file
-    values: np.ndarray,  # its values
+    values: np.ndarray,  # of its pixels
 ) -> int | None:
     "Return the white that a file states; None if it states none."
     if image.format == "TIFF":

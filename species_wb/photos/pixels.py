@@ -140,7 +140,7 @@ def header_and_pixels(
     data: bytes,  # of a whole file
     canonical_size: int | None,  # pixels that the short side should have at least; None: full size
     name: str = "This file",  # its name in sentences
-) -> tuple[Header, np.ndarray, str | None]:  # also the pixels: uint8, H×W×3, RGB, upright; and a sentence if some are missing
+) -> tuple[Header, np.ndarray, str | None]:  # the pixels: uint8, H×W×3, RGB, upright; a sentence if some are missing
     "Read the header and decode the canonical photo. Raises BadPhoto where either cannot be done."
     head, orientation, size = header_and_orientation(data, name)
     jpeg = head.format == "JPEG"

@@ -66,7 +66,7 @@ def _list(photos: Path) -> _Listed:
         found = _in_folder(photos.resolve())
     elif photos.suffix.lower() == ".csv" and photos.is_file():
         photos = photos.resolve()
-        root = Path(job_root(photos) or photos.parent)  # for a table of `classify`: the folder that it was made from
+        root = Path(job_root(photos) or photos.parent)  # a table of `classify`: the folder that it was made from
         found = _Listed(photos, root, photos_in_csv(photos, root))
     else:
         what = "is not a folder, a .csv or a .parquet file" if photos.exists() else "is not there"
