@@ -21,7 +21,7 @@ train: $(VENV)/.train
 	@$(BIN)/species-wb train $(options)
 
 # These hold PyTorch in the tests' own processes; apart from the others, which start it in processes of theirs, everything together takes about 3 GB.
-WITH_TORCH := $(addprefix tests/,models/test_architectures.py models/test_int8.py models/test_ready_made.py train/test_finetune.py train/test_fit.py)
+WITH_TORCH := $(addprefix tests/,models/test_architectures.py models/test_int8.py models/test_ready_made.py train/test_finetune.py train/test_fit.py metrics/test_scores.py test_taxa.py)
 
 QUICK := $(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
