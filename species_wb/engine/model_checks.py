@@ -61,7 +61,7 @@ def _wrong_input(session: ort.InferenceSession, side: int) -> str:
 
 # %% ../../nbs/lib/engine/13_model_checks.ipynb #wrong-output
 def _wrong_output(session: ort.InferenceSession, labels: int) -> str:
-    "Say what is wrong with the outputs of a network with so many labels; return an empty text where they are right."
+    "Say what is wrong with the outputs of a network for `labels` labels; return an empty text where nothing is wrong."
     outputs = {o.name: o for o in session.get_outputs()}
     if not {"logits", "embedding"} <= set(outputs):
         return "it does not return logits and an embedding"
@@ -74,7 +74,7 @@ def open_checked(
     path: Path,  # of a model file
     threads: int,
 ) -> tuple[bytes, ort.InferenceSession, ModelInfo]:  # the file's bytes, its network, its description
-    "Open a model file. Raises UserError, which says why, where the file fails a check."
+    "Open a model file. Raises UserError with the reason where the file fails a check."
     data = _read(path)
     session = _session(data, path, threads)
     info = _info(session, path)

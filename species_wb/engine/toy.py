@@ -27,7 +27,7 @@ def _nodes() -> list[Any]:
 
 # %% ../../nbs/lib/engine/10_toy.ipynb #graph
 def _graph(weight: Sequence[Sequence[float]], side: int) -> Any:
-    "Join the steps and their weights (3×C, in fiftieths) to a network that gives logits and embedding."
+    "Join the steps and the weights (3 × number of labels, to be divided by 50) to a network with logits and embedding."
     from onnx import TensorProto, helper, numpy_helper
 
     values = {"weight": (np.array(weight, np.float64) / 50).astype(np.float32), "axes": np.array([1, 2])}

@@ -64,7 +64,7 @@ def title(comparison: Comparison) -> tuple[str, str]:  # title and subtitle
 
 # %% ../../nbs/lib/evaluate/45_compare_text.ipynb #advice
 def _cost(model: ComparedModel) -> str:
-    "Say what a model costs: the time of a photo, and the size of its file."
+    "Say what a model costs: the time that it needs for one photo, and the size of the model file."
     return f"{model.latency['p50']:.3g} ms a photo, {core.byte_size(model.size)}"
 
 
@@ -86,7 +86,7 @@ def _advice(comparison: Comparison) -> str:
 
 # %% ../../nbs/lib/evaluate/45_compare_text.ipynb #not-equal
 def _not_equal(comparison: Comparison) -> str:  # "" where the best model is the only choice
-    "Say how much lower than the best model the faster choice may score."
+    "Say how far the score of the faster choice may be below that of the best model."
     best, thrifty = comparison.best, thriftiest(comparison)
     if thrifty is best:
         return ""
@@ -205,7 +205,7 @@ def calibration_sentence(comparison: Comparison) -> str:
 
 # %% ../../nbs/lib/evaluate/45_compare_text.ipynb #winners-sentence
 def winners_sentence(comparison: Comparison) -> str:
-    "Say for which classes the best model is established to be the best."
+    "Say for which classes the model with the highest F1 is established to be better than the next."
     rows = comparison.found["classes"]["f1"]
     established = [row for row in rows if row["established"]]
     sure = [f"{comparison.models[row['best']].name} in {comparison.labels[row['class']]}" for row in established]

@@ -117,7 +117,7 @@ _SWAPPED = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 
 def raw_mode(image: Any) -> str:
-    "Return how a picture stores its values, by Pillow's name; call it before the picture is decoded."
+    "Return Pillow's name for the way a picture stores its values; call this before the picture is decoded."
     args = image.tile[0][3] if getattr(image, "tile", None) else ""
     return args if isinstance(args, str) else str(args[0])
 
@@ -141,7 +141,7 @@ def low_bytes(image: Image.Image) -> Image.Image:
 
 # %% ../../nbs/lib/photos/10_depth.ipynb #shallow
 def is_dark(high: np.ndarray) -> bool:
-    "Tell from the high bytes whether 14 bits or fewer may be used."
+    "Tell from the high bytes whether a picture perhaps uses 14 bits or fewer."
     colours = high[..., :3]
     return int((colours >= 64).sum()) <= colours.size // ODD
 

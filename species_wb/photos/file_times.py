@@ -31,7 +31,7 @@ def file_time(
     path: str | os.PathLike,  # of a photo or film
     seconds: float = 0.0,  # from the beginning of a film to the frame
 ) -> str | None:  # ISO 8601 with this machine's offset from UTC; None if the file cannot be reached
-    "Return when a photo or a frame of a film was taken, by the time of the last change of its file."
+    "Return when a photo or a frame of a film was taken, computed from when its file was last changed."
     try:
         info = os.stat(path)
         began = info.st_mtime - _length(os.fspath(path), info.st_mtime_ns)
@@ -58,7 +58,7 @@ def fill_times(
     table: pa.Table,  # of predictions (contract 4 in `contracts`)
     root: str,  # the folder that its paths are relative to
 ) -> pa.Table:
-    "Give each row without a time the time of its file."
+    "In each row that has no time, fill in the time of its file."
     wanted = ("path", "member", "seconds", "status", "taken_at", "taken_from")
     found = table.select([name for name in wanted if name in table.schema.names]).to_pylist()
     rows = [with_file_time(row, os.path.join(root, text_path(row["path"]))) for row in found]

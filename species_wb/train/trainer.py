@@ -50,15 +50,15 @@ def _averaging(share: float, steps: int) -> Callable:
 # %% ../../nbs/lib/train/33_trainer.ipynb #place
 @dataclass(eq=False)
 class Place:
-    "How far a training has come: what a checkpoint holds besides tensors."
+    "How far a training has come. A checkpoint holds this besides the tensors (arrays of numbers)."
 
-    epoch: int = 1  # the current epoch, counted from 1
+    epoch: int = 1  # the current epoch (pass over the training photos), counted from 1
     step: int = 0  # steps done in this epoch
-    parts: int = 1  # how many parts a batch is divided into
+    parts: int = 1  # how many parts a batch (the photos of one step) is divided into, so that it fits into memory
     loss: float = 0.0  # the summed loss of the photos of this epoch
     seen: int = 0  # photos of this epoch so far
     seconds: float = 0.0  # of training so far
-    history: list[dict[str, Any]] = field(default_factory=list)  # a row an epoch
+    history: list[dict[str, Any]] = field(default_factory=list)  # one row for each epoch
     best: dict[str, Any] = field(default_factory=dict)  # scores and weights of the best epoch
     notes: list[str] = field(default_factory=list)  # sentences for the person who trains
 
