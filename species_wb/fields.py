@@ -43,7 +43,7 @@ NOT_SURE, NO_ANSWER = "not sure", "no answer"
 CODES = {
     "unused": "is in no class folder or in no split folder, or its table gives no class or no split",
     "leak": "belongs together with a photo that is held out, and is left out of training",
-    "seen-unlabelled": "belongs together with a photo in the unlabelled test folder, but is still used to train or validate",
+    "seen-unlabelled": "belongs together with a photo in the unlabelled test folder, but is still used in training",
     "not-scored": "is held out, but no training photo shows its class",
     "held-out": "was labelled by hand, and lies where photos are held out",
     "excluded": "was excluded by hand",

@@ -190,7 +190,7 @@ def test_damaged_photos_are_trained_on_where_a_person_asks(tmp_path):
     assert len(torn) == 2 and all(row["split"] and row["reason"] for row in torn)
     assert "left out" not in " ".join(sentences(findings(manifest)))
     write_table(manifest, tmp_path / "mine.parquet")
-    with pytest.raises(UserError, match="is a manifest, which is used unchanged: scan its folder with damaged=True instead"):
+    with pytest.raises(UserError, match="which is used unchanged: scan its folder with damaged=True instead"):
         scan(tmp_path / "mine.parquet", use_damaged=True)
 
 

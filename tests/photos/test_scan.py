@@ -519,7 +519,7 @@ def test_findings_do_not_change_with_the_wording(trouble, tmp_path):
 
 EARLIER = {  # as they were worded when manifests had no codes
     "train/Aves/copy.jpg": "train/Aves/copy.jpg is a copy of test/Aves/000.jpg, which is given for test: left out of training.",
-    "train/Fungi/seen.jpg": "train/Fungi/seen.jpg looks like test/001.jpg in the unlabelled test folder, but is still used for training.",
+    "train/Fungi/seen.jpg": "train/Fungi/seen.jpg looks like test/001.jpg in the unlabelled test folder: used for training all the same.",
     "spare/Aves/000.jpg": "spare/Aves/000.jpg lies outside of the folders train, val and test: not used for training.",
     **{f"test/Reptilia/00{k}.jpg": f"test/Reptilia/00{k}.jpg is of the class Reptilia, of which there is no photo to train with: not scored." for k in range(3)},
 }
