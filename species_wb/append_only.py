@@ -76,7 +76,7 @@ def _write(file: TextIO, path: Path, names: list[str], rows: list[dict[str, Any]
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         why = "The disk is full" if full else f"Writing failed ({error.strerror})"
-        done = "holds what was finished. Mend that and start again with the same file to go on."
+        done = "holds what was finished. Solve this problem, then start again with the same file to go on."
         raise UserError(f"{why}: {path} {done}") from None
 
 # %% ../nbs/lib/15_append_only.ipynb #begin

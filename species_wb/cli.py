@@ -23,7 +23,7 @@ from .core import UserError
 def serve(
     model: Models = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help=(
-        "The port of the page; another one if this one is taken."
+        "The port of the page. If this port is taken, another one is used."
     ))] = 8000,
     host: Annotated[str, typer.Option(help=(
         "Who may use the page: 127.0.0.1 means this machine alone, 0.0.0.0 everybody in the network."

@@ -24,7 +24,7 @@ from .workspace import typed, unquoted
 
 # %% ../nbs/lib/85_cli_models.ipynb #models
 Models = Annotated[list[str] | None, typer.Option("--model", help=(
-    "A model file (.onnx) or a mix (.mix.json). Give it several times to mix models in equal parts. "
+    "A model file (.onnx) or a mix (.mix.json). Type --model several times to mix models in equal parts. "
     "Without it, the ready-made model."
 ))]  # fmt: skip
 
@@ -136,7 +136,7 @@ def train(
         "probe (train a head on a frozen network), finetune (train the whole network) or auto (chosen for you)."
     ))] = "",
     weights: Annotated[str, typer.Option(help=(
-        "Where training starts: auto (pretrained weights if they can be had), imagenet, none, or a file of weights."
+        "Where training starts: auto (pretrained weights if they are available), imagenet, none, or a file of weights."
     ))] = "",
     size: Annotated[int | None, _finetune("the side of the network's input, in pixels")] = None,
     epochs: Annotated[int | None, _finetune("the number of passes over the photos")] = None,

@@ -23,8 +23,8 @@ from .workspace import typed, unquoted
 def _doubt(row: dict[str, Any], min_score: float) -> str:
     "Say why a photo has no label; return an empty text if it has one."
     if row["abstained"]:
-        return "Not sure: probably none of the classes this model knows; the likeliest:"
-    return f"Not sure: no score reaches {min_score:g}; the likeliest:" if row["score"] < min_score else ""
+        return "Not sure: the photo probably shows none of the classes that this model knows. The likeliest are:"
+    return f"Not sure: no score reaches {min_score:g}. The likeliest are:" if row["score"] < min_score else ""
 
 # %% ../nbs/lib/87_cli_photos.ipynb #answer
 def _answer(row: dict[str, Any], min_score: float = 0.0) -> list[str]:
@@ -197,7 +197,7 @@ def submit(
     photos: Annotated[str, typer.Argument(help="The folder of photos to classify.")],
     out: Annotated[str, typer.Option(help="The .csv file to write.")] = "submission.csv",
     sample: Annotated[str, typer.Option(help=(
-        "The competition's sample submission. The file gets its ids, its order and its columns."
+        "The competition's sample submission. Your file gets the same ids, order and columns."
     ))] = "",
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over, and replace the file.")] = False,
 ) -> None:  # fmt: skip

@@ -41,10 +41,10 @@ NOT_SURE, NO_ANSWER = "not sure", "no answer"
 
 # %% ../nbs/lib/04_fields.ipynb #codes
 CODES = {
-    "unused": "lies in no class folder or outside of the split folders, or has no class or split in its table",
+    "unused": "is in no class folder or in no split folder, or its table gives no class or no split",
     "leak": "belongs together with a photo that is held out, and is left out of training",
-    "seen-unlabelled": "belongs together with a photo in the unlabelled test folder, and is used all the same",
-    "not-scored": "is held out, and of a class that nothing is trained for",
+    "seen-unlabelled": "belongs together with a photo in the unlabelled test folder, but is still used in training",
+    "not-scored": "is held out, but no training photo shows its class",
     "held-out": "was labelled by hand, and lies where photos are held out",
     "excluded": "was excluded by hand",
     "damaged": "opens, but a part of its picture is missing",

@@ -73,7 +73,8 @@ def workspace() -> Path:  # an existing folder
     if home := os.environ.get("SPECIES_WB_HOME"):
         folder = Path(typed(home)).resolve()
         if not folder.is_dir():
-            raise UserError(f"SPECIES_WB_HOME names {folder}, which is not a folder: make it, or unset the variable.")
+            raise UserError(f"SPECIES_WB_HOME names {folder}, which is not a folder: "
+                            "make this folder, or unset the variable.")
         return folder
     here = Path.cwd().resolve()
     for folder in (here, *here.parents):

@@ -48,7 +48,7 @@ def test_a_sample_decides_ids_and_order(tmp_path, model):
     (tmp_path / "sample.csv").write_text("id,class\nIMG_00002.JPG,red\nIMG_00000.JPG,red\nlost.JPG,red\n")
     done = typed("submit", model, folder, "--sample", tmp_path / "sample.csv", "--out", tmp_path / "s.csv")
     assert (tmp_path / "s.csv").read_text() == "id,class\nIMG_00002.JPG,red\nIMG_00000.JPG,green\nlost.JPG,red\n"
-    assert "1 id of the sample without a photo" in done.stdout and "not in the sample" in done.stdout
+    assert "1 sample id without a photo" in done.stdout and "not in the sample" in done.stdout
 
 
 def test_copies_are_sorted_and_originals_stay(tmp_path, model):

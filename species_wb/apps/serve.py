@@ -59,7 +59,7 @@ async def _other(request: Any, error: Any) -> Any:
     "Answer a request for something that does not exist."
     from starlette.responses import JSONResponse
 
-    reason = f"{error.detail}: see /openapi.json for what there is."
+    reason = f"{error.detail}: see /openapi.json for the possible requests."
     return JSONResponse({"reason": reason}, error.status_code, error.headers)
 
 # %% ../../nbs/lib/apps/35_serve.ipynb #refusals-in-words
@@ -74,8 +74,8 @@ def _refusals_in_words(app: Any) -> None:
 
 # %% ../../nbs/lib/apps/35_serve.ipynb #refusals
 _REFUSALS = {
-    400: "A parameter, the form, or the name by which the service was asked, is wrong",
-    403: "Another web page asked",
+    400: "A parameter or the form is wrong, or the service was called by a wrong name",
+    403: "Another web page sent the request",
     408: "The photo did not arrive in time",
     413: "The file is too large, or the form holds too many",
     415: "The body is JSON",
@@ -186,7 +186,7 @@ def _greeting(addresses: list[str], alone: bool) -> list[str]:
         "Anyone on this network can use the service, and photos travel to it unencrypted: "
         "leave the host out to keep it to this machine."
     )
-    kept = "Photos are read in memory, kept nowhere and sent nowhere else. Ctrl-C ends it."
+    kept = "Photos are read in memory, kept nowhere and sent nowhere else. Ctrl-C ends the service."
     return [*([] if alone else [warning]), f"Open {' or '.join(addresses)} in a browser. {kept}"]
 
 # %% ../../nbs/lib/apps/35_serve.ipynb #run

@@ -94,7 +94,7 @@ def _admit(limits: Limits, buckets: Buckets, inside: int, address: str, at: floa
         fast = f"More than {limits.rate:g} photos a second came from this address"
         raise Refused(429, f"{fast}: wait a moment and send this one again.", wait)
     if inside >= limits.waiting:
-        full = f"{plural(inside, 'photo')} are being worked on, which is all that is taken at a time"
+        full = f"{plural(inside, 'photo')} are being worked on, and no more are taken at the same time"
         raise Refused(503, f"{full}: wait a moment and send this one again.", 1.0)
 
 # %% ../../nbs/lib/apps/34_web_answers.ipynb #service

@@ -169,5 +169,5 @@ def summary_sentences(
     first = f"{plural(found['photos'], one, many)}: {found['answered']:,} answered, "
     first += f"{found['abstained']['count']:,} not sure, {problems:,} with no answer"
     first += f"; {plural(others, 'other file')}." if others else "."
-    torn = [f"Answered although {_problem_sentence(one)}" for one in found.get("damaged", ())]
+    torn = [f"Answered, but {_problem_sentence(one)}" for one in found.get("damaged", ())]
     return [first, *torn, *map(_problem_sentence, found["problems"])]

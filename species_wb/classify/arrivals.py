@@ -218,9 +218,9 @@ def observer(
     try:
         return _started(arrivals)
     except ImportError:
-        why = "pip install '.[watch]' makes it prompt"
+        why = "to notice them at once: pip install '.[watch]'"
     except OSError as error:
         why = f"the system said: {error.strerror}"
-    arrivals.say(f"{now()}  New files are looked for every {LOOK_ALONE:g} seconds ({why}).")
+    arrivals.say(f"{now()}  The folder is searched for new files every {LOOK_ALONE:g} seconds ({why}).")
     arrivals.between = LOOK_ALONE
     return None

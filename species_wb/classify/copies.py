@@ -47,7 +47,7 @@ def _check_link(row: dict[str, Any], root: str) -> None:
     source = Path(root, text_path(row["path"]))
     if row["status"] != "ok" and "://" not in root and not source.resolve().is_relative_to(Path(root).resolve()):
         what = f"{shown(row['path'])} is a link that leads out of {shown(root)} and is no photo"
-        raise BadPhoto("not-a-file", f"{what}: it stays where it is.")
+        raise BadPhoto("not-a-file", f"{what}: it is not copied.")
 
 # %% ../../nbs/lib/classify/16_copies.ipynb #fetch
 def _fetch(row: dict[str, Any], root: str) -> bytes:
@@ -89,10 +89,10 @@ class Copies:
 # %% ../../nbs/lib/classify/16_copies.ipynb #sentences
 def copy_sentences(done: Copies) -> Iterator[str]:
     "Say what was copied, and what was not."
-    yield (f"{plural(done.copied, 'file')} copied into {done.folder}, which holds "
-           f"{plural(len(done.folders), 'folder')} of them; the originals are where they were.")
+    yield (f"{plural(done.copied, 'file')} copied into {plural(len(done.folders), 'folder')} in {done.folder}; "
+           "the originals were not moved.")
     if done.present:
-        yield f"{plural(done.present, 'file')} lay there already."
+        yield f"{plural(done.present, 'file')} were there already."
     if done.left_count:
         more = f" And {done.left_count - 3:,} more." if done.left_count > 3 else ""
         yield f"{plural(done.left_count, 'file')} could not be copied: {' '.join(done.left[:3])}{more}"
@@ -154,7 +154,7 @@ def _copy_film(row: dict[str, Any], label: str, done: Copies, root: str) -> tupl
     try:
         info = source.stat()
         if not stat.S_ISREG(info.st_mode) or not info.st_size:
-            raise BadPhoto("not-a-file", f"{shown(row['path'])} is no file, or has no bytes: it stays where it is.")
+            raise BadPhoto("not-a-file", f"{shown(row['path'])} is no file, or has no bytes: it is not copied.")
         target, there = _film_place(source, _made(done, [label, *inner]), name, info)
         film = source.open("rb")
     except OSError as error:

@@ -91,8 +91,9 @@ def _inside(place: Path, folder: Path) -> None:
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"The folder {place} cannot be made ({error.strerror}): free some space, change the "
-                        "permissions, or move away what has its name; then run the same command again.") from error
+        raise UserError(f"The folder {place} cannot be made ({error.strerror}): free some space, "
+                        "change the permissions, or move away the file with the same name; "
+                        "then run the same command again.") from error
     if not place.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"{place} is a link that leads out of {folder}, and copies are written only there: "
                         "remove the link, or name another folder.")
@@ -137,7 +138,7 @@ def free_place(
             return target, False
         if sha256_of(target) == sha256:
             return target, True
-    raise UserError(f"{target} has the name of a copy and is another file: "
+    raise UserError(f"{target} is another file with the name that a copy needs: "
                     "move it away, and run the same command again.")
 
 # %% ../../nbs/lib/classify/15_folders.ipynb #copy-in

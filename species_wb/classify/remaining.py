@@ -71,5 +71,5 @@ def notes(
 ) -> list[str]:
     "Say how many files needed no network, and how many were known by their content alone."
     said = [f"{before:,} of {plural(total, 'file')} were classified already."] if before else []
-    moved = f"{plural(by_content, 'file')} {'is' if by_content == 1 else 'are'} known by content"
-    return [*said, *([f"{moved}: elsewhere, or with another time."] if by_content else [])]
+    moved = f"{plural(by_content, 'file')} {'is' if by_content == 1 else 'are'} recognised by content"
+    return [*said, *([f"{moved}: at another place, or with another time."] if by_content else [])]

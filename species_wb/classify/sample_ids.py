@@ -68,7 +68,8 @@ def _ways(ids: Sequence[str], photos: Sequence[str]) -> list[_Way]:
         for change in (str, str.casefold) for k in range(3)
     ]
     of_id, of_photo = _inside(ids), _inside(photos)
-    ways.append(_Way("without the folder in which only one of the two writes it", of_id, _known(map(of_photo, photos))))
+    said = "without the folder that only the sample or only the photos have"
+    ways.append(_Way(said, of_id, _known(map(of_photo, photos))))
     numbers = _known(_number(of_photo(where)) for where in photos)
     return [*ways, _Way("by number, without leading zeros", lambda i: _number(of_id(i)), numbers)]
 
@@ -91,13 +92,13 @@ def _check(ids: Sequence[str], photos: Sequence[str], places: Sequence[int | Non
     if all(k is None for k in places):
         met, meant = (a_few(list(map(shown, some))) for some in (ids, photos))
         raise UserError(f"No id of the sample ({met}) names one of the photos ({meant}): "
-                        "name the folder of the photos that the sample lists, or the sample of these photos.")
+                        "name the folder with the photos of this sample, or the sample that belongs to these photos.")
     counts: Counter[int | None] = Counter(k for k in places if k is not None)
     twice = next((k for k, place in enumerate(places) if k in loose and counts[place] > 1), None)
     if twice is not None:
         both = " and ".join(repr(i) for i, place in zip(ids, places, strict=True) if place == places[twice])
         photo = shown(photos[places[twice] or 0])
-        raise UserError(f"The ids {both} would both be {photo}: name the folder of the photos that the sample lists.")
+        raise UserError(f"The ids {both} would both mean {photo}: name the folder with the photos of this sample.")
 
 # %% ../../nbs/lib/classify/11_sample_ids.ipynb #photos-of-ids
 def photos_of_ids(

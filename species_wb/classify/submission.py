@@ -96,7 +96,7 @@ def _label_form(values: set[str], info: ModelInfo) -> tuple[list[str], str]:
         if values <= set(names):
             return names, f"Labels are written as names, such as {shown(names[0])}, as in the sample."
     few = a_few(sorted(values))
-    return ids, f"The sample's labels ({few}) are neither names nor ids of this model's classes: ids are written."
+    return ids, f"The sample's labels ({few}) are neither names nor ids of this model's classes, so ids are written."
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #columns
 def _columns(head: list[str], info: ModelInfo) -> tuple[list[int | None], str]:
@@ -108,7 +108,9 @@ def _columns(head: list[str], info: ModelInfo) -> tuple[list[int | None], str]:
         raise UserError(f"The sample's columns ({a_few(head[1:])}) are no classes of this model "
                         f"({a_few(info.labels)}): {_WHICH}, or a model that knows these classes.")
     lost = [name for name, k in zip(head[1:], labels, strict=True) if k is None]
-    return labels, f"This model does not know the sample's {a_few(lost)}: 0 is written there." if lost else ""
+    few = a_few(lost)
+    unknown = f"This model does not know these classes of the sample: {few}. Their columns get 0."
+    return labels, unknown if lost else ""
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #form
 @dataclass
@@ -151,9 +153,9 @@ def _about(found: list[_Answer], form: _Form, why: str) -> Iterator[str]:
     unsure = [found[k].where for k in sorted(named) if found[k].unsure]
     several = [
         ("photo", "could not be read and got " + why, unread),
-        ("id", "of the sample without a photo got " + why, lost),
-        ("photo", "the model was not sure of got its best class all the same", unsure),
-        ("photo", "not in the sample left out", [a.where for k, a in enumerate(found) if k not in named]),
+        ("sample id", "without a photo got " + why, lost),
+        ("photo", "got the likeliest class although the model was not sure", unsure),
+        ("photo", "left out (not in the sample)", [a.where for k, a in enumerate(found) if k not in named]),
     ]
     return (f"{plural(len(which), noun)} {what}: {a_few(which)}." for noun, what, which in several if which)
 
@@ -204,4 +206,4 @@ def submission(
         why = f"the mean of all chances (n = {counts.total():,})"
     said = [f"{path}: {plural(len(form.ids), 'line')}.", *_about(found, form, why), *form.notes]
     left_out = plural(len(others), "file or frame", "files or frames")
-    return [*said, *([f"{left_out} left out, no photos: {a_few(others)}."] if others else [])]
+    return [*said, *([f"{left_out} left out (no photos): {a_few(others)}."] if others else [])]

@@ -185,7 +185,7 @@ def _check(source: str | int | os.PathLike, every: float) -> None:
         raise UserError(f"{shown(source)} is not there: "  # type: ignore[arg-type]
                         "name a folder, a film, an address such as rtsp://…, or a camera's number.")
     if not (math.isfinite(every) and every > 0):
-        raise UserError(f"One cannot look every {every} seconds: give a number above 0.")
+        raise UserError(f"A frame every {every} seconds is not possible: give a number above 0.")
 
 # %% ../../nbs/lib/classify/30_watch.ipynb #watch-3
 RECHECK = 600.0  # seconds before the table was last written: files changed since then are compared with their answers
@@ -203,7 +203,7 @@ def watch(
     stop: threading.Event | None = None,  # ends the watch when set
     file_times: bool = False,  # whether a photo that tells no time gets that of its file
 ) -> dict[str, int]:  # rows, problems and events that were written
-    "Classify what a folder, a stream or a camera brings, until it is stopped. Raises UserError where it cannot begin."
+    "Classify new photos from a folder, a stream or a camera, until stopped. Raises UserError where it cannot begin."
     stop, out, rule = stop or threading.Event(), Path(out), site_rule(site)
     root = None if is_stream(source) or not os.path.isdir(source) else os.fspath(source)  # type: ignore[arg-type]
     _check(source, every)
@@ -213,7 +213,7 @@ def watch(
     seen = Path(observations) if observations else None
     tables = open_tables(out, seen, root, name, gap, rule, say, file_times)
     have = f", where {plural(len(done), 'file')} have their answer." if done and root else "."
-    say(f"{now()}  Watching {name}{have} Ctrl-C ends it.")
+    say(f"{now()}  Watching {name}{have} Ctrl-C ends the watch.")
     try:
         if root is None:
             _watch_stream(model, source, tables, every, stop)
@@ -225,5 +225,5 @@ def watch(
     finally:
         close(tables)
     rows, problems = plural(tables.counts["rows"], "row"), plural(tables.counts["problems"], "problem")
-    say(f"{now()}  Stopped: {rows} written, {problems}. The same command goes on.")
+    say(f"{now()}  Stopped: {rows} written, {problems}. Give the same command again to go on.")
     return tables.counts

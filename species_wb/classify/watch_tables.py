@@ -46,7 +46,7 @@ def answered(
     for row in read_rows(out) if out.exists() else ():
         if (path := _known_as(row["path"], root, name)) is None:
             raise UserError(f"{out} holds answers on {shown(row['path'])}, which is not in {name}: "
-                            "name another table, or watch what it was made from.")
+                            "name another table, or watch the folder that this table was made from.")
         if row["model"] and row["model"] != model:
             raise UserError(f"{out} was written with another model ({row['model']}, not {model}): name another table.")
         if row["seconds"] not in (None, ""):

@@ -106,7 +106,7 @@ def _features(member: ModelFile, pixels: np.ndarray) -> list[np.ndarray]:
         raise NoActivationMap("the model file has no output called features")
     logits, features = run_network(member, pixels[None], ("logits", "features"))
     if features.ndim != 4 or features[0, 0].size < 2:
-        raise NoActivationMap("the features have no places")
+        raise NoActivationMap("the features are not a grid of places")
     return [logits, features]
 
 # %% ../../nbs/lib/engine/33_class_activation.ipynb #activation
@@ -127,5 +127,5 @@ def activation_map(
     except Exception as error:
         raise NoActivationMap(f"the head does not run alone ({type(error).__name__})") from None
     if not np.allclose(alone, logits, rtol=1e-3, atol=1e-3) or not np.isfinite(without).all():
-        raise NoActivationMap("the head alone answers otherwise than the whole file")
+        raise NoActivationMap("the head alone gives other answers than the whole file")
     return evidence_lost(alone, without, k, shape)

@@ -100,6 +100,6 @@ def make_ensemble(
         said = _about_calibration(mix)
     else:
         hint = "to calibrate it, give --photos FOLDER with labelled photos that no member was trained on"
-        said = [f"It was not calibrated: {hint}."]
+        said = [f"The mix was not calibrated: {hint}."]
     model_file.write_ensemble(out, mix)
     return [f"{out} mixes {' and '.join(m.info.spec.name for m in mix.members)}.", *said]

@@ -88,5 +88,5 @@ def member_path(
     "Return the path of a member. Raises UserError where the mix file holds an absolute path."
     if Path(name).is_absolute() or "://" in name:
         rule = "write the path relative to the mix file"
-        raise UserError(f"{mix} names its member {name} by an absolute place: {rule}.")
+        raise UserError(f"{mix} names its member {name} by an absolute path: {rule}.")
     return mix.parent / name

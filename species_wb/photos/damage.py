@@ -123,12 +123,12 @@ def remark(
     ended: bool = False,  # whether the file has its end; it is then damaged in the middle
 ) -> str:
     "Say what is missing in a photo."
-    again = "copy it again from the card if you can."
+    again = "Copy it again from the card if you can."
     if not missing.any():
         what = "the finest detail of the picture" if coarse else "only the mark at the end of the file"
-        return f"{name} is damaged: {what} is missing: {again}"
+        return f"{name} is damaged: {what} is missing. {again}"
     share, rows = missing.mean(), np.any(missing, axis=1)
     many = "less than 1 %" if share < 0.005 else f"{min(share, 0.99):.0%}".replace("%", " %")
     at_the_end = rows[int(np.argmax(rows)) :].all()  # every row after the first damaged one is damaged, too
     where = f"the last {many}" if at_the_end and share >= 0.005 else many
-    return f"{name} is damaged: {'at least ' if ended else ''}{where} of the picture is missing: {again}"
+    return f"{name} is damaged: {'at least ' if ended else ''}{where} of the picture is missing. {again}"

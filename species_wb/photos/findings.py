@@ -183,13 +183,13 @@ def _untrainable(found: dict[str, Any], labels: list[str], root: str) -> str | N
                 "or another sign that cannot be printed: rename its folder.")
     if not found["classes"]:
         return (f"No photo in {root} has a class: put the photos into a folder for each class, "
-                "and name the folder that holds those.")
+                "and name the folder that holds these folders.")
     if not labels and found["leaks"]:
         return (f"Every training photo in {root} is tied to a test photo by duplicates, bursts or groups: "
                 "take copies out of the test folder, or give no test folder.")
     if not labels:
         return (f"There are no photos to train with in {root}: it needs class folders, "
-                "or a folder train that holds them.")
+                "or a folder called train that holds them.")
     if len(labels) == 1:
         return (f"There is only one class in {root}, {labels[0]}: name the folder that holds the class folders, "
                 "of which there must be two or more.")

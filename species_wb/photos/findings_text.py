@@ -29,8 +29,9 @@ def _say_held_out(found: dict[str, Any]) -> list[str]:
     "Say what harms training or testing: leaks, photos of an unlabelled test folder, classes without training photos."
     say = []
     if leaks := found["leaks"]:
-        what = f"{plural(len(leaks), 'photo')} left out of training: in one group with a held-out photo."
-        say.append(f"{what} {a_few([leaks[0]['reason']])}")
+        what = f"{plural(len(leaks), 'photo')} left out of training"
+        why = "because a photo of the same group is held out for validation or testing"
+        say.append(f"{what}, {why}. {a_few([leaks[0]['reason']])}")
     if seen := found["seen_unlabelled"]:
         what = f"{plural(len(seen), 'photo')} {'is' if len(seen) == 1 else 'are'} used for training or validation"
         also = "although copies or near-duplicates are in the unlabelled test folder"
@@ -68,7 +69,7 @@ def _say_damaged(found: dict[str, Any]) -> list[str]:
     use = {split: sum(row["split"] == split for row in torn) for split in (None, "train", "valid", "test")}
     verbs = {None: "left out of training", "train": "used to train", "valid": "used to validate", "test": "tested on"}
     told = ", ".join(f"{n:,} {verbs[split]}" for split, n in use.items() if n)
-    how = " (to train on them, too: damaged=True)" if use[None] else ""
+    how = " (to train on them, too, give damaged=True)" if use[None] else ""
     are = "is" if len(torn) == 1 else "are"
     return [f"{plural(len(torn), 'photo')} {are} damaged: {told}{how}. {torn[0]['reason']}"]
 

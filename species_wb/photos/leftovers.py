@@ -77,4 +77,4 @@ def leftovers_said(
         return []
     kinds = ", ".join(f"{shown(kind)} ({n:,})" for kind, n in Counter(left).most_common())
     total, many = plural(sum(left.values()), "file or folder", "files and folders"), sum(left.values()) > 1
-    return [f"{total} that programs leave behind {'were' if many else 'was'} left out: {kinds}."]
+    return [f"{total} of other programs {'were' if many else 'was'} left out: {kinds}."]

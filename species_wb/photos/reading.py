@@ -74,7 +74,7 @@ _OTHERS = [
     (rb"....ftyp|RIFF....AVI |\x1aE\xdf\xa3|....(moov|mdat)", "a film"),
     (rb"SQLite format 3|PAR1|....Jet ", "a database"),
     (rb"\xd0\xcf\x11\xe0", "a Windows thumbnail cache or an old office document"),
-    (rb"\x00\x05\x16\x07", "what macOS leaves beside a file"),
+    (rb"\x00\x05\x16\x07", "a hidden file that macOS writes beside another file"),
     (rb"8BPS", "a Photoshop document"),
     (rb"[\t\n\r\x20-\x7e\x80-\xff]+\Z", "text"),
 ]
@@ -116,7 +116,7 @@ def not_read(path: str | bytes | os.PathLike, name: str, error: Exception) -> Ba
         return _absent(path, name, number)
     why = f"could not be read ({getattr(error, 'strerror', None) or error}): copy it again from the card."
     if number in (errno.EACCES, errno.EPERM):
-        why = "may not be read by you: change its permissions."
+        why = "cannot be read with your permissions: change its permissions."
     return BadPhoto("unreadable", f"{name} {why}", passing=True)
 
 # %% ../../nbs/lib/photos/05_reading.ipynb #whole

@@ -110,7 +110,7 @@ def _own_manifest(path: Path, metadata: str | Path | None, use_damaged: bool = F
     root = Path(manifest_root(table))
     if metadata or use_damaged:
         how = f"scan its folder with {f'metadata={metadata}' if metadata else 'damaged=True'} instead"
-        raise UserError(f"{path} is a manifest and used as it is: {how}.")
+        raise UserError(f"{path} is a manifest, which is used unchanged: {how}.")
     if not root.is_dir():
         root = path.resolve().parent
         names = table["path"].slice(0, 1).to_pylist()

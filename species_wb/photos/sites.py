@@ -45,8 +45,8 @@ def site_rule(
     "Return the rule that names the site of a photo. Raises UserError where `said` has other braces."
     said = said or ""
     if re.search("[{}]", _FOLDER.sub("", said)):
-        raise UserError(f"The site {said!r} is not understood: write {{folder1}} for the first folder below the one "
-                        "that is named, {folder2} for the second, and no other braces.")
+        raise UserError(f"The site {said!r} is not understood: write {{folder1}} for the first folder below the "
+                        "folder that you named, {folder2} for the second, and use no other braces.")
     needed = max(map(int, _FOLDER.findall(said)), default=0)
 
     def site(path: str, member: str | None = None) -> str | None:

@@ -130,7 +130,7 @@ def _name_seen(rows: list[dict[str, Any]]) -> None:
         if row["split"] in ("train", "valid") and row["group"] in unlabelled:
             like = f"{shown(row['path'])} looks like {shown(unlabelled[row['group']]['path'])}"
             row |= {"code": "seen-unlabelled",
-                    "reason": f"{like} in the unlabelled test folder: used for training all the same."}
+                    "reason": f"{like} in the unlabelled test folder, but is still used for training."}
 
 # %% ../../nbs/lib/photos/50_splits.ipynb #drop-unknown
 def _drop_unknown(rows: list[dict[str, Any]]) -> None:

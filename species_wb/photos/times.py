@@ -13,8 +13,8 @@ from typing import Any
 # %% ../../nbs/lib/photos/04_times.ipynb #written-in
 WRITTEN_IN = {
     "DateTimeOriginal": "EXIF: when the photo was taken",
-    "DateTimeDigitized": "EXIF: when the photo was digitized, for a camera the same moment",
-    "DateTime": "EXIF: when the file was changed last; some cameras write only this, and so do editors",
+    "DateTimeDigitized": "EXIF: when the photo was digitized (for a camera, this is when it was taken)",
+    "DateTime": "EXIF: when the file was last changed; editors write this, and some cameras write nothing else",
     "XMP": "the XMP block, which editors write",
     "PNG": "the text `Creation Time` of a PNG",
     "film": "the film's creation time, plus the second of the frame",

@@ -198,7 +198,7 @@ def read_observations(
         return pa.table(columns)
     except (KeyError, ValueError, TypeError, csv.Error) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise UserError(f"{path} holds no observations ({reason}): name another file, or mend that line.") from None
+        raise UserError(f"{path} holds no observations ({reason}): name another file, or correct this one.") from None
 
 # %% ../../nbs/lib/survey/10_observations.ipynb #append-observations
 def append_observations(

@@ -82,7 +82,7 @@ def _method(method: str, weights: dict[str, Any], arch: str) -> tuple[str, str]:
         return _auto(weights["used"] != "none")
     if method == "probe" and weights["used"] == "none":
         lacking = f"needs pretrained weights, and it starts from {weights['where']}"
-        raise UserError(f"A probe of {arch} {lacking}: use method=finetune, or weights that can be had.")
+        raise UserError(f"A probe of {arch} {lacking}: use method=finetune, or weights that are available.")
     return method, f"Asked for: method={method}."
 
 # %% ../../nbs/lib/train/42_planning.ipynb #seconds-a-photo

@@ -103,7 +103,7 @@ def test_a_second_run_copies_nothing_again_and_the_column_is_whole(station, tmp_
         patched.setattr(Path, "write_bytes", lambda *_: pytest.fail("something was written again"))
         patched.setattr(shutil, "copyfileobj", lambda *_: pytest.fail("a film was copied again"))
         said = classified(station, model)
-    assert "0 files copied" in said and "9 files lay there already" in said
+    assert "0 files copied" in said and "9 files were there already" in said
     assert tree(tmp_path / "sorted") == before and rows(tmp_path / "t.csv") == table
     assert all(row["copied_to"] for row in table)
 

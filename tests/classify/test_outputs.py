@@ -483,7 +483,8 @@ def test_every_photo_has_a_line_and_what_was_made_up_is_said(tmp_path):
     lines, said = submitted(tmp_path, [*TEST, failed("test/notes.txt", "not-a-photo"), sure("film.mp4", seconds=1.0)])
     assert lines == ["Image_ID,Label", "0a,3", "0b,3", "0c,4", "0d,3", "0e,6"]
     assert "5 lines" in said and "1 photo could not be read and got the most frequent answer, Aves (2 of 4): test/0d.jpg." in said
-    assert "1 photo the model was not sure of" in said and "2 files or frames left out, no photos: test/notes.txt, film.mp4." in said
+    assert "1 photo got the likeliest class although the model was not sure" in said
+    assert "2 files or frames left out (no photos): test/notes.txt, film.mp4." in said
     low = list(only_sure(predictions_table([sure("a.jpg", "Fungi")], tmp_path, INFO.labels), 1.0).to_pylist())
     assert submitted(tmp_path, low)[0] == ["Image_ID,Label", "a,4"]
     assert submitted(tmp_path, [sure("card.zip", member="test/0a.jpg")])[0] == ["Image_ID,Label", "0a,3"]
@@ -503,8 +504,9 @@ def test_a_samples_columns_ids_order_and_labels_are_followed(tmp_path, sample, e
     lines, said = submitted(tmp_path, TEST, sample)
     assert lines == expected
     left = 5 - sum("lost" not in line for line in lines[1:])
-    assert f"{left} photos not in the sample left out" in said
-    assert ("1 id of the sample without a photo got the most frequent answer, Aves (2 of 4): lost." in said) == ("lost" in sample)
+    assert f"{left} photos left out (not in the sample)" in said
+    lost = "1 sample id without a photo got the most frequent answer, Aves (2 of 4): lost."
+    assert (lost in said) == ("lost" in sample)
     assert ("neither names nor ids" in said) == (",0" in sample) and ("written as names" in said) == ("class" in sample)
 
 
@@ -530,7 +532,7 @@ def test_a_folder_before_the_ids_and_lost_zeros_are_recognised_and_said(tmp_path
 
 
 def test_two_ids_never_get_one_photo_by_a_loose_reading(tmp_path):
-    with pytest.raises(UserError, match="'7' and '07' would both be 0007.jpg"):
+    with pytest.raises(UserError, match="'7' and '07' would both mean 0007.jpg"):
         submitted(tmp_path, [sure("0007.jpg"), sure("8.jpg")], "id,label\n7,3\n07,3\n8,3\n")
 
 
@@ -546,7 +548,7 @@ def test_a_column_a_class_is_filled_with_chances(tmp_path):
     assert all(abs(shares.sum() - 1) < 1e-5 for shares in written.values())
     assert "1 photo could not be read and got the mean of all chances (n = 2): c.jpg." in said
     lines, said = submitted(tmp_path, rows[:2], "id,Aves,Plantae\na,0.5,0.5\n")
-    assert lines[1] == "a,1,0" and "does not know the sample's Plantae: 0 is written there" in said
+    assert lines[1] == "a,1,0" and "does not know these classes of the sample: Plantae. Their columns get 0." in said
     with pytest.raises(UserError, match=r"columns \(Usage, label\) are no classes of this model"):
         submitted(tmp_path, rows, "id,Usage,label\na,Public,3\n")
 

@@ -169,9 +169,9 @@ def without_features(path: Path) -> None:
     ("tail", "stride", "why"),
     [
         (AROUND, 4, "the logits depend on more than the features"),
-        (LINEAR, 32, "the features have no places"),
-        (NOISE, 4, "the head alone answers otherwise than the whole file"),
-        (AMOUNT, 4, "the head alone answers otherwise than the whole file"),
+        (LINEAR, 32, "the features are not a grid of places"),
+        (NOISE, 4, "the head alone gives other answers than the whole file"),
+        (AMOUNT, 4, "the head alone gives other answers than the whole file"),
         (None, 4, "the model file has no output called features"),
     ],
     ids=["passes by", "one place", "by chance", "not a number", "no features"],

@@ -28,7 +28,7 @@ from species_wb.photos.scan import scan
 from species_wb.predictions import predictions_table
 from species_wb.workspace import cache_folder
 
-AGAIN = "copy it again from the card if you can."
+AGAIN = "Copy it again from the card if you can."
 
 
 def meadow(side: int = 480) -> Image.Image:
@@ -52,7 +52,7 @@ def test_a_jpeg_without_its_end_marker_is_the_whole_photo():
     data = encoded(meadow())
     head, found, said = header_and_pixels(data[:-2], None, "fox.jpg")
     assert (found == decode(data, None)).all() and (head.width, head.height) == (640, 480)
-    assert said == f"fox.jpg is damaged: only the mark at the end of the file is missing: {AGAIN}"
+    assert said == f"fox.jpg is damaged: only the mark at the end of the file is missing. {AGAIN}"
     assert header_and_pixels(data, None)[2] is None and header_and_pixels(data + bytes(900), None)[2] is None
 
 
@@ -105,7 +105,7 @@ def test_a_progressive_jpeg_that_was_cut_is_coarse_and_says_so():
     data = encoded(meadow(), progressive=True)
     found, said = header_and_pixels(data[:-200], None, "fox.jpg")[1:]
     assert np.abs(found.astype(int) - decode(data, None)).mean() < 8
-    assert said == f"fox.jpg is damaged: the finest detail of the picture is missing: {AGAIN}"
+    assert said == f"fox.jpg is damaged: the finest detail of the picture is missing. {AGAIN}"
     with pytest.raises(BadPhoto) as caught:  # of its ten passes two are there
         decode(data[: data.find(b"\xff\xda", data.find(b"\xff\xda", data.find(b"\xff\xda") + 2) + 2)], None)
     assert caught.value.status == "cut-short"
@@ -190,7 +190,7 @@ def test_damaged_photos_are_trained_on_where_a_person_asks(tmp_path):
     assert len(torn) == 2 and all(row["split"] and row["reason"] for row in torn)
     assert "left out" not in " ".join(sentences(findings(manifest)))
     write_table(manifest, tmp_path / "mine.parquet")
-    with pytest.raises(UserError, match="used as it is: scan its folder with damaged=True instead"):
+    with pytest.raises(UserError, match="which is used unchanged: scan its folder with damaged=True instead"):
         scan(tmp_path / "mine.parquet", use_damaged=True)
 
 
@@ -254,4 +254,4 @@ def test_the_same_bytes_give_the_same_answer_everywhere_and_say_why(tmp_path):
     torn = [row, predict_one(model, red, {"path": "whole.bmp"}), predict_one(model, red[:999], {"path": "stump.bmp"})]
     found = summary([predictions_table(torn, tmp_path, model.info.labels)], model.info)
     assert found["damaged"] == [{"status": "damaged", "count": 1, "examples": [row["reason"]]}]
-    assert summary_sentences(found)[1] == f"Answered although damaged, 1: {row['reason']}"
+    assert summary_sentences(found)[1] == f"Answered, but damaged, 1: {row['reason']}"

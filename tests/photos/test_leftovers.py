@@ -58,7 +58,7 @@ def leave(folder: Path) -> Path:
 
 
 def told(lines: list[str]) -> str:
-    (said,) = [line for line in lines if "programs leave behind" in line]
+    (said,) = [line for line in lines if "files and folders of other programs" in line]
     return said
 
 
