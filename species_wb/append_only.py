@@ -89,7 +89,7 @@ def _columns(path: Path) -> list[str]:
 
 # %% ../nbs/lib/15_append_only.ipynb #growing-3
 class AppendOnlyTable:
-    "A .csv or .jsonl file that rows are appended to. Raises UserError where it is another table or cannot be written."
+    "A .csv or .jsonl file to which rows are appended. Raises UserError if it holds another table or cannot be written."
 
     def __init__(
         self,

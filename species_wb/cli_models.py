@@ -94,7 +94,7 @@ WEIGHTS = ("auto", "imagenet", "none")
 
 
 def _are_known(arch: str, method: str, weights: str) -> bool:
-    "Tell whether these words are right without loading PyTorch; if this is not certain, return False."
+    "Tell, without loading PyTorch, whether these words are right; return False if this is not certain."
     return arch in ("", *NETWORKS) and method in ("", "auto", "finetune") and weights in ("", "auto", "none")
 
 # %% ../nbs/lib/85_cli_models.ipynb #check-training
@@ -158,7 +158,7 @@ def train(
     robustness: Robustness = "",
     run: Annotated[str, typer.Option(help="A run folder. An unfinished run goes on where it stopped.")] = "",
 ) -> None:  # fmt: skip
-    "Run `train.ipynb`. Raises UserError where two networks are named, or where `run` alone is given and holds no run."
+    "Run `train.ipynb`. Raises UserError where two networks are named, or where only `run` is given and holds no run."
     if arch and named and arch != named:
         raise UserError(f"Two networks are named, {arch} and {named}: name one.")
     arch = arch or named

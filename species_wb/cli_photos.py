@@ -40,7 +40,7 @@ def _answer(row: dict[str, Any], min_score: float = 0.0) -> list[str]:
 
 # %% ../nbs/lib/87_cli_photos.ipynb #classes
 def _classes(found: dict[str, Any]) -> list[str]:
-    "Write the table of a summary: photos, share and mean score of each class."
+    "Write the table that sums up a job: photos, share and mean score of each class."
     unsure = [{**found["abstained"], "label": "not sure"}] if found["abstained"]["count"] else []
     named = [*found["labels"], *unsure]
     wide = max([len(entry["label"]) for entry in named] + [5])
@@ -57,11 +57,11 @@ def _default_out(where: Any) -> Path:
     return Path(typed(f"{safe_name(name or 'photos')}-species.csv"))
 
 # %% ../nbs/lib/87_cli_photos.ipynb #measured
-MEASURED_FROM = 500  # photos: classifying fewer takes less time than the measurement
+MEASURED_FROM = 500  # photos; for fewer, the measurement takes longer than it saves
 
 
 def _are_few(where: Any) -> bool:
-    "Tell whether there are too few photos for a measurement. The photos are listed only up to MEASURED_FROM."
+    "Tell whether there are too few photos for a measurement; list at most MEASURED_FROM of them."
     from species_wb.photos.sources import units
 
     return sum(1 for _ in islice(units(where), MEASURED_FROM)) < MEASURED_FROM
@@ -178,7 +178,7 @@ def classify(
         "The address of a Ray cluster. Without it, one is started on this machine."
     ))] = "",
 ) -> None:  # fmt: skip
-    "Classify one photo on the screen, or many into a table."
+    "Classify one photo and print the answer, or classify many photos and write a table."
     from species_wb.photos.sources import read_list, sources
 
     lines = read_list(sys.stdin.buffer.read()) if "-" in paths else []
@@ -201,7 +201,7 @@ def submit(
     ))] = "",
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over, and replace the file.")] = False,
 ) -> None:  # fmt: skip
-    "Write a Kaggle submission. Raises UserError where the file's name does not end in .csv."
+    "Write a submission to a competition of Kaggle (a web site). Raises UserError where the file's name does not end in .csv."
     from species_wb.classify import job
     from species_wb.classify.resume import Job, Task
     from species_wb.photos.sources import sources

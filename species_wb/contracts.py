@@ -186,7 +186,7 @@ class ModelSpec:
     std: tuple[float, float, float]
     resize: str = "crop"  # one of RESIZE_RULES
     crop_fraction: float = 0.875  # of the short side, for "crop"
-    interpolation: str = "bilinear"  # one of INTERPOLATIONS, antialiased
+    interpolation: str = "bilinear"  # one of INTERPOLATIONS (antialiased): how a photo is scaled
     canonical_size: int = 256  # one of CANONICAL_SIZES: the smallest short side of a cached photo, pixels
     weights: str = "none"  # where the starting weights come from
     licence: str = "none"  # of those weights
@@ -234,7 +234,7 @@ class ModelInfo:
     label_ids: list[int]  # their ids in the data set; only the last may be −1: "none of these"
     spec: ModelSpec
     temperature: float = 1.0  # divides the logits before softmax turns them into probabilities
-    conformal: dict[str, float] = field(default_factory=dict)  # for sets of labels: coverage → quantile
+    conformal: dict[str, float] = field(default_factory=dict)  # for label sets: share that hold the true label → quantile
     validation: dict[str, Any] = field(default_factory=dict)  # scores on the validation photos
     provenance: dict[str, Any] = field(default_factory=dict)  # data hash, training photos, run id, versions
     format_version: int = FORMAT_VERSION
@@ -260,7 +260,7 @@ def info_to_json(
 
 # %% ../nbs/lib/05_contracts.ipynb #info-version
 def _read_info(text: str, where: str) -> dict[str, Any]:
-    "Parse untrusted JSON. Raises UserError where this version of the package cannot read it."
+    "Read JSON that nobody has checked yet. Raises UserError where this version of the package cannot read it."
     try:
         data = json.loads(text)
         version = int(data["format_version"])

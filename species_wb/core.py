@@ -82,7 +82,7 @@ def hidden(
 @contextmanager
 def write_aside(
     path: str | Path,  # the file to make; its folder is made when missing
-) -> Iterator[Path]:  # the temporary file to write; it is renamed to `path` if the block succeeds, else removed
+) -> Iterator[Path]:  # the temporary file to write; renamed to `path` if the `with` block has no error, else removed
     "Write a file completely or not at all. Raises UserError where the disk is full."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

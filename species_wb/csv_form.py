@@ -64,7 +64,7 @@ ZONE = "time_zone"
 def csv_names(
     names: Iterable[str],  # the columns of a table
 ) -> list[str]:  # the columns of its CSV
-    "Add the column `time_zone` behind the last time, if the table has times."
+    "Add the column `time_zone` behind the last column of times, if the table has times."
     names = list(names)
     last = max((k for k, name in enumerate(names) if name in TIMES), default=None)
     return names if last is None or ZONE in names else [*names[: last + 1], ZONE, *names[last + 1 :]]
@@ -81,7 +81,7 @@ def _by_one_clock(texts: dict[str, str]) -> dict[str, str]:
 
 # %% ../nbs/lib/06_csv_form.ipynb #split
 def _split(row: dict[str, Any]) -> dict[str, str]:
-    "Return a row's times as spreadsheets read them, and their offset; nothing if only some times have an offset."
+    "Return a row's times in the form for spreadsheets, and their offset; nothing if only some times have an offset."
     texts = {name: row[name] for name in TIMES if isinstance(row.get(name), str) and _ISO.fullmatch(row[name])}
     zones = {(_ISO.fullmatch(text) or [""] * 4)[3] for text in texts.values()}
     if len(zones) > 1 and None not in zones:

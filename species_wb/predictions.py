@@ -38,7 +38,7 @@ PREDICTIONS = pa.schema(
         ("abstained", pa.bool_()),  # the model was not sure enough, so `label` is null
         ("label_raw", pa.string()),  # the likeliest label, also where `label` is null
         ("score_raw", pa.float64()),
-        ("rule", pa.string()),  # the rule that took the label away, such as a smallest score
+        ("rule", pa.string()),  # the rule that took the label away, such as a minimum score
         ("x0", pa.float64()),  # the box of an animal; from 0 to 1 of the photo's width and height
         ("y0", pa.float64()),
         ("x1", pa.float64()),
@@ -121,7 +121,7 @@ def write_predictions(
     table: pa.Table,  # contract 4
     path: str | Path,  # its ending says the format: .csv, .jsonl or .parquet
 ) -> None:
-    "Write predictions for people (.csv), programs (.jsonl) or species_wb (.parquet). Raises UserError for other names."
+    "Write predictions: .csv for people, .jsonl for programs, .parquet for species_wb. Raises UserError for other endings."
     path = Path(path)
     if path.suffix == ".parquet":
         write_table(table, path)
@@ -147,7 +147,7 @@ OBSERVATIONS = pa.schema(
         ("count", pa.int64()),  # the smallest possible number of individuals
         ("score", pa.float64()),  # of the photo with the best score
         ("method", pa.string()),  # machine or human
-        ("photo", pa.string()),  # the photo with the best score; in a film, the second is added: film.mp4#t=12
+        ("photo", pa.string()),  # the photo with the best score; for a film, the time in seconds follows: film.mp4#t=12
         ("source", pa.string()),  # the folder, stream or camera
         ("model", pa.string()),  # the first 16 digits of the model file's sha256
     ]

@@ -26,7 +26,7 @@ class _Lines:
 
 # %% ../nbs/lib/01_progress.ipynb #full-at-its-end
 def _full_at_its_end(bar: type) -> type:  # one of tqdm's bar classes
-    "Return a bar class whose bars end full unless an error ends them."
+    "Return a class of bars that are filled when they close, except after an error."
 
     class Bar(bar):  # type: ignore[misc]
         total: Any

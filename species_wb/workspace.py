@@ -112,7 +112,7 @@ def user_cache(
 def placed(
     path: str | Path,  # as a person typed it into a notebook
 ) -> Path:  # absolute
-    "Return the full path, which starts from the notebook's folder, or from the workspace if it exists only there."
+    "Return the full path: in the notebook's folder, or in the workspace if the path exists only there."
     text = unquoted(str(path))
     found = Path(typed(text))
     try:

@@ -71,7 +71,7 @@ class CameraPanel(VBox):
 
     @property
     def folder(self) -> Path | None:
-        "Where records are kept; None before the first one begins."
+        "The folder for records (tables of visits); if none was given, None before the first record begins."
         return self._recorder.folder
 
     def close(self) -> None:

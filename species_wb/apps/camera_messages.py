@@ -21,7 +21,7 @@ from ..taxa import COMMON, colour
 
 # %% ../../nbs/lib/apps/22_camera_messages.ipynb #named
 def named(model: Model, path: str) -> dict[str, str]:  # path and name
-    "Return a model's path and name; `path` is the name that a person gave."
+    "Return a model's path and name; `path` is what a person typed or chose."
     run = model.path.parent.name if model.path.name == "model.onnx" else model.path.name
     return {"path": path, "name": path} if path == READY_MADE else {"path": str(model.path), "name": run}
 

@@ -28,7 +28,7 @@ LONGEST_QUEUE = 8  # at most this many frames wait, from all pages together; a p
 
 
 def want(canvas: "CameraView", view: str, frame: int, path: Path) -> None:
-    "Remember where to keep a frame in full size; forget the oldest frames if too many never came."
+    "Remember where to keep a frame in full size; forget the oldest if more than eight are awaited."
     canvas.wanted[view, frame] = path
     while len(canvas.wanted) > LONGEST_QUEUE:
         canvas.wanted.pop(next(iter(canvas.wanted)))

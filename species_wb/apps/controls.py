@@ -19,7 +19,7 @@ except ImportError:
 
 # %% ../../nbs/lib/apps/12_controls.ipynb #classed
 def classed(widget: Any, *classes: str) -> Any:
-    "Give a widget classes (names that the style sheet uses), and return the widget."
+    "Give a widget classes (names by which the style sheet finds it), and return the widget."
     for name in classes:
         widget.add_class(name)
     return widget

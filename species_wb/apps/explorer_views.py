@@ -124,7 +124,7 @@ class Grid(Part):
     idle = Bool(True).tag(sync=True)
 
     def meant(self) -> list[int]:
-        "Return the photos that a correction holds for."
+        "Return the photos that a correction applies to."
         return self.chosen or ([] if self.photo is None else [self.photo])
 
     @observe("photo", "chosen")

@@ -61,7 +61,7 @@ class Replay:
         self._photos, self._stop = replayed(self._root), threading.Event()
 
     def get(self, timeout: float) -> tuple[str, bytes | np.ndarray] | None:
-        "Return the next photo, when its time has come."
+        "Return the path and the bytes of the next photo, or None if its time has not come."
         if self._stop.wait(min(timeout, max(0.0, self._due - time.monotonic()))) or time.monotonic() < self._due:
             return None
         path = next(self._photos, None)
