@@ -71,7 +71,7 @@ def _stopped(name: str, run: Path) -> str:
 
 # %% ../nbs/lib/85_cli_models.ipynb #run
 def _run(name: str, run: Path, parameters: dict[str, Any]) -> None:
-    "Run a workbench notebook in a run folder. The notebook ends by printing the headline and the report's place."
+    "Run a workbench notebook in a run folder. At its end, the notebook prints the main result and the report's place."
     from species_wb.report.notebooks import run_notebook
 
     if name == "train":

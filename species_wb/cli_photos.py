@@ -201,7 +201,7 @@ def submit(
     ))] = "",
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over, and replace the file.")] = False,
 ) -> None:  # fmt: skip
-    "Write a submission to a competition of Kaggle (a web site). Raises UserError where the file's name does not end in .csv."
+    "Write an entry for a competition on Kaggle. Raises UserError where the file's name does not end in .csv."
     from species_wb.classify import job
     from species_wb.classify.resume import Job, Task
     from species_wb.photos.sources import sources
@@ -216,7 +216,7 @@ def submit(
 
 # %% ../nbs/lib/87_cli_photos.ipynb #until-stopped
 def _until_stopped() -> threading.Event:
-    "Return a stop signal that Ctrl-C and `kill` set, so that the last photo can be finished."
+    "Return a stop signal, which Ctrl-C and `kill` set; the program first finishes the last photo, then it ends."
     stop = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     signal.signal(signal.SIGTERM, lambda *_: stop.set())

@@ -182,8 +182,8 @@ class ModelSpec:
 
     name: str  # of the architecture
     input_size: int  # pixels, the side of the square
-    mean: tuple[float, float, float]  # of red, green and blue, each from 0 to 1
-    std: tuple[float, float, float]
+    mean: tuple[float, float, float]  # subtracted from red, green and blue (each from 0 to 1)
+    std: tuple[float, float, float]  # red, green and blue are then divided by these numbers
     resize: str = "crop"  # one of RESIZE_RULES
     crop_fraction: float = 0.875  # of the short side, for "crop"
     interpolation: str = "bilinear"  # one of INTERPOLATIONS (antialiased): how a photo is scaled
@@ -234,7 +234,7 @@ class ModelInfo:
     label_ids: list[int]  # their ids in the data set; only the last may be −1: "none of these"
     spec: ModelSpec
     temperature: float = 1.0  # divides the logits before softmax turns them into probabilities
-    conformal: dict[str, float] = field(default_factory=dict)  # for label sets: share that hold the true label → quantile
+    conformal: dict[str, float] = field(default_factory=dict)  # for label sets: share with the true label → quantile
     validation: dict[str, Any] = field(default_factory=dict)  # scores on the validation photos
     provenance: dict[str, Any] = field(default_factory=dict)  # data hash, training photos, run id, versions
     format_version: int = FORMAT_VERSION

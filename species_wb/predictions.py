@@ -26,7 +26,7 @@ PREDICTIONS = pa.schema(
         ("path", pa.string()),  # as `path_text` writes it; it starts from the folder `root` in the table's metadata
         ("member", pa.string()),  # the file inside a zip archive
         ("seconds", pa.float64()),  # from the start of a film
-        ("frame_rate", pa.float64()),  # the film's own, frames a second
+        ("frame_rate", pa.float64()),  # of the film, in frames per second
         ("sha256", pa.string()),
         ("site", pa.string()),
         ("status", pa.string()),  # one of STATUSES
@@ -39,7 +39,7 @@ PREDICTIONS = pa.schema(
         ("label_raw", pa.string()),  # the likeliest label, also where `label` is null
         ("score_raw", pa.float64()),
         ("rule", pa.string()),  # the rule that took the label away, such as a minimum score
-        ("x0", pa.float64()),  # the box of an animal; from 0 to 1 of the photo's width and height
+        ("x0", pa.float64()),  # a box around an animal, as shares of the photo's width and height
         ("y0", pa.float64()),
         ("x1", pa.float64()),
         ("y1", pa.float64()),
@@ -121,7 +121,7 @@ def write_predictions(
     table: pa.Table,  # contract 4
     path: str | Path,  # its ending says the format: .csv, .jsonl or .parquet
 ) -> None:
-    "Write predictions: .csv for people, .jsonl for programs, .parquet for species_wb. Raises UserError for other endings."
+    "Write predictions as .csv, .jsonl or .parquet, as the path's ending says. Raises UserError for other endings."
     path = Path(path)
     if path.suffix == ".parquet":
         write_table(table, path)

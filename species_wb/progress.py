@@ -43,7 +43,7 @@ def _full_at_its_end(bar: type) -> type:  # one of tqdm's bar classes
 # %% ../nbs/lib/01_progress.ipynb #progress-2
 def progress(
     items: Iterable | None,  # what the loop runs over; None: call `.update(n)` by hand
-    what: str,  # the word in front, such as "embedding"
+    what: str,  # the word in front of the bar, such as "embedding"
     total: int | None = None,  # how many items there are, where `items` has no length
     unit: str = " photos",  # what is counted
 ) -> Any:  # a tqdm bar

@@ -56,7 +56,7 @@ def at_work(
 
 # %% ../nbs/lib/03_runs.ipynb #run-stem
 def _named(name: str) -> str:
-    "Return the name of a run's folder: what is run, in safe characters, and the time."
+    "Return the name of a run's folder: what is run, in characters that are safe in file names, and the time."
     safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)[:80]
     return "-".join(filter(None, (safe, f"{datetime.now():%Y%m%d-%H%M%S}")))
 

@@ -118,7 +118,7 @@ class CameraView(anywidget.AnyWidget):
     min_score = traitlets.Float(MIN_SCORE).tag(sync=True)  # below it an answer is "not sure"
     frozen_off = traitlets.Bool(True).tag(sync=True)  # whether Freeze is disabled
     recording_off = traitlets.Bool(True).tag(sync=True)  # whether Record is disabled
-    running_word = traitlets.Unicode("Start").tag(sync=True)  # the words on the three buttons
+    running_word = traitlets.Unicode("Start").tag(sync=True)  # the words on the buttons Start, Freeze and Record
     frozen_word = traitlets.Unicode("Freeze").tag(sync=True)
     recording_word = traitlets.Unicode("Record").tag(sync=True)
     answer = traitlets.Dict(read_only=True)  # the last answer, as `Live.look` gives it

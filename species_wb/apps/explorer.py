@@ -55,7 +55,7 @@ class Explorer(Panel):
         new_label: str = "",  # for relabel
         which: Sequence[int] = (),  # numbers of photos; (): the selected ones, or the one that is looked at
     ) -> str:  # a sentence
-        "Write down a correction of photos. Raises UserError where that is not possible or no photo is chosen."
+        "Write down a correction of photos. Raises UserError where it is impossible or no photo is chosen."
         if not (which := [*which] or self.grid.meant()):
             raise UserError("Choose a photo first: click on it, or go to it with the arrow keys and press Enter.")
         return _corrected(self, correct(opened(self), which, action, new_label))

@@ -100,7 +100,7 @@ LISTED = 12  # labels under the field
 
 
 class NewLabel(ipywidgets.VBox):
-    "A field for a new label, and below it the labels that fit the typed text."
+    "A field for a new label, and below it the labels that contain the typed text."
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class NewLabel(ipywidgets.VBox):
 
 # %% ../../nbs/lib/apps/28_explorer_controls.ipynb #list-labels
 def list_labels(new: NewLabel) -> None:
-    "Show the labels that fit what is typed."
+    "Show the labels that contain the typed text."
     typed, fit = new.field.value.strip(), fitting(new.known, new.field.value)
     extra = [typed] if typed and typed not in new.known else []
     new._listed = [*fit[:LISTED], *extra]

@@ -96,7 +96,7 @@ class Panel(ipywidgets.VBox):
     def __init__(
         self,
         take: Callable[[Part, dict[str, Any]], None],  # called with each question of the page
-        filtered: Callable[[], Any],  # called when a filter was set
+        filtered: Callable[[], Any],  # called when a filter is set
         correct: Callable[..., Any],  # called with an action, and with a new label
         undo: Callable[[], Any],
     ) -> None:

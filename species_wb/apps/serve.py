@@ -64,7 +64,7 @@ async def _other(request: Any, error: Any) -> Any:
 
 # %% ../../nbs/lib/apps/35_serve.ipynb #refusals-in-words
 def _refusals_in_words(app: Any) -> None:
-    "Answer every refusal with one shape: a sentence under `reason`."
+    "Give every refusal the same form: a sentence under `reason`."
     from fastapi.exceptions import RequestValidationError
     from starlette.exceptions import HTTPException
 
@@ -86,7 +86,7 @@ _REFUSALS = {
 
 # %% ../../nbs/lib/apps/35_serve.ipynb #responses
 def _responses(made: SimpleNamespace) -> dict[int | str, dict[str, Any]]:  # from `shapes`
-    "Describe every answer to a photo except 200 (for `/openapi.json`)."
+    "Describe, for `/openapi.json`, every answer to a photo except a success (status 200)."
     unusable = {"model": made.Row, "description": "The body is no usable photo: `status` and `reason` say why"}
     refusals: dict[int | str, dict[str, Any]] = {
         code: {"model": made.Refusal, "description": what} for code, what in _REFUSALS.items()}
@@ -158,7 +158,7 @@ def application(
     limits: Limits = LIMITS,
     names: tuple[str, ...] = NAMES,  # by which the service is reached; an address in numbers always works
 ) -> Any:  # a FastAPI application
-    "Make the service's ASGI application."
+    "Make the service's application (ASGI: a Python web server can run it)."
     fastapi = _needed()
     app = fastapi.FastAPI(title="species_wb", version=__version__, docs_url=None, redoc_url=None)
     made, service = shapes(), Service(model, limits)

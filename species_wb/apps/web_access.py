@@ -20,7 +20,7 @@ class Limits:
 
     photo_bytes: int = 50_000_000  # of one photo
     rate: float = 20.0  # photos a second from one address, in the long run
-    burst: int = 40  # photos from one address before the rate counts
+    burst: int = 40  # photos that one address may send at once before the rate limits it
     at_once: int = 2  # photos being read and classified at the same time
     waiting: int = 8  # photos being received, waiting or being classified
     patience: float = 30.0  # seconds for one photo to arrive
@@ -63,7 +63,7 @@ class Buckets:
 
     def __init__(self, rate: float, burst: int, most: int = 1000) -> None:
         self.rate, self.burst, self.most = rate, burst, most
-        self.table: OrderedDict[str, tuple[float, float]] = OrderedDict()  # address → photos left, and its last time
+        self.table: OrderedDict[str, tuple[float, float]] = OrderedDict()  # address → photos left, last request
 
     def take(
         self,
@@ -126,7 +126,7 @@ def _secured(message: dict[str, Any]) -> dict[str, Any]:
 
 # %% ../../nbs/lib/apps/32_web_access.ipynb #guard
 class Guard:
-    "Refuse foreign requests, and put the security headers on every answer (ASGI middleware)."
+    "Refuse foreign requests, and put the security headers on every answer (an ASGI layer round an application)."
 
     def __init__(self, app: Any, names: frozenset[str]) -> None:
         self.app, self.names = app, names

@@ -89,7 +89,7 @@ def classify(
 
 # %% ../../nbs/lib/apps/34_web_answers.ipynb #admit
 def _admit(limits: Limits, buckets: Buckets, inside: int, address: str, at: float) -> None:
-    "Refuse a photo if its address sends too many a second, or if too many (`inside`) are being worked on."
+    "Refuse a photo if its sender sends too many a second, or if too many (`inside`) are being worked on."
     if wait := buckets.take(address, at):
         fast = f"More than {limits.rate:g} photos a second came from this address"
         raise Refused(429, f"{fast}: wait a moment and send this one again.", wait)
@@ -129,7 +129,7 @@ async def answer(
 
 # %% ../../nbs/lib/apps/34_web_answers.ipynb #shape
 def _shape(name: str, /, **fields: Any) -> Any:
-    "Make a pydantic model in which every field is required and no other field is allowed."
+    "Make a pydantic model (it checks data): every field is required and no other field is allowed."
     from pydantic import ConfigDict, create_model
 
     required: dict[str, Any] = {key: (kind, ...) for key, kind in fields.items()}

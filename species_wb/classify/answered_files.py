@@ -20,7 +20,7 @@ class Answered:
 
     contents: set[str] = field(default_factory=set)  # the sha256 of each content that was answered
     failure: str | None = None  # the last answer's status, where it was not ok
-    stamp: tuple[int, int] | None = None  # its size and time of change then; None after an answer of an earlier run
+    stamp: tuple[int, int] | None = None  # size and time of change when answered; None if in an earlier run
 
     def is_news(
         self,
@@ -41,7 +41,7 @@ class Answered:
 
 # %% ../../nbs/lib/classify/26_answered_files.ipynb #content
 def content(
-    path: str,  # as it is opened
+    path: str,  # the path that opens the file
 ) -> str:  # "" where it is no plain file or cannot be read
     "Return the sha256 of a plain file's content."
     try:

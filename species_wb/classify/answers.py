@@ -40,7 +40,7 @@ def only_sure(
     table: pa.Table,  # contract 4
     min_score: float,  # 0..1
 ) -> pa.Table:  # the same rows
-    "Leave rows with a score below the minimum open. Raises UserError where the minimum is not between 0 and 1."
+    "Remove the label of each row whose score is below the minimum. Raises UserError where this is not from 0 to 1."
     if not 0 <= min_score <= 1:
         raise UserError(f"--min-score {min_score:g} is not a score: give a number from 0 to 1, such as 0.6.")
     low = pc.fill_null(pc.less(table["score"], min_score), False)
@@ -76,10 +76,10 @@ def ranked(
 # %% ../../nbs/lib/classify/07_answers.ipynb #tally
 @dataclass
 class _Tally:
-    "Hold the counts; the label None stands for rows that were left open."
+    "Hold the counts of a summary; the label None stands for rows that were left open."
 
     counts: Counter = field(default_factory=Counter)
-    scores: dict[str | None, float] = field(default_factory=dict)  # sums
+    scores: dict[str | None, float] = field(default_factory=dict)  # the sum of the scores of each label
     others: int = 0  # rows of files that are no photos
     problems: Counter = field(default_factory=Counter)
     reasons: dict[str, list[str]] = field(default_factory=dict)
@@ -94,7 +94,7 @@ PHOTOS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".a
 
 
 def is_of_photo(
-    row: dict[str, Any],  # with path, member and status
+    row: dict[str, Any],  # with path, member (the name inside a zip archive) and status
 ) -> bool:
     "Tell whether a row belongs to a photo or a film, even to one without an answer."
     if row["status"] == "empty":
@@ -132,7 +132,7 @@ def summary(
     min_score: float = 0.0,  # answers below it are left open
     examples: int = 3,  # reasons kept for each kind of problem
 ) -> dict[str, Any]:  # rows, photos, frames, answered, labels, abstained, problems, damaged
-    "Count the rows that were answered, left open or failed; the commonest class comes first."
+    "Count the rows that were answered, left open or failed; list the commonest class first."
     found, names = _Tally(), ["path", "member", "seconds", "status", "reason", "label", "score", "score_raw"]
     for table in tables:
         for row in rows_of(only_sure(table, min_score).select(names)):

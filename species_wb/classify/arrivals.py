@@ -31,7 +31,7 @@ def _is_finished_name(path: str) -> bool:
 
 # %% ../../nbs/lib/classify/27_arrivals.ipynb #arrival
 SETTLE = 0.5  # seconds without a change before a photo is read
-PATIENCE = 5.0  # seconds without a change before a film is read, or a failed file counts as failed
+PATIENCE = 5.0  # seconds without a change before a film is read, or before a failed file gets its row
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Arrival:
     "A file that may still be arriving."
 
     stamp: tuple[int, int] | None = None  # size, and time of change in nanoseconds
-    since: float = 0.0  # when it last changed, by the monotonic clock
+    since: float = 0.0  # when it last changed, by a clock that is never set (`time.monotonic`)
     failed: Row | None = None  # the failed row, if it was read in this state and failed
 
     def quiet(
@@ -61,16 +61,16 @@ class Arrivals:
     def __init__(
         self,
         root: str,  # the folder
-        done: dict[str, Answered],  # by relative path, the files that have their answer
+        done: dict[str, Answered],  # relative path → the file, which has its answer
         ours: set[str],  # whole paths of our own tables
-        say: Callable[[str], Any],  # is called with each line for the person
+        say: Callable[[str], Any],  # called with each line for the person
         since: float = 0.0,  # when the table was last written; files changed later are compared with their answers
     ) -> None:
         self.root, self.done, self.ours, self.say, self.since = root, done, ours, say, since
-        self.waiting: dict[str, Arrival] = {}  # by relative path, as text
+        self.waiting: dict[str, Arrival] = {}  # relative path as text → the file, which waits
         self.told: queue.SimpleQueue[tuple[str, str | None, bool]] = queue.SimpleQueue()  # path, new path, is a folder
         self.next_look, self.between, self.there = 0.0, LOOK, True
-        self.left: Counter[str] = Counter()  # what programs left behind, at the last look
+        self.left: Counter[str] = Counter()  # files that other programs left behind, at the last search
 
     def whole(self, path: str) -> str:
         "Return the path that opens a file, from its relative path."
@@ -84,7 +84,7 @@ class Arrivals:
 
 
 def _unchanged(arrivals: Arrivals, path: str) -> bool:
-    "Tell whether a file has its answer, and is gone or has the same size and times as then."
+    "Tell whether a file has its answer, and is gone or has the size and time that it had when it was answered."
     if (known := arrivals.done.get(path)) is None:
         return False
     try:
@@ -183,7 +183,7 @@ def ready(
 
 # %% ../../nbs/lib/classify/27_arrivals.ipynb #told
 def _told(root: str, event: Any) -> tuple[str, str | None, bool] | None:
-    "Translate an event of watchdog: path, new path, whether it is a folder; None for an event of no interest."
+    "Translate a report of watchdog into path, new path, and whether it is a folder; None where nothing must be done."
     to = getattr(event, "dest_path", "") if event.event_type == "moved" else ""
     old, new = (path_text(os.path.relpath(os.fsdecode(p), root)) if p else None for p in (event.src_path, to))
     changed = event.event_type in ("created", "modified", "closed", "moved")
@@ -213,7 +213,7 @@ LOOK_ALONE = 3.0  # seconds between two searches of the whole folder without wat
 
 def observer(
     arrivals: Arrivals,
-) -> Any:  # watchdog's observer, to be stopped at the end; None without one
+) -> Any:  # watchdog's observer, which must be stopped at the end; None if there is none
     "Start listening to the system; return None where this is not possible."
     try:
         return _started(arrivals)

@@ -107,7 +107,7 @@ def _made(done: Copies, parts: list[str]) -> Path:
 
 
 def _known(done: Copies, label: str, row: dict[str, Any], root: str, sha256: str) -> tuple[Path, bool]:
-    "Return the place of a photo's copy, perhaps that of the version before, and whether the copy is there."
+    "Return the place of a photo's copy (perhaps an old copy by the previous version), and whether it is there."
     inner, name = below(row["path"], row["member"])
     target, there = free_place(_made(done, [label, *inner]), name, sha256)
     if not there and inner and not os.path.lexists(os.path.join(root, name)):
@@ -133,7 +133,7 @@ def _copy_photo(row: dict[str, Any], label: str, done: Copies, root: str) -> tup
 
 # %% ../../nbs/lib/classify/16_copies.ipynb #film-place
 def _same(one: os.stat_result, other: os.stat_result) -> bool:
-    "Tell whether two files have the same size and time; memory sticks store times only to two seconds."
+    "Tell whether two files have the same size, and times within two seconds (memory sticks store no finer times)."
     return one.st_size == other.st_size and abs(one.st_mtime - other.st_mtime) <= 2
 
 
@@ -201,7 +201,7 @@ def _status(rows: list[dict[str, Any]]) -> str:
 # %% ../../nbs/lib/classify/16_copies.ipynb #sort-into
 def sort_into(
     tables: Iterable[pa.Table],  # contract 4; all rows of a film in one table
-    done: Copies,  # is filled here; the caller raises its `stopped` after the last table
+    done: Copies,  # filled here; after the last table, the caller raises the error in `stopped`
     root: str | Path,  # the folder the paths are relative to
     min_score: float = 0.0,  # answers below it count as having no label
     total: int | None = None,  # rows, for the progress bar

@@ -22,7 +22,7 @@ _CONTROLS = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode's categories of invisible 
 
 
 def _plain(text: str) -> str:
-    "Replace what a name cannot hold: separators, wildcards, controls, and a full stop or blank at its end."
+    "Replace signs that a name may not contain, such as / and :; drop blanks at both ends, and full stops at the end."
     text = unicodedata.normalize("NFC", text)
     bad = lambda c: c in '<>:"/\\|?*' or (unicodedata.category(c) in _CONTROLS and c not in JOINERS)  # noqa: E731
     return "".join("_" if bad(c) else c for c in text).strip().rstrip(". ")
@@ -34,14 +34,14 @@ _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$",
 
 def safe_name(
     text: str,  # from anywhere
-    most: int = 150,  # bytes in UTF-8; with a suffix and `.partial` it stays below 255, the limit of file systems
+    most: int = 150,  # bytes in UTF-8; a suffix and `.partial` are added, and file systems allow 255
 ) -> str:  # not empty; one part of a path on Linux, macOS, Windows and memory sticks
     "Make a name that a folder or file can have on any system."
     text = _plain(text)
     if text[:1] in (".", "-", "~", "") or text.partition(".")[0].rstrip().casefold() in _DEVICES:
         text = f"_{text}"
     stem, ext = os.path.splitext(text)
-    if len(ext.encode()) > 12:  # a full stop inside a name, and no ending
+    if len(ext.encode()) > 12:  # this full stop stands inside the name, and begins no ending
         stem, ext = text, ""
     return (stem.encode()[: most - len(ext.encode())].decode(errors="ignore") + ext).rstrip(". ")
 
@@ -132,7 +132,7 @@ def free_place(
     name: str,  # of the file
     sha256: str,  # of its content
 ) -> tuple[Path, bool]:  # where its copy belongs; whether the copy is there already
-    "Find the place of a copy. Raises UserError where other files have all names that it may get."
+    "Find a free name for a copy, or the copy itself. Raises UserError where other files have all its possible names."
     for target in _names(folder, name, sha256):
         if not os.path.lexists(target):
             return target, False

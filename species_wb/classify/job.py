@@ -44,7 +44,7 @@ def items_of(
     task: Task,
     model: Model,
 ) -> Iterator[Item]:
-    "Yield the photos of a shard."
+    "Yield the photos of a shard, and the frames of its films."
     size = model.canonical_size
     for unit in shard.units:
         yield from items(unit, task.root, task.every, size)
@@ -97,7 +97,7 @@ def classify(
     job: Job,
     engine: Engine,
 ) -> None:
-    "Classify photos without an answer. Raises UserError where the folder is empty or has none of the table's photos."
+    "Classify photos that have no answer. Raises UserError where the folder is empty or has none of the table's photos."
     job.order.clear()
     job.left.clear()
     total, done, finished = _counted(job)
@@ -137,11 +137,11 @@ def finish(
     top: int = 5,  # labels listed
     min_score: float = 0.0,  # answers below it get no label
     rule: SiteRule | None = None,  # from `site_rule`; by default the photo's whole folder
-    file_times: bool = False,  # whether a photo that tells no time gets that of its file
+    file_times: bool = False,  # whether a photo without a time gets the time of its file
     copied: copies.Copies | None = None,  # where the copies go; counts them
     total: int | None = None,  # rows, for the progress bar
 ) -> None:
-    "Write the table from all shards, and copy the photos and films of its rows on the way."
+    "Write the table from all shards; if copies are wanted, copy the photos and films of its rows on the way."
     where, frame_rate = job.where, 1 / job.task.every
     root, rule = without_user(where.root), rule or rule_for(where)
     found: Iterator[pa.Table] = (fill_sites(table, rule) for table in tables(job))
@@ -179,7 +179,7 @@ def run_job(
     copy_to: str = "",  # a folder, or ""
     fresh: bool = False,  # whether to start over and delete the job's shards
     site: str = "",  # as `site_rule` reads it
-    file_times: bool = False,  # whether a photo that tells no time gets that of its file
+    file_times: bool = False,  # whether a photo without a time gets the time of its file
 ) -> Done:
     "Run or continue a job: classify, count, copy, write the table. Raises UserError where a step is refused."
     rule, copied = rule_for(job.where, site), copies.Copies(Path(copy_to)) if copy_to else None

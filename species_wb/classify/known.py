@@ -28,7 +28,7 @@ from ..predictions import prediction_labels, predictions_table, rows_of
 # %% ../../nbs/lib/classify/18_known.ipynb #known
 @dataclass
 class Known:
-    "Hold what is known of a job's shards."
+    "Hold what is known of a job's shards and their units."
 
     job: Job
     shards: list[str]  # their names
@@ -99,7 +99,7 @@ def _places(known: Known, unit: Unit) -> list[int]:
 
 # %% ../../nbs/lib/classify/18_known.ipynb #hashed
 def _hashed(unit: Unit, root: str) -> tuple[Row, str]:
-    "Return a unit's row before it is answered, and its sha256; an empty text where the unit cannot be read."
+    "Return a unit's row without an answer, and its sha256 (an empty text where the unit cannot be read)."
     row, get = next(items(unit, root))
     try:
         return row, hashlib.sha256(get()).hexdigest()  # type: ignore[arg-type]  # no film is hashed

@@ -41,13 +41,13 @@ _Names = dict[str, tuple[str, str]]  # label → the id of its category, and its
 
 
 def _names(info: ModelInfo) -> _Names:
-    "Return how each label of a model is written."
+    "Return for each label of a model the id of its category, and its own id as text."
     labels = zip(info.labels, info.label_ids, strict=True)
     return {label: (_category(label, i), str(i) if i >= 0 else "") for label, i in labels}
 
 # %% ../../nbs/lib/classify/08_megadetector.ipynb #detection
 def _detection(row: dict[str, Any], names: _Names) -> dict[str, Any]:
-    "Write one answer as a box: x, y, width and height as shares of the photo."
+    "Write one answer as a box: its left edge, top edge, width and height, as shares of the photo's size."
     x0, y0, x1, y1 = (row[n] for n in ("x0", "y0", "x1", "y1"))
     box = [0.0, 0.0, 1.0, 1.0] if x0 is None else [round(v, 5) for v in (x0, y0, x1 - x0, y1 - y0)]
     ranked = [(names.get(t["label"], ("", ""))[1], round(t["score"], 5)) for t in row["top"] or []]
@@ -62,7 +62,7 @@ def _rate(rows: list[dict[str, Any]], taken: float) -> float:
 
 
 def _frame(row: dict[str, Any], rate: float) -> int:
-    "Return the number of a film's frame; a row without a second is the first frame."
+    "Return the number of a frame in its film; a row without a time in seconds stands for the first frame."
     return round((row["seconds"] or 0) * rate)
 
 # %% ../../nbs/lib/classify/08_megadetector.ipynb #entry
@@ -99,9 +99,9 @@ def write_megadetector(
     file: TextIO,
     rows: Iterable[dict[str, Any]],  # contract 4; the rows of one photo or film stand together
     info: ModelInfo,  # of the model that made them
-    taken: float,  # frames a second that were taken, for films that do not say their own rate
+    taken: float,  # frames taken from each second, for films that do not say their own rate
 ) -> None:
-    "Write MegaDetector's batch output format 1.5, one entry a line."
+    "Write MegaDetector's batch output format 1.5, one entry per line."
     names, comma = _names(info), "\n"
     file.write(json.dumps(_head(info), indent=1, ensure_ascii=False)[:-2] + ',\n "images": [')
     for (path, member), group in groupby(rows, key=lambda row: (row["path"], row["member"])):

@@ -42,7 +42,7 @@ def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 # %% ../../nbs/lib/classify/10_outputs.ipynb #alike
-HELD = 64  # the columns are taken from at most so many shards
+HELD = 64  # the most shards from which the columns are taken
 
 
 def _alike(tables: Iterable[pa.Table]) -> tuple[pa.Schema, Iterator[pa.Table]]:

@@ -67,7 +67,7 @@ def _row_of(shard: Shard) -> dict[str, str]:
 
 
 def _shard_of(batch: dict[str, Any]) -> Shard:
-    "Read the shard from a batch that has one row."
+    "Read the shard from a batch of Ray (rows that are passed on together), which has one row here."
     return Shard(str(batch["name"][0]), tuple(Unit(**unit) for unit in json.loads(batch["units"][0])))
 
 # %% ../../nbs/lib/classify/25_ray.ipynb #to-bytes

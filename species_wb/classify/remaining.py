@@ -28,8 +28,8 @@ class Work:
 
     seen: Known
     finished: set[str]  # the names of the shards that are done
-    done: Callable[[int], Any]  # is called with each shard's number of units
-    asked: dict[str, tuple[Shard, dict[int, list[Row]]]] = field(default_factory=dict)  # by name, with the known rows
+    done: Callable[[int], Any]  # called with the number of units of each shard that is written
+    asked: dict[str, tuple[Shard, dict[int, list[Row]]]] = field(default_factory=dict)  # name → shard, known rows
     known: int = 0  # units that are known, in shards that are not done
 
 # %% ../../nbs/lib/classify/19_remaining.ipynb #write-shard

@@ -35,10 +35,10 @@ class Task:
     root: str  # the folder, or address, that paths are relative to
     every: float = 1.0  # seconds between two frames of a film
     mirrored: bool = False  # whether the network also gets the mirror image of each photo
-    embedding: bool = False  # whether embeddings (the network's features of a photo) are kept
+    embedding: bool = False  # whether embeddings (the numbers by which the network describes a photo) are kept
 
 # %% ../../nbs/lib/classify/17_resume.ipynb #job
-VERSION = 1  # raise it when the same photo would get another answer
+VERSION = 1  # raise this number when a change of the code would give the same photo another answer
 
 
 @dataclass
@@ -48,12 +48,12 @@ class Job:
     out: Path  # the wanted table: .csv, .jsonl, .json or .parquet
     where: Sources
     task: Task
-    model: str  # sha256
+    model: str  # the sha256 of the model file
     kind: str = "table"  # or "submission"
     notes: list[str] = field(default_factory=list)  # what to tell the person
     before: dict[str, Any] = field(default_factory=dict)  # the job's description at the end of the last run
     order: list[str] = field(default_factory=list)  # the names of all shards, in the order of their photos
-    left: Counter = field(default_factory=Counter)  # what programs left behind among the photos, by kind
+    left: Counter = field(default_factory=Counter)  # files that other programs left among the photos, by kind
 
     @property
     def parts(self) -> Path:
@@ -65,14 +65,14 @@ class Job:
         return self.parts / f"{name}.parquet"
 
     def described(self) -> dict[str, Any]:
-        "Return what must be the same for a job to go on."
+        "Return the description of a job: its root, and all that must stay the same for the job to go on."
         given = {"version": VERSION, "kind": self.kind, "model": self.model, **asdict(self.task)}
         return {**given, "root": path_text(without_user(self.task.root))}
 
 # %% ../../nbs/lib/classify/17_resume.ipynb #locked
 @contextmanager
 def _locked(job: Job) -> Iterator[None]:
-    "Hold a job's lock. Raises UserError where another process holds it."
+    "Keep a job locked. Raises UserError where another process has locked it."
     lock = FileLock(job.parts / "lock", timeout=0)
     try:
         lock.acquire()
@@ -149,7 +149,7 @@ def begun(
     job: Job,
     fresh: bool = False,  # whether to start over and delete the job's shards
 ) -> Iterator[None]:
-    "Begin a job or go on with it, under its lock. Raises UserError where this would mix two jobs."
+    "Begin a job or go on with it, and keep it locked. Raises UserError where this would mix two jobs."
     outputs.ending(job.out)
     known = job.parts / JOB
     if not fresh and not known.exists() and job.out.exists():

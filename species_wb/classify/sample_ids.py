@@ -24,7 +24,7 @@ def written(where: str) -> tuple[str, str, str]:
 
 # %% ../../nbs/lib/classify/11_sample_ids.ipynb #inside
 def _inside(paths: Iterable[str]) -> Callable[[str], str]:
-    "Return a function that leaves out the folders that all paths share, the ending of the name, and capitals."
+    "Return a function that drops the folders that all paths share and the ending, and uses small letters."
     folders = [posixpath.dirname(path.replace("\\", "/")).split("/") for path in paths]
     shared = 0
     for parts in zip(*folders, strict=False):
@@ -41,7 +41,7 @@ def _inside(paths: Iterable[str]) -> Callable[[str], str]:
 
 # %% ../../nbs/lib/classify/11_sample_ids.ipynb #number
 def _number(inside: str) -> str:
-    "Drop the leading zeros and a final .0 of a name that is a number; return another name as it is."
+    "Drop the leading zeros and a final .0 of a name that is a number; return any other name unchanged."
     folder, _, stem = inside.rpartition("/")
     found = re.fullmatch(r"0*(\d+?)(\.0)?", stem)
     return f"{folder}/{found[1]}" if found else inside

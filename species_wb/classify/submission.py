@@ -27,7 +27,7 @@ from ..photos.reading import shown
 # %% ../../nbs/lib/classify/12_submission.ipynb #answer
 @dataclass(frozen=True)
 class _Answer:
-    where: str  # the path, or the member of an archive
+    where: str  # the path, or the name inside a zip archive
     place: int | None  # index of the label in the model; None: the photo could not be read
     unsure: bool
     chances: np.ndarray | None = None  # of the model's labels, 0 for "none of these"; their sum is 1
@@ -120,7 +120,7 @@ class _Form:
     head: list[str]  # the names of the columns
     ids: list[str]
     places: list[int | None]  # the photo of each id; None where there is none
-    labels: list[str]  # the model's, as they are written
+    labels: list[str]  # the model's labels, as the lines write them
     columns: list[int | None] = field(default_factory=list)  # each column's label; empty where a line has one label
     notes: list[str] = field(default_factory=list)  # what to tell the person
 
@@ -136,7 +136,7 @@ def _own_form(found: list[_Answer], info: ModelInfo) -> _Form:
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #like
 def _form_of(sample: Path, found: list[_Answer], info: ModelInfo) -> _Form:
-    "Follow the form of a sample. Raises UserError where it cannot be read or where its ids do not name these photos."
+    "Return the form of a sample. Raises UserError where it cannot be read or where its ids do not name these photos."
     head, ids, values = _read_sample(sample)
     several = len(head) > 2
     columns, note = _columns(head, info) if several else ([], "")
@@ -146,7 +146,7 @@ def _form_of(sample: Path, found: list[_Answer], info: ModelInfo) -> _Form:
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #about
 def _about(found: list[_Answer], form: _Form, why: str) -> Iterator[str]:
-    "Say which lines hold no sure answer of the model, and which photos have no line."
+    "Say which lines contain no sure answer of the model, and which photos have no line."
     named = {k for k in form.places if k is not None}
     unread = [found[k].where for k in sorted(named) if found[k].place is None]
     lost = [i for i, k in zip(form.ids, form.places, strict=True) if k is None]

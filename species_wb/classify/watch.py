@@ -97,7 +97,7 @@ def _answer_film(
     model: Model, arrivals: Arrivals, tables: Tables, path: str, every: float, films: dict[tuple[str, str], float],
     stop: threading.Event,
 ) -> None:  # fmt: skip
-    "Classify the frames of a film that have no answer yet; unless stopped, the film is then done."
+    "Classify the frames of a film that have no answer yet; then note that the film is done, unless `stop` is set."
     whole, size = arrivals.whole(path), model.canonical_size
     sha256 = content(whole)
     behind = films.get((path, sha256), films.get((path, ""), -1.0))  # earlier versions wrote no sha256
@@ -143,7 +143,7 @@ def _watch_folder(
     model: Model, arrivals: Arrivals, tables: Tables, films: dict[tuple[str, str], float], every: float,
     stop: threading.Event,
 ) -> None:  # fmt: skip
-    "Classify the files of a folder, those that are there and those that arrive, until `stop`."
+    "Classify the files of a folder, those that are there and those that arrive, until `stop` is set."
     watchdog = observer(arrivals)
     try:
         while not stop.is_set():
@@ -162,7 +162,7 @@ def _watch_folder(
 def _watch_stream(
     model: Model, source: str | int | os.PathLike, tables: Tables, every: float, stop: threading.Event
 ) -> None:
-    "Classify the newest frame of a source again and again, until it ends or `stop`."
+    "Classify the newest frame of a source again and again, until the source ends or `stop` is set."
     size, shown_label, due = model.canonical_size, "", 0.0
     with Newest(source, size, lambda sentence: tables.say(f"{now()}  {sentence}")) as newest:
         while not stop.wait(max(0.0, due - time.monotonic())):
@@ -197,11 +197,11 @@ def watch(
     out: str | Path,  # .csv or .jsonl: one row for each photo or frame (contract 4)
     observations: str | Path | None = None,  # .csv or .parquet: one row for each event (contract 6)
     every: float = 1.0,  # seconds between two frames of a film or stream
-    gap: float = GAP,  # seconds without a photo of a label; its next photo then begins a new event
+    gap: float = GAP,  # seconds; after a longer pause, the next photo of a label at a site begins a new event
     site: str | None = None,  # where the camera stands, as `site_rule` reads it; by default the photo's folder
-    say: Callable[[str], Any] = lambda line: None,  # is called with each line for the person
+    say: Callable[[str], Any] = lambda line: None,  # called with each line for the person
     stop: threading.Event | None = None,  # ends the watch when set
-    file_times: bool = False,  # whether a photo that tells no time gets that of its file
+    file_times: bool = False,  # whether a photo without a time gets the time of its file
 ) -> dict[str, int]:  # rows, problems and events that were written
     "Classify new photos from a folder, a stream or a camera, until stopped. Raises UserError where it cannot begin."
     stop, out, rule = stop or threading.Event(), Path(out), site_rule(site)

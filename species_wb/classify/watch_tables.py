@@ -39,7 +39,7 @@ def answered(
     root: str | None,  # the folder that is watched; None for a stream
     name: str,  # of what is watched
     model: str,  # the first 16 digits of its sha256, as in the rows
-) -> tuple[dict[str, Answered], dict[tuple[str, str], float]]:  # by path; a film's last second by path and sha256
+) -> tuple[dict[str, Answered], dict[tuple[str, str], float]]:  # files by path; last second of films by path and sha256
     "Read what was answered. Raises UserError where the table is from another model or another folder."
     done: dict[str, Answered] = {}
     films: dict[tuple[str, str], float] = {}
@@ -65,7 +65,7 @@ def _at(row: Row, root: str | None) -> str | None:
 
 # %% ../../nbs/lib/classify/28_watch_tables.ipynb #written
 class _Written:
-    "The times that the written events cover, by site, label and clock."
+    "The times that the written events cover, by site, label and clock (times with a UTC offset, or without)."
 
     def __init__(self, observations: list[Row]) -> None:
         self.spans: dict[tuple[str | None, str, str], tuple[list[float], list[float]]] = {}
@@ -87,13 +87,13 @@ def _numbers(row: Row) -> Row:
 
 
 def _earlier(out: Path, root: str | None) -> Iterator[Row]:
-    "Yield the rows of a table that have a label and a time, in the form that the engine gives them."
+    "Yield the rows of a table that have a label and a time, with the same types of values as in new rows."
     newest = {row["path"]: row["sha256"] for row in read_rows(out)}
     for row in read_rows(out):
         if row["label"]:
             row = {**row, "abstained": False, "site": row["site"] or None, **_numbers(row)}
             row["score"] = float(row["score"] or 0)
-            own = row["sha256"] == newest[row["path"]]  # the file's time is that of its newest content
+            own = row["sha256"] == newest[row["path"]]  # the file's time belongs to its newest content only
             if taken_at := row["taken_at"] or (_at(row, root) if own else None):
                 yield {**row, "taken_at": taken_at}
 
@@ -106,10 +106,10 @@ class Tables:
     observations: Path | None
     root: str | None  # the folder that is watched; None for a stream
     name: str  # of what is watched
-    gap: float  # seconds without a photo of a label; the label's next photo then begins a new event
+    gap: float  # seconds; after a longer pause, the next photo of a label at a site begins a new event
     site: SiteRule
-    say: Callable[[str], Any]  # is called with each line for the person
-    file_times: bool = False  # whether a photo that tells no time gets that of its file
+    say: Callable[[str], Any]  # called with each line for the person
+    file_times: bool = False  # whether a photo without a time gets the time of its file
     events: Events = field(init=False)
     counts: dict[str, int] = field(default_factory=lambda: {"rows": 0, "problems": 0, "events": 0})
 
@@ -142,14 +142,14 @@ def close(tables: Tables) -> None:
     tables.write(tables.events.close())
 
 # %% ../../nbs/lib/classify/28_watch_tables.ipynb #open-tables
-RECENT = 2000  # lost rows that open their events again; older ones are grouped and written at once
+RECENT = 2000  # how many lost rows, the last ones, go into open events; older ones are written at once
 
 
 def open_tables(
     out: Path, observations: Path | None, root: str | None, name: str, gap: float, site: SiteRule,
     say: Callable[[str], Any], file_times: bool = False,
 ) -> Tables:  # fmt: skip
-    "Open both tables (parameters as in `Tables`), and take up the rows of an earlier run that lie in no event."
+    "Open both tables (parameters as in `Tables`), and group the rows of an earlier run that lie in no event."
     rows = AppendOnlyTable(out, PREDICTIONS.names, LATER)
     tables = Tables(rows, observations, root, name, gap, site, say, file_times)
     if observations:

@@ -60,7 +60,7 @@ def counted(
     return Counter((true_label(review, k), answered_label(review, k)) for k in rows if not excluded(review, k))
 
 # %% ../../nbs/lib/curate/10_confusions.ipynb #axes
-MOST_EMPTY = 30  # with at most so many classes, empty ones are shown too
+MOST_EMPTY = 30  # up to this number of classes, empty ones are shown too
 
 
 def axes(
@@ -129,7 +129,7 @@ def largest_confusions(
 
 # %% ../../nbs/lib/curate/10_confusions.ipynb #score
 def score_of(review: Predictions, k: int) -> float | None:
-    "Return the score of a photo; if the model was not sure, the score that its label would have had."
+    "Return the score of a photo; if the model was not sure, the score that its likeliest label would have had."
     row = review.rows[k]
     return row["score"] if row["score"] is not None else row["score_raw"]
 
@@ -163,7 +163,7 @@ def photos_of_cell(
 def card(
     review: Predictions,
     k: int,  # the number of a row
-) -> dict[str, Any]:  # what a gallery needs of a photo
+) -> dict[str, Any]:  # what is shown under a small photo
     "Describe a photo in a few words."
     row, said = review.rows[k], corrections_of(review, k)
     name = shown(row["member"] or row["path"]).rsplit("/", 1)[-1]

@@ -42,7 +42,7 @@ def _bytes(review: Predictions, k: int) -> bytes:
 
 # %% ../../nbs/lib/curate/15_one_photo.ipynb #large
 def _pixels(review: Predictions, k: int, least: int) -> np.ndarray:  # H×W×3, upright
-    "Decode a photo, with at least `least` pixels on its short side if it has so many."
+    "Decode a photo, with at least `least` pixels on its short side if the photo is large enough."
     return decode(_bytes(review, k), least, shown(review.rows[k]["path"]))
 
 # %% ../../nbs/lib/curate/15_one_photo.ipynb #large-photo
@@ -95,7 +95,7 @@ def similar_photos(
     review: Predictions,
     k: int,  # the number of a row
     most: int = 8,
-) -> tuple[list[dict[str, Any]], str]:  # cards with `alike` (cosine similarity), and why there are none
+) -> tuple[list[dict[str, Any]], str]:  # cards (descriptions) with `alike` (cosine similarity); why there are none
     "Find the photos of this table that the network finds most alike."
     embeddings, numbers = review.embeddings
     if not numbers:

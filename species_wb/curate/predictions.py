@@ -97,7 +97,7 @@ def _row(found: dict[str, Any]) -> dict[str, Any]:
     row |= {name: as_number(found.get(name)) for name in _NUMBERS}
     abstained = (row["abstained"] or "").lower() == "true"
     row |= {"top": found.get("top"), "abstained": abstained, "status": row["status"] or "ok"}
-    of_photo = row["seconds"] is None and _SHA256.fullmatch(row["sha256"] or "")  # a frame's is that of its film
+    of_photo = row["seconds"] is None and _SHA256.fullmatch(row["sha256"] or "")  # a frame has that of its film
     sha256 = row["sha256"] if of_photo else None
     return row | {"sha256": sha256, "path": row["path"] or ""}
 
@@ -236,7 +236,7 @@ def refresh(review: Predictions) -> None:
 
 # %% ../../nbs/lib/curate/05_predictions.ipynb #labels-of
 def _labels(metadata: dict[bytes, bytes], rows: list[dict[str, Any]]) -> list[str]:
-    "Return the labels in the model's order, as far as the table says it, then the labels that only rows have."
+    "Return the labels in the model's order if the table states it, then the labels that only rows have."
     try:
         known = [str(label) for label in json.loads(metadata[b"labels"])]
     except (KeyError, TypeError, ValueError):

@@ -82,7 +82,7 @@ def _blocks(
     return rows[:, None] * shape[1] + columns
 
 # %% ../../nbs/lib/engine/33_class_activation.ipynb #without
-COPIES = 2**22  # about so many numbers are in a batch of copies
+COPIES = 2**22  # about how many numbers the copies of one run of the head hold together
 
 
 def _without(
@@ -110,7 +110,7 @@ def _features(member: ModelFile, pixels: np.ndarray) -> list[np.ndarray]:
     return [logits, features]
 
 # %% ../../nbs/lib/engine/33_class_activation.ipynb #activation
-PLACES = 24  # at most so many places along a side
+PLACES = 24  # the largest number of places along a side
 
 
 def activation_map(
@@ -118,7 +118,7 @@ def activation_map(
     pixels: np.ndarray,  # S×S×3 uint8
     k: int,  # which label
 ) -> np.ndarray:  # h×w float32, 0..1
-    "Return the class activation map. Raises NoActivationMap, which says why, where there is none."
+    "Return the class activation map. Raises NoActivationMap with the reason where there is none."
     logits, features = _features(member, pixels)
     head, (height, width) = _head(member.path, member.sha256, member.threads), features.shape[2:]
     shape = min(height, PLACES), min(width, PLACES)

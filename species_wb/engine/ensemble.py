@@ -36,7 +36,7 @@ def photos_no_member_saw(
 
 # %% ../../nbs/lib/engine/30_ensemble.ipynb #judged
 def _judged(mix: model_file.Ensemble, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    "Return a mix's logits (N×C, float64) for labelled photos, and the numbers of their labels (N)."
+    "Return a mix's logits for labelled photos (N photos × C labels, float64), and the numbers of their labels (N)."
     answers = predict_manifest(mix, table)
     rows = answers.filter(pc.equal(answers["status"], "ok"))
     truth = [mix.info.labels.index(t) for t in rows["truth"].to_pylist()]

@@ -119,7 +119,7 @@ def _shared_labels(members: Sequence[ModelFile]) -> dict[int, str]:
 
 # %% ../../nbs/lib/engine/15_model_file.ipynb #info-of-mix
 def _info_of_mix(members: Sequence[ModelFile], temperature: float, validation: dict[str, Any] | None) -> ModelInfo:
-    "Describe a mix as a model file describes itself. Raises UserError where labels differ."
+    "Return the description of a mix, in the form of a model file's description. Raises UserError where labels differ."
     labels = _shared_labels(members)
     seen = sorted({photo for m in members for photo in m.info.provenance.get("training_photos", ())})
     spec = replace(members[0].info.spec, name="mix of " + ", ".join(m.info.spec.name for m in members))

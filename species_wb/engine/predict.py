@@ -28,7 +28,7 @@ from ..predictions import PREDICTIONS, predictions_table
 
 # %% ../../nbs/lib/engine/25_predict.ipynb #decoded
 def _decoded(data: bytes, row: Row, model: Model) -> tuple[Header, dict[int, np.ndarray], str | None]:
-    "Return a photo's header, the photo in each size that the members need, and what part is missing. Raises BadPhoto."
+    "Return a photo's header, the photo in each needed size, and what is missing. Raises BadPhoto if it is unreadable."
     photos = {}
     for size in {m.info.spec.canonical_size for m in model.members}:
         head, photos[size], missing = header_and_pixels(data, size, name_of(row))
@@ -71,7 +71,7 @@ def _load(item: Item, model: Model, change: Change | None = None) -> Loaded:
 # %% ../../nbs/lib/engine/25_predict.ipynb #answers
 def answer_rows(
     info: ModelInfo,
-    chances: np.ndarray,  # N×C calibrated probabilities
+    chances: np.ndarray,  # photos × labels: calibrated probabilities
     top: int = 5,  # labels listed in `top`
 ) -> list[Row]:  # label, score, top, abstained, label_raw, score_raw
     "Turn probabilities into columns of the predictions."
@@ -124,7 +124,7 @@ def predict_one(
     photo: bytes | np.ndarray,  # encoded, or an upright H×W×3 uint8
     row: Row | None = None,  # columns that are known already
     top: int = 5,
-    chances: bool = False,  # whether the row also holds `chances`, the C calibrated probabilities
+    chances: bool = False,  # whether the row also holds `chances`, the calibrated probability of each label
 ) -> Row:  # contract 4
     "Classify one photo; a bad one gets its status and reason. Several threads may call it at once."
     return _answered([(row or {}, lambda: photo)], model, top=top, chances=chances)[0]
@@ -182,7 +182,7 @@ def predict_manifest(
     found = predict_items(model, _items_of(manifest, root), batch, workers, change=change)
     for row in progress(found, "classifying", len(manifest)):
         row.pop("passing", None)
-        if coded and row["status"] != "ok":  # the code belonged to an earlier reason
+        if coded and row["status"] != "ok":  # the word in `code` belonged to an earlier reason
             row["code"] = None
         rows.append(row)
     expected = dict.fromkeys([*map(_renamed, MANIFEST.names), *PREDICTIONS.names, *SCORED])

@@ -17,7 +17,7 @@ def _lengths(rows: np.ndarray) -> np.ndarray:
 
 # %% ../../nbs/lib/engine/37_similar.ipynb #neighbours
 def most_similar(
-    embeddings: np.ndarray,  # N×D
+    embeddings: np.ndarray,  # N photos × D numbers
     which: int,  # the row of the photo
     k: int = 8,  # how many at most
 ) -> list[tuple[int, float]]:  # row and cosine similarity, best first

@@ -99,7 +99,7 @@ class Tuning:
     "How to run a network on this machine."
 
     threads: int  # of each network
-    workers: int  # threads that ask a network at the same time
+    workers: int  # threads that run the network at the same time
     batch: int  # photos at once
     photos_per_second: float  # of the network alone, without reading and decoding
     measured_at: str
@@ -130,7 +130,7 @@ def photos_per_second(
 
 # %% ../../nbs/lib/engine/20_speed.ipynb #try
 class _Try(NamedTuple):
-    "One way to run a network, measured."
+    "One way to run a network, with its measured speed."
 
     rate: float  # photos a second
     threads: int
@@ -188,7 +188,7 @@ def _kept(key: str) -> Tuning | None:
 def tuned(
     paths: Sequence[str | Path],  # of the model, or of the models to mix
 ) -> tuple[Model, Tuning]:  # the model is opened with the best number of threads
-    "Open a model with its best settings, measured the first time. Raises UserError where a file fails a check."
+    "Open a model with its best settings; measure them the first time. Raises UserError where a file fails a check."
     model = open_models(paths, 1)
     described = "\n".join((model.sha256, cpu_name(), str(cpu_count()), ort.__version__))
     key = hashlib.sha256(described.encode()).hexdigest()[:24]

@@ -25,9 +25,9 @@ from ..metrics import calibration, intervals, paired, reliability, scores
 
 # %% ../../nbs/lib/evaluate/40_compare.ipynb #short-names
 def short_names(
-    telling: Sequence[Sequence[str]],  # for each model equally many words; the most telling word first
+    telling: Sequence[Sequence[str]],  # the same number of words for each model; the first words are used first
 ) -> list[str]:
-    "Return the shortest names of which no two are alike."
+    "Return a short name for each model; no two names are alike."
     names = [""] * len(telling)
     for words in zip(*telling, strict=True):
         twins = [[k for k, other in enumerate(names) if other == name] for name in names]
@@ -38,7 +38,7 @@ def short_names(
 
 # %% ../../nbs/lib/evaluate/40_compare.ipynb #telling
 def _telling(model: ComparedModel) -> list[str]:
-    "Return words that can tell a model from others, the best first."
+    "Return words that can tell a model from others, the most useful first."
     weights, asked = model.training.get("weights"), model.params
     start = str(weights.get("used", "")) if isinstance(weights, dict) else ""
     start = place(start) if os.path.isabs(start) else start
@@ -72,9 +72,9 @@ class Comparison:
 
     models: list[ComparedModel]
     labels: list[str]  # of all models together
-    truth: np.ndarray  # N, the numbers of the true labels
-    paths: list[str]  # N, relative to `root`
-    root: str
+    truth: np.ndarray  # N (photos), the index of each photo's true label
+    paths: list[str]  # N, of the photos, relative to `root`
+    root: str  # the folder of the photos
     simulated: bool
     left_out: list[str]  # sentences about photos that are left out
     aside: list[tuple[str, str]]  # runs and files that are not compared, and why
@@ -193,7 +193,7 @@ def measure_latency(
 
 # %% ../../nbs/lib/evaluate/40_compare.ipynb #measured-here
 def _measured_here(known: Any, here: dict[str, Any]) -> bool:
-    "Tell whether a time is complete, and was measured on this machine with as many threads."
+    "Tell whether the times are complete, and were measured on this machine with the same number of threads."
     same = isinstance(known, dict) and {k: known.get(k) for k in here} == here
     return same and {"p50", "p95", "photos_per_second"} <= set(known)
 
@@ -201,7 +201,7 @@ def _measured_here(known: Any, here: dict[str, Any]) -> bool:
 def front(
     points: Sequence[tuple[float, float]],  # cost, score
 ) -> list[bool]:
-    "Tell for each point whether it is on the Pareto front: no other is better in one and as good in the other."
+    "Tell which points are on the Pareto front: no other is better in one and at least as good in the other."
     def beaten(cost: float, score: float) -> bool:
         return any((c <= cost and s >= score) and (c < cost or s > score) for c, s in points)
 

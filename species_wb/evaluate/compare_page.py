@@ -21,8 +21,8 @@ class Results:
     "All results about several models."
 
     found: Comparison  # from `compare.compare`
-    measured: Sequence[str]  # names of the models that were timed now
-    gathered: Gathered  # what was read
+    measured: Sequence[str]  # names of the models whose time was measured now
+    gathered: Gathered  # the models that were read, from `compare_runs.gather_runs`
 
 # %% ../../nbs/lib/evaluate/55_compare_page.ipynb #models
 def models(page: Page, results: Results) -> None:

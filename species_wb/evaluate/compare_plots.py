@@ -31,7 +31,7 @@ def _near(behind: Sequence[float]) -> np.ndarray:  # True where a model is drawn
 
 # %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #to-scale
 def _to_scale(models: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], tuple[float, float]]:
-    "Return the ends of the axis, and models with a label and `near`: whether they are drawn to scale."
+    "Return the models, each with a label and `near` (whether it is drawn to scale), and the ends of the axis."
     near = _near([models[0]["value"] - m["value"] for m in models])
     high = max(m["high"] for m in models)
     low = min(m["low"] for m, close in zip(models, near, strict=True) if close)
@@ -167,7 +167,7 @@ def _intervals_below(axes: Axes, pairs: Sequence[Mapping[str, Any]], size: float
 @styled
 def all_pairs(
     names: Sequence[str],  # M, the best first
-    pairs: Sequence[Mapping[str, Any]],  # a < b (numbers), established; how far a leads: value, joint_low, joint_high
+    pairs: Sequence[Mapping[str, Any]],  # indices a < b, established; how far a leads: value, joint_low, joint_high
     n: int,  # test photos
 ) -> Figure:
     "Draw the differences of all pairs of models."
@@ -191,7 +191,7 @@ def all_pairs(
 
 # %% ../../nbs/lib/evaluate/50_compare_plots.ipynb #small-diagram
 def _small_diagram(axes: Axes, curve: Mapping[str, Any], n: int) -> None:
-    "Draw the reliability of one model; larger marks are bins with more of the n photos."
+    "Draw the reliability of one model; a larger mark is a bin with more of the n photos."
     bins, keys = [b for b in curve["bins"] if b["n"]], ("score", "accuracy", "accuracy_low", "accuracy_high")
     score, right, low, high = (np.array([b[key] for b in bins]) for key in keys)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")

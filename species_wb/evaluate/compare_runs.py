@@ -39,17 +39,17 @@ class ComparedModel:
     sha256: str  # of the file
     size: int  # bytes
     run: Path | None = None  # the run folder it comes from
-    params: dict[str, Any] = field(default_factory=dict)  # of the run
+    params: dict[str, Any] = field(default_factory=dict)  # the settings of the run
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
-    answers: pa.Table | None = None  # a row a test photo: sha256, truth, group, path, source, logits
+    answers: pa.Table | None = None  # one row for each test photo: sha256, truth, group, path, source, logits
     place: int = 0  # the place in the order in which the models were named
-    name: str = ""  # short; no two models have the same
+    name: str = ""  # short; no two models have the same name
     latency: dict[str, Any] = field(default_factory=dict)  # from `speed.latency`
     scores: dict[str, Any] = field(default_factory=dict)  # from `scores.scores`
     reliability: dict[str, Any] = field(default_factory=dict)  # from `reliability.reliability`
-    answer: Any = None  # N, the numbers of the answered labels
-    score: Any = None  # N, the calibrated scores of the answers
+    answer: Any = None  # N (photos), the index of the label in each answer
+    score: Any = None  # N, the calibrated score of each answer
 
     @cached_property
     def test(self) -> dict[str, str]:
@@ -64,12 +64,12 @@ class ComparedModel:
 
     @property
     def method(self) -> str:
-        "Name how the model was trained."
+        "Return the method by which the model was trained."
         return str(self.training.get("method", "")) or "model file"
 
     @property
     def where(self) -> str:
-        "Return the path of the file inside the workspace, or its last two parts."
+        "Return the path of the file inside the workspace (the folder of runs), or the last two parts of its path."
         try:
             return self.path.resolve().relative_to(workspace()).as_posix()
         except (ValueError, UserError):
@@ -80,10 +80,10 @@ COLUMNS = ("sha256", "truth", "group", "path", "source", "logits")
 
 
 def _judged_by(
-    table: pa.Table,  # the predictions of an evaluation, a row a photo (contract 4 in `predictions`)
+    table: pa.Table,  # the predictions of an evaluation, one row for each photo (`predictions`, contract 4)
     info: contracts.ModelInfo,
     sha256: str,  # of the model file
-) -> pa.Table:  # COLUMNS
+) -> pa.Table:  # its columns: COLUMNS
     "Return the answers to test photos. Raises UserError where they come from another model file."
     if prediction_labels(table) != info.labels:
         raise UserError("its predictions have other labels than its model file: evaluate it again")
@@ -112,7 +112,7 @@ def _unfinished(folder: Path) -> str:  # "" for a finished run
 
 # %% ../../nbs/lib/evaluate/38_compare_runs.ipynb #read-run
 def read_run(
-    folder: Path,  # a run folder (its files: contract 5 in `runs`)
+    folder: Path,  # a run folder; `runs` describes its files (contract 5)
 ) -> ComparedModel:
     "Read a finished run. Raises UserError where it is not finished, or its JSON files are damaged."
     if why := _unfinished(folder):
@@ -133,9 +133,9 @@ def read_file(path: Path) -> ComparedModel:
 
 # %% ../../nbs/lib/evaluate/38_compare_runs.ipynb #named-paths
 def named_paths(
-    runs: str,  # paths, separated by commas; a path itself may also hold a comma
+    runs: str,  # paths, separated by commas; a path may itself contain a comma
 ) -> list[Path]:  # absolute paths
-    "Split a typed text into paths. Raises UserError where a path is not there."
+    "Split a typed text into paths. Raises UserError where a path does not exist."
     found, waiting = [], ""
     for part in filter(str.strip, runs.split(",")):
         waiting = f"{waiting},{part}" if waiting else part
@@ -157,14 +157,14 @@ def _stands_for(path: Path) -> list[Path]:
 
 
 def _runs_in(folder: Path) -> list[Path]:
-    "Return the run folders in a folder, or the folder itself."
+    "Return the run folders in a folder; where there are none, return the folder itself."
     inner = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     signs = ("status.json", "params.json", "model.onnx")
     return [path for path in inner if any((path / name).exists() for name in signs)] or [folder]
 
 # %% ../../nbs/lib/evaluate/38_compare_runs.ipynb #answered
 def _answered(model: ComparedModel, manifest: pa.Table | None) -> pa.Table:
-    "Return the answers of a run, or answer the photos that are given. Raises UserError where there are neither."
+    "Return the answers of a run, or answer the photos given. Raises UserError where there is neither run nor photos."
     if manifest is not None:
         judged = all_test(manifest, model.trained)
         test = judged.filter(pc.equal(judged["split"], "test"))
@@ -180,7 +180,7 @@ def _answered(model: ComparedModel, manifest: pa.Table | None) -> pa.Table:
 
 # %% ../../nbs/lib/evaluate/38_compare_runs.ipynb #plainly
 def _plainly(error: Exception, path: Path) -> str:
-    "Say what is wrong with a run, without naming folders of this machine."
+    "Say what is wrong with a run, without the full paths of folders on this machine."
     what = str(error).splitlines()[0] if str(error) else "no more is known"
     said = str(error) if isinstance(error, UserError) else f"damaged ({type(error).__name__}: {what})"
     for prefix in (path, path.parent, workspace(), Path.home()):
@@ -233,18 +233,18 @@ def shared(models: Sequence[ComparedModel]) -> set[str]:
 def common(
     models: Sequence[ComparedModel],
 ) -> list[str]:  # sha256, in the order of the first model
-    "Return the photos that all models were tested on, with the same true class; no model was trained on them."
+    "Return the photos that all models were tested on, with the same true class, and that no model was trained on."
     trained, known = frozenset().union(*(m.trained for m in models)), shared(models)
     usable = {s: truth for s, truth in models[0].test.items() if truth in known and s[:16] not in trained}
     return [s for s, truth in usable.items() if all(m.test.get(s) == truth for m in models[1:])]
 
 # %% ../../nbs/lib/evaluate/38_compare_runs.ipynb #comparable
-ALIKE = 0.8  # at least this share of the photos of shared classes must be common to all models
-KNOWN = 0.5  # at least this share of all test photos must be of shared classes
+ALIKE = 0.8  # of the photos of classes known to all, at least this share must be test photos of all
+KNOWN = 0.5  # at least this share of all test photos must be of classes that all models know
 
 
 def _comparable(models: Sequence[ComparedModel]) -> bool:
-    "Tell whether enough test photos of every model are common to all."
+    "Tell whether enough test photos of every model are test photos of all models."
     known = shared(models)
     of_known = [sum(truth in known for truth in m.test.values()) for m in models]
     enough = all(n >= KNOWN * len(m.test) for n, m in zip(of_known, models, strict=True))
@@ -254,7 +254,7 @@ def _comparable(models: Sequence[ComparedModel]) -> bool:
 def grouped(
     models: Sequence[ComparedModel],
 ) -> list[list[ComparedModel]]:  # the first group is the one to compare
-    "Divide the models into groups that can be compared."
+    "Divide the models into groups; the models of a group can be compared with each other."
     tests = Counter(frozenset(m.test.items()) for m in models)
     groups: list[list[ComparedModel]] = []
     for model in sorted(models, key=lambda m: -tests[frozenset(m.test.items())]):

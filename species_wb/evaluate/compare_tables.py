@@ -55,7 +55,7 @@ def leaderboard(comparison: Comparison) -> tuple[list[list[Any]], list[str]]:  #
 
 # %% ../../nbs/lib/evaluate/46_compare_tables.ipynb #leaderboard-caption
 def leaderboard_caption(comparison: Comparison) -> str:
-    "Say on how many photos the numbers of the leaderboard depend."
+    "Say from how many photos the numbers of the leaderboard come."
     known = (m.metrics["robustness"] for m in comparison.models if _robustness(m))
     corrupted = " or ".join(map(str, sorted({found["n"] for found in known if "n" in found})))
     more = (
@@ -131,7 +131,7 @@ def winners(
 
 # %% ../../nbs/lib/evaluate/46_compare_tables.ipynb #winner
 def _winner(comparison: Comparison, row: dict[str, Any], measure: str) -> list[Any]:
-    "Make the row of one class: which model is best, which is next."
+    "Make the row of one class: which model is best, and which is next."
     def value(m: ComparedModel) -> float:
         return m.scores["classes"][row["class"]][measure]["value"]
 
@@ -150,7 +150,7 @@ def gallery(
     chosen: Sequence[int],  # photos
     side: int = 200,  # pixels, the longer side of a thumbnail
 ) -> Iterator[dict[str, Any]]:  # for `Page.gallery`
-    "Read photos again; give for each its class and the answers of the two models."
+    "Read photos again; give the class and the answers of the two models shown for each photo."
     for k in chosen:
         path, truth = comparison.paths[k], comparison.labels[comparison.truth[k]]
         signs = ((m, "✓" if m.answer[k] == comparison.truth[k] else "✗") for m in rivals(comparison))
@@ -159,7 +159,7 @@ def gallery(
         yield {"photo": photo, "name": name, "alt": f"Photo of class {truth}", "lines": [f"is {truth}", *lines]}
 
 # %% ../../nbs/lib/evaluate/46_compare_tables.ipynb #records
-def records(comparison: Comparison) -> list[dict[str, Any]]:  # a row a model, plain data
+def records(comparison: Comparison) -> list[dict[str, Any]]:  # one row for each model, plain data
     "Return all numbers of each model, for a spreadsheet."
     rows = []
     for m, fast in zip(comparison.models, on_front(comparison), strict=True):
@@ -180,7 +180,7 @@ def records(comparison: Comparison) -> list[dict[str, Any]]:  # a row a model, p
 
 # %% ../../nbs/lib/evaluate/46_compare_tables.ipynb #named
 def _named(comparison: Comparison) -> dict[str, Any]:
-    "Return the differences; replace the numbers of models and classes with their names."
+    "Return the differences between models; replace the indices of models and classes with their names."
     names, labels, found = [m.name for m in comparison.models], comparison.labels, comparison.found
     pairs = [{**p, "a": names[p["a"]], "b": names[p["b"]]} for p in found["pairs"]]
     classes = {

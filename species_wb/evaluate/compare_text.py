@@ -37,7 +37,7 @@ def span(difference: dict[str, Any], prefix: str = "joint_") -> str:  # "[0.3, 2
 
 # %% ../../nbs/lib/evaluate/45_compare_text.ipynb #verdict
 def verdict(comparison: Comparison, a: ComparedModel, b: ComparedModel) -> str:  # a sentence
-    "Say whether one model is better than another."
+    "Say whether one model beats another."
     found = comparison.pair(a, b)
     ahead = size(found["value"])
     if found["established"]:
@@ -139,12 +139,12 @@ ONE = (
 
 
 def leaderboard_sentences(comparison: Comparison) -> list[str]:  # paragraphs
-    "Say how to read the leaderboard."
+    "Say how to read the leaderboard (the table of models)."
     return [MANY if len(comparison.models) > 1 else ONE]
 
 # %% ../../nbs/lib/evaluate/45_compare_text.ipynb #widened
 def _widened(comparison: Comparison) -> str:
-    "Say why, and how far, the intervals are widened."
+    "Say why the intervals are widened, and how far."
     pairs = len(comparison.found["pairs"])
     if pairs == 1:
         return "There is one comparison, so its interval is a plain 95\u00a0% interval."
@@ -190,7 +190,7 @@ def speed_sentence(
 
 # %% ../../nbs/lib/evaluate/45_compare_text.ipynb #calibration-sentence
 def calibration_sentence(comparison: Comparison) -> str:
-    "Say which model has the scores that can be believed most."
+    "Say for which model the scores of its answers are nearest to the share of right answers."
     ranked = sorted(comparison.models, key=lambda m: m.scores["ece"]["value"])
     first, last = ranked[0], ranked[-1]
     low, high = with_interval(first.scores["ece"]), with_interval(last.scores["ece"])

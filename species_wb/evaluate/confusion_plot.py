@@ -22,7 +22,7 @@ from ..report.style import WIDTH, Picture, heading, label_lines, row_edges, row_
 
 # %% ../../nbs/lib/evaluate/12_confusion_plot.ipynb #most-confused
 def _most_confused(counts: np.ndarray, most: int) -> np.ndarray:
-    "Return the numbers of the classes with the most mistakes, in rising order."
+    "Return the indices of the classes with the most mistakes, in rising order."
     mistakes = counts - np.diag(np.diag(counts))
     return np.sort(np.argsort(-(mistakes.sum(axis=0) + mistakes.sum(axis=1)), kind="stable")[:most])
 
@@ -39,7 +39,7 @@ def _about(counts: np.ndarray, shown: np.ndarray, shares: bool) -> str:
 
 # %% ../../nbs/lib/evaluate/12_confusion_plot.ipynb #cell
 def _cell(count: int, total: int, shares: bool) -> str:
-    "Write what stands in a cell; an empty text for 0."
+    "Return the text of a cell; return an empty text for 0 photos."
     if not count or not shares:
         return f"{count}" if count else ""
     percent = 100 * count / total
@@ -47,14 +47,14 @@ def _cell(count: int, total: int, shares: bool) -> str:
 
 # %% ../../nbs/lib/evaluate/12_confusion_plot.ipynb #luminance
 def _ink(rgb: Sequence[float]) -> str:
-    "Return the ink, black or white, that stands out more from a colour (relative luminance, WCAG 2.1)."
+    "Return black or white, whichever is easier to read on a colour (by its relative luminance, WCAG 2.1)."
     rgb = np.asarray(rgb)
     luminance = np.where(rgb <= 0.03928, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ (0.2126, 0.7152, 0.0722)
     return "black" if luminance > 0.179 else "white"
 
 # %% ../../nbs/lib/evaluate/12_confusion_plot.ipynb #layout
 class _Layout(NamedTuple):
-    "Where the matrix stands, in inches."
+    "The place and size of the matrix in the figure, in inches."
 
     left: float
     bottom: float

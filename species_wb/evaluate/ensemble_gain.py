@@ -35,7 +35,7 @@ def score_members(
     judged: Evaluation,
     scored: Scored,  # of the mix
     latency: dict[str, Any],  # of the mix, from `speed.latency`
-) -> list[dict[str, Any]]:  # a row a model, the mix first: name, scores, latency, size, difference (mix − member)
+) -> list[dict[str, Any]]:  # for each model, the mix first: name, scores, latency, size, difference (mix − member)
     "Score the members of a mix on the same photos as the mix; return [] where the model is no mix."
     mix = judged.model
     if not isinstance(mix, model_file.Ensemble):
@@ -81,7 +81,7 @@ def gain_sentence(
     rows: list[dict[str, Any]],  # from `score_members`
     n: int,  # test photos
 ) -> str:
-    "Say whether the mix is worth its cost."
+    "Say how much the mix gains over its best member, and how much longer it takes."
     best = max(rows[1:], key=lambda row: row["scores"]["accuracy"]["value"])
     gain, mix = best["difference"]["accuracy"], rows[0]
     times = best["latency"]["photos_per_second"] / mix["latency"]["photos_per_second"]

@@ -30,11 +30,11 @@ class Evaluation:
 
     run: Path  # the run folder; all results are written there
     model: model_file.Model
-    manifest: pa.Table  # a row a photo; its columns: contract 1 in `contracts`
-    params: dict[str, Any]  # of the run
-    training: dict[str, Any]  # training.json; empty where the model was trained elsewhere
+    manifest: pa.Table  # one row for each photo; `contracts` describes its columns (contract 1)
+    params: dict[str, Any]  # the settings of the run
+    training: dict[str, Any]  # what training.json holds; empty where the model was trained elsewhere
     history: list[dict[str, float]]  # losses and scores of each epoch (pass over the training photos)
-    notes: list[str]  # sentences for the person
+    notes: list[str]  # sentences to show to the person
     own: bool  # True where `evaluate` made the run, False where `train` made it
 
 # %% ../../nbs/lib/evaluate/15_evaluation.ipynb #place
@@ -120,7 +120,7 @@ def _asked(folder: Path | None, model: str | Path, photos: str | Path, metadata:
 
 # %% ../../nbs/lib/evaluate/15_evaluation.ipynb #given
 def _given(folder: Path | None, params: dict[str, Any]) -> Evaluation:
-    "Open a model file and find the labelled photos; a finished run uses the photos in its manifest."
+    "Open a model file and find the labelled photos; for a finished run, take the photos in its manifest."
     model = model_file.open_model(params["model"])
     if folder and run_state(folder) == "finished":
         kept = contracts.read_manifest(folder / "manifest.parquet")
@@ -138,7 +138,7 @@ def begin(
     photos: str | Path = "",  # with `model`: a folder of labelled photos, or a manifest
     metadata: str = "",  # a CSV of sites and times, for `scan.scan`
 ) -> Evaluation:
-    "Open what is evaluated. Raises UserError where the run is not finished, or nothing is named."
+    "Open the model and its photos. Raises UserError where the run is not finished, or no model or no photos are named."
     folder = Path(typed(str(run))).resolve() if run else None
     if folder and (folder / "model.onnx").exists():
         return _trained(folder, model)
@@ -152,10 +152,10 @@ def _trained_on(manifest: pa.Table, trained: Iterable[str]) -> pa.ChunkedArray: 
 
 # %% ../../nbs/lib/evaluate/15_evaluation.ipynb #all-test
 def all_test(
-    manifest: pa.Table,  # a row a photo
+    manifest: pa.Table,  # one row for each photo
     trained: Iterable[str],  # the first 16 digits of the sha256 of each training photo
-) -> pa.Table:  # the manifest with new splits
-    "Make every labelled photo that opens a test photo, except training photos and photos excluded by hand."
+) -> pa.Table:  # the manifest with a new column `split`: train, test or none
+    "Use every labelled photo that opens as a test photo, except training photos and photos excluded by hand."
     none = pa.scalar(None, pa.string())
     labelled = pc.and_(pc.equal(manifest["status"], "ok"), pc.is_valid(manifest["label"]))
     used = pc.and_(labelled, pc.invert(corrected.excluded(manifest)))
@@ -163,7 +163,7 @@ def all_test(
     columns = {"split": pc.if_else(used, split, none)}
     coded = has_codes(manifest)
     damaged = pc.fill_null(pc.equal(manifest["code"], "damaged"), False) if coded else pc.is_null(manifest["path"])
-    other = pc.and_(used, pc.invert(damaged))  # their reason says why another training left the photo out
+    other = pc.and_(used, pc.invert(damaged))  # their old reason tells why a training left them out
     for name in ("reason", *["code"] * coded):
         columns[name] = pc.if_else(other, none, manifest[name])
     if set(corrected.ADDED) <= set(manifest.schema.names):
@@ -174,7 +174,7 @@ def all_test(
 
 # %% ../../nbs/lib/evaluate/15_evaluation.ipynb #to-predict
 def to_predict(
-    manifest: pa.Table,  # a row a photo
-) -> pa.Table:  # some of its rows
-    "Return all photos except those of train and valid; photos that do not open stay, with the reason."
+    manifest: pa.Table,  # one row for each photo
+) -> pa.Table:  # some rows of the manifest
+    "Return all photos except training and validation photos; keep photos that do not open, with the reason."
     return manifest.filter(pc.invert(pc.is_in(manifest["split"], pa.array(["train", "valid"]))))

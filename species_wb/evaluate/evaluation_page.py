@@ -37,7 +37,7 @@ class Results:
 
 # %% ../../nbs/lib/evaluate/37_evaluation_page.ipynb #photos
 def photos(page: Page, results: Results) -> None:
-    "Show the photos: how many by class and split, which do not open, and when they were taken."
+    "Show the photos: how many by class and split (train, valid, test), which do not open, and when they were taken."
     found = findings(results.judged.manifest)
     counts = found["classes"]
     page.section("The photos", *evaluation_text.data_sentences(found, results.scored))
@@ -52,7 +52,7 @@ def photos(page: Page, results: Results) -> None:
 
 # %% ../../nbs/lib/evaluate/37_evaluation_page.ipynb #training
 def training(page: Page, results: Results) -> None:
-    "Show how the model was trained: what was chosen and why, and its learning or strength curve."
+    "Show how the model was trained: what was chosen and why, and the curves of the training."
     page.section("How it was trained", *evaluation_text.training_sentences(results.judged))
     for sentence in results.judged.training.get("substitutions", []):
         page.warn(sentence)
@@ -68,7 +68,7 @@ RANGES = (
 
 
 def overall(page: Page, results: Results) -> None:
-    "Show the scores over all classes; after several trainings, also how much the scores differ by chance."
+    "Show the scores over all classes; after several trainings, show how much the scores differ by chance."
     page.section("How good it is", RANGES)
     caption = f"All classes together, n = {len(results.scored.rows)}."
     page.table(evaluation_tables.overall(results.scored), ["score", "value", "from", "to"], caption)
@@ -97,7 +97,7 @@ SHARES = "The same in per cent of each row, so that classes of different size ca
 
 
 def confusions(page: Page, results: Results) -> None:
-    "Show which class is taken for which."
+    "Show which classes are confused with which others."
     scored, counts = results.scored, results.scored.scores["confusion"]
     wrong = f"{(~scored.right).sum()} of {plural(len(scored.rows), 'answer')} are wrong."
     page.section("What is taken for what", wrong)
@@ -116,7 +116,7 @@ EXACT = (
 
 
 def calibration(page: Page, results: Results) -> None:
-    "Show whether a score is the chance of being right."
+    "Show whether the score of an answer is the chance that the answer is right."
     found = scoring.calibration(results.scored)
     page.section("Can its scores be believed?", *evaluation_text.calibration_sentences(results.judged, found))
     words = "Reliability diagram before and after calibration."
@@ -134,7 +134,7 @@ COVERAGE = (
 
 
 def unanswered(page: Page, results: Results) -> None:
-    "Show what is gained where the model may leave photos unanswered."
+    "Show what is gained if the model leaves photos with low scores unanswered."
     curve = reliability.risk_coverage(results.scored.probabilities, results.scored.truth)
     sentence, point = evaluation_text.answered(curve)
     page.section("If it may leave photos unanswered", sentence, FLATTERED)
@@ -174,7 +174,7 @@ def worse_photos(page: Page, results: Results) -> None:
 
 # %% ../../nbs/lib/evaluate/37_evaluation_page.ipynb #places
 def places(page: Page, results: Results) -> None:
-    "Show the scores by site, source and other columns, where there are any."
+    "Show the scores by site, source and other columns that sort the photos into parts, if there are any."
     if not results.parts:
         return
     said = (subgroups.part_sentence(column, rows) for column, rows in results.parts.items())

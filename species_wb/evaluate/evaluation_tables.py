@@ -25,23 +25,23 @@ from ..photos import pixels, reading
 def counts_table(
     counts: dict[str, dict[str, int]],  # class → split → photos, from `findings.findings`
 ) -> tuple[list[list[Any]], list[str]]:  # rows and columns, for `Page.table`
-    "Make the table of photos by class and split, with a row of sums."
+    "Make the table of photos by class and split (train, valid or test), with a row of sums."
     splits = [s for s in next(iter(counts.values()), {}) if any(row[s] for row in counts.values())]
     rows = [[label, *(row[s] for s in splits)] for label, row in counts.items()]
     return [*rows, ["all", *(sum(row[s] for row in counts.values()) for s in splits)]], ["class", *splits]
 
 # %% ../../nbs/lib/evaluate/21_evaluation_tables.ipynb #statuses
 def statuses(
-    manifest: pa.Table,  # a row a photo; its columns: contract 1 in `contracts`
-) -> list[tuple[str, int, str, str]]:  # status, photos, what it means, an example
-    "Count the files by status; give an example for each status other than ok."
+    manifest: pa.Table,  # one row for each photo; `contracts` describes its columns (contract 1)
+) -> list[tuple[str, int, str, str]]:  # status, number of files, what the status means, an example
+    "Count the files by status (what became of a file); give an example for each status except ok."
     about = manifest.select(["status", "path", "reason"]).to_pylist()
     count = Counter(row["status"] for row in about)
     example = {row["status"]: row["path"] for row in about}
     return [(s, count[s], STATUSES[s], "" if s == "ok" else example[s]) for s in STATUSES if count[s]]
 
 # %% ../../nbs/lib/evaluate/21_evaluation_tables.ipynb #by-class
-def by_class(scored: Scored) -> list[list[Any]]:  # a row a class: label, n, precision, recall, F1
+def by_class(scored: Scored) -> list[list[Any]]:  # for each class: label, n, precision, recall, F1
     "Make the table of scores by class."
     def line(row: dict[str, Any]) -> list[Any]:
         named = ("precision", "recall", "f1")
@@ -57,7 +57,7 @@ NAMES = {
 }
 
 
-def overall(scored: Scored) -> list[list[Any]]:  # a row a measure: name, value, low, high
+def overall(scored: Scored) -> list[list[Any]]:  # for each measure: name, value, low, high
     "Make the table of scores over all classes."
     found = ((text, scored.scores[name]) for name, text in NAMES.items())
     return [[text, *(f"{about[k]:.3f}" for k in ("value", "low", "high"))] for text, about in found if about]
@@ -88,7 +88,7 @@ def least_sure(scored: Scored, most: int = 12) -> list[int]:  # photos, least su
 
 # %% ../../nbs/lib/evaluate/21_evaluation_tables.ipynb #typical
 def typical(scored: Scored, most: int = 40) -> list[int]:  # at most one photo a class
-    "Find each class's most typical photo: its embedding is nearest to the mean of the photos named right."
+    "Find each class's most typical photo: its embedding is nearest to the mean of those named right."
     found = []
     for k in range(len(scored.labels)) if scored.embedding is not None else ():
         if len(found) == most:
@@ -102,7 +102,7 @@ def typical(scored: Scored, most: int = 40) -> list[int]:  # at most one photo a
 # %% ../../nbs/lib/evaluate/21_evaluation_tables.ipynb #thumbnail
 def thumbnail(
     root: str,  # a folder
-    path: str,  # relative to it, as in a manifest
+    path: str,  # relative to `root`, as in a manifest (table of photos)
     side: int,  # pixels, the longer side
 ) -> bytes | None:  # a JPEG; None where the photo no longer opens
     "Read a photo again and make it small."
@@ -117,7 +117,7 @@ def gallery(
     chosen: Sequence[int],  # photos
     side: int = 200,  # pixels, the longer side of a thumbnail
 ) -> Iterator[dict[str, Any]]:  # for `Page.gallery`
-    "Read photos again; give for each its class and the model's answer."
+    "Read photos again; give the class and the model's answer for each photo."
     for k in chosen:
         path, truth, score = scored.rows[k]["path"], scored.labels[scored.truth[k]], scored.probabilities[k].max()
         answer = scored.labels[int(scored.probabilities[k].argmax())]

@@ -27,8 +27,8 @@ def percent(share: float) -> str:
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #weakest
 def weakest(
     scored: Scored,
-) -> str:  # a sentence; "" where there is nothing to compare
-    "Name the class that is found least often, and the class it is taken for most often."
+) -> str:  # a sentence; "" where only one class was tested, or all photos are named right
+    "Name the class with the smallest share of found photos, and the class that it is most often taken for."
     tested = [(row["recall"]["value"], k) for k, row in enumerate(scored.scores["classes"]) if row["n"]]
     if len(tested) < 2 or min(tested)[0] == 1:
         return ""
@@ -52,7 +52,7 @@ def _left_open(evaluation: Evaluation, scored: Scored) -> str:  # "" where there
 
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #rests-on
 def _rests_on(evaluation: Evaluation, scored: Scored) -> list[str]:
-    "Say on which photos the model was tested, and with how many it was trained."
+    "Say on which photos the model was tested, and with how many photos it was trained."
     photos, groups = plural(len(scored.rows), "photo"), scored.scores["groups"]
     within = "" if groups is None else f" in {plural(groups, 'independent group')}"
     trained = len(evaluation.model.info.provenance.get("training_photos", ()))
@@ -93,7 +93,7 @@ def headline(
 
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #gain
 def _gain(point: dict[str, Any]) -> str:
-    "Say how many answers are right above a threshold."
+    "Say how many answers are right if photos with a score below a threshold get no answer."
     below = f"those with a score below {point['threshold']:.2f}"
     left = f"{percent(1 - point['coverage'])} of the photos unanswered ({below})"
     right = f"{round(point['accuracy'] * point['n'])} of its {plural(point['n'], 'answer')} are right"
@@ -103,8 +103,8 @@ def _gain(point: dict[str, Any]) -> str:
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #answered
 def answered(
     curve: dict[str, Any],  # from `reliability.risk_coverage`
-) -> tuple[str, dict[str, Any] | None]:  # a sentence, and the point of the curve that it describes
-    "Say what is gained by leaving the unsure photos unanswered."
+) -> tuple[str, dict[str, Any] | None]:  # a sentence, and the point of the curve that this sentence describes
+    "Say what is gained by leaving photos with low scores unanswered."
     accuracy = 1 - curve["risk"][-1]
     goal = next((g for g in (0.9, 0.95, 0.99) if g > accuracy + 0.02), None)
     if goal is None:
@@ -117,7 +117,7 @@ def answered(
 
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #title
 def title(evaluation: Evaluation) -> str:
-    "Name the question that the report answers."
+    "Return the title: the question that the report answers."
     info = evaluation.model.info
     return f"How well {info.spec.name} recognises {plural(len(info.classes), 'class', 'classes')}"
 
@@ -130,8 +130,8 @@ def subtitle(evaluation: Evaluation) -> str:
     return f"{evaluation.model.info.spec.name}, {how}, tested on {named(evaluation)}. {core.now()[:10]}."
 
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #data-sentences
-def data_sentences(found: dict[str, Any], scored: Scored) -> list[str]:  # paragraphs; found: see `findings`
-    "Say what the photos were, which were left out, and why."
+def data_sentences(found: dict[str, Any], scored: Scored) -> list[str]:  # paragraphs; found: from `findings.findings`
+    "Say what photos there are, which were left out, and why."
     said, n = findings_text.sentences(found), len(scored.rows)
     return [*said, " ".join([f"{plural(n, 'test photo')} {'is' if n == 1 else 'are'} scored.", *scored.left_out])]
 
@@ -154,8 +154,8 @@ def training_sentences(evaluation: Evaluation) -> list[str]:  # paragraphs
     return [*said, f"The time it took: {times}." if times else ""]
 
 # %% ../../nbs/lib/evaluate/20_evaluation_text.ipynb #strengths
-def strengths(evaluation: Evaluation) -> list[dict[str, Any]]:  # for `run_plots.strength_curve`; [] without a probe
-    "Return the heads (last layers) tried without mirrored photos, which differ only in their strength."
+def strengths(evaluation: Evaluation) -> list[dict[str, Any]]:  # for `run_plots.strength_curve`; [] without such heads
+    "Return the heads (last layers) fitted without mirrored photos; only the strength of their penalty differs."
     chosen = evaluation.training.get("chosen", {})
     candidates = evaluation.training.get("candidates", [])
     return [row for row in candidates if not row.get("flip") and row.get("known") == chosen.get("known")]
@@ -165,7 +165,7 @@ def calibration_sentences(
     evaluation: Evaluation,
     found: dict[str, dict[str, Any]],  # from `scoring.calibration`
 ) -> list[str]:  # paragraphs
-    "Say whether a score is the chance of being right."
+    "Say whether a score is the chance that the answer is right."
     before, after, temperature = found["before"], found["after"], evaluation.model.info.temperature
     change = after["ece"] - before["ece"]
     effect = "closer to" if change < -0.002 else "further from" if change > 0.002 else "no closer to"

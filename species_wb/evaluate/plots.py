@@ -29,7 +29,7 @@ def _weakest(classes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 # %% ../../nbs/lib/evaluate/10_plots.ipynb #panel-of-scores
 def _score_panel(axes: Axes, rows: np.ndarray, scores: Sequence[Mapping[str, float]]) -> None:
-    "Draw scores with their intervals, each in its own row."
+    "Draw each score with its interval in a row of its own."
     three = np.array([[score["value"], score["low"], score["high"]] for score in scores])
     mark = {"color": BLUE, "linestyle": "none", "markersize": 5.5, "markerfacecolor": "white", "markeredgewidth": 1.6}
     seaborn.pointplot(
@@ -93,7 +93,7 @@ def _photos_of_bins(axes: Axes, bins: Sequence[Mapping[str, Any]], name: str) ->
 @styled
 def reliability(
     before: Mapping[str, Any],  # from `reliability.reliability`
-    after: Mapping[str, Any],  # the same photos, calibrated
+    after: Mapping[str, Any],  # the same photos with calibrated scores
 ) -> Figure:
     "Draw the reliability diagram before and after calibration."
     figure = Picture(figsize=(WIDTH, 5.4), layout="constrained")
@@ -123,7 +123,7 @@ def _points(curve: Mapping[str, Any], most: int = 400) -> tuple[np.ndarray, np.n
 
 # %% ../../nbs/lib/evaluate/10_plots.ipynb #operating-point
 def _operating_point(axes: Axes, mark: Mapping[str, Any]) -> None:
-    "Mark how many photos a threshold answers and how many of those are right."
+    "Mark a threshold: the share of photos that are answered, and the share of these answers that are right."
     (bottom, _), x, y = axes.get_ylim(), mark["coverage"], mark["accuracy"]
     axes.plot([x, x], [bottom, y], color=VERMILLION, linestyle="--", linewidth=1)
     axes.plot(x, y, "D", color=VERMILLION, markersize=8, markeredgecolor="white", zorder=4, clip_on=False)

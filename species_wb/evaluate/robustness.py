@@ -39,7 +39,7 @@ def check_how(how: str) -> None:
 
 # %% ../../nbs/lib/evaluate/25_robustness.ipynb #places
 def _places(rows: Sequence[dict[str, Any]], seed: int) -> dict[int, float]:  # index → 0 to 1
-    "Give each photo a place from 0 to 1; the photos of each class lie evenly apart, in random order."
+    "Give each photo a number from 0 to 1; the numbers of a class lie evenly apart, in random order."
     rng, place = np.random.default_rng(seed), dict[int, float]()
     order = sorted(range(len(rows)), key=lambda i: (str(rows[i]["sha256"]), rows[i]["path"]))
     for label in sorted({row["truth"] for row in rows}):
@@ -56,7 +56,7 @@ def drawn(
     how: str,  # "quick" or "full"
     seed: int = 0,
 ) -> list[int]:  # the indices of the drawn photos, in rising order
-    "Draw the photos that are made worse."
+    "Draw the photos that are made worse: all, or the 200 with the smallest numbers in `_places`."
     if how == "full" or len(rows) <= QUICK:
         return list(range(len(rows)))
     place = _places(rows, seed)
@@ -77,7 +77,7 @@ VARIANTS = (("", 0), *product(corruptions.CORRUPTIONS, corruptions.STRENGTHS))  
 def _variants(
     row: dict[str, Any], root: str, model: Model, variants: Sequence[tuple[str, int]] = VARIANTS
 ) -> list[list[np.ndarray]]:
-    "Prepare variants of a photo, S×S×3 for each member of the model; return [] where it no longer opens."
+    "Prepare variants of a photo, S×S×3 pixels for each member; return [] where the photo no longer opens."
     specs, key, made = [m.info.spec for m in model.members], row.get("sha256") or "", []
     try:
         data = pixels.read_bytes(os.path.join(root, text_path(row["path"])))
@@ -100,7 +100,7 @@ def _chances(model: Model, several: Sequence[Sequence[np.ndarray]]) -> np.ndarra
 def _asked(
     model: Model, rows: Sequence[dict[str, Any]], root: str
 ) -> tuple[list[dict[str, Any]], np.ndarray, np.ndarray]:
-    "Return the photos that still open, and the class number and score of the answers to their variants, N×26."
+    "Return the photos that still open; for their variants (N×26), the indices of the answers, and their scores."
     kept, answer, score = list[dict[str, Any]](), list[int](), list[float]()
 
     def squares() -> Iterator[list[np.ndarray]]:
@@ -196,10 +196,10 @@ def strip(
 # %% ../../nbs/lib/evaluate/25_robustness.ipynb #record
 def record(
     evaluation: Evaluation,
-    found: dict[str, Any] | None,  # from `score_on_worse_photos`; None where it was not measured
+    found: dict[str, Any] | None,  # from `score_on_worse_photos`; None without the robustness test
     by: dict[str, list[dict[str, Any]]],  # from `subgroups.parts`
 ) -> None:
-    "Write the scores on worse photos and by part into the run's `metrics.json`."
+    "Write the scores on worse photos, and the scores by site and source, into the run's `metrics.json`."
     known = core.read_json(evaluation.run / "metrics.json")
     kept = found or known.pop("robustness", None)
     if kept and kept["model"] == evaluation.model.sha256:

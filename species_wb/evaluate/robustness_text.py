@@ -39,7 +39,7 @@ def _knows(found: dict[str, Any]) -> str:
 
 # %% ../../nbs/lib/evaluate/26_robustness_text.ipynb #sentences
 def _extremes(found: dict[str, Any]) -> str:
-    "Name the hardest and the easiest corruption; return an empty text where all are alike."
+    "Name the hardest and the easiest corruption; return an empty text where all do equal harm."
     means, shown = found["means"], intervals.with_interval
     worst, best = (pick(means, key=lambda name: means[name]["value"]) for pick in (min, max))
     if means[worst]["value"] == means[best]["value"]:

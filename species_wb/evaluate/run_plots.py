@@ -44,7 +44,7 @@ BARS = (
 
 
 def _stack(axes: Axes, rows: np.ndarray, width: float, counts: np.ndarray, labels: Sequence[str]) -> None:
-    "Draw a bar and its total in each row, from splits×rows counts; `width` is a share of the least row distance."
+    "Draw a bar and its total in each row, from splits×rows counts; with `width` 1, the nearest bars touch."
     ends = counts.cumsum(axis=0)
     fixed = {"orient": "y", "native_scale": True, "errorbar": None, "edgecolor": "#222222", "linewidth": 0.7}
     for n, end, label, look in zip(counts, ends, labels, BARS, strict=False):
@@ -81,7 +81,7 @@ def class_counts(
 
 # %% ../../nbs/lib/evaluate/14_run_plots.ipynb #days
 def _days(times: Sequence[str | None]) -> np.ndarray:  # datetime64[D]
-    "Return the days; leave out times that are no dates."
+    "Return the day of each time; leave out entries without a valid date."
     days = []
     for time in times:
         try:
@@ -92,7 +92,7 @@ def _days(times: Sequence[str | None]) -> np.ndarray:  # datetime64[D]
 
 # %% ../../nbs/lib/evaluate/14_run_plots.ipynb #bins
 def _bins(days: np.ndarray) -> tuple[str, np.ndarray]:  # week, month or year; datetime64[D]
-    "Return the starts of all weeks, months or years with these days, and the end of the last one."
+    "Return the kind of bin (week, month or year), the starts of all bins, and the end of the last bin."
     first, last = days.min(), days.max()
     span = int((last - first).astype(int))
     if span <= 3 * 366:
@@ -103,7 +103,7 @@ def _bins(days: np.ndarray) -> tuple[str, np.ndarray]:  # week, month or year; d
 
 # %% ../../nbs/lib/evaluate/14_run_plots.ipynb #date-axis
 def _date_axis(axes: Axes, edges: np.ndarray) -> None:  # the days on which bins begin and end
-    "Show all bins, with room for at least eleven; otherwise a single bin would fill the figure."
+    "Show all bins, with room for at least eleven: without this room, a single bin would fill the figure."
     length = edges[1] - edges[0]
     spare = max(0.0, 11 * length - (edges[-1] - edges[0])) / 2
     axes.set_xlim(edges[0] - spare - length / 2, edges[-1] + spare + length / 2)
@@ -113,7 +113,7 @@ def _date_axis(axes: Axes, edges: np.ndarray) -> None:  # the days on which bins
 
 # %% ../../nbs/lib/evaluate/14_run_plots.ipynb #histogram-of-days
 def _histogram_of_days(axes: Axes, days: np.ndarray) -> str:
-    "Draw photos against the date and return the unit of the bins."
+    "Draw the number of photos against the date, and return the kind of bin (week, month or year)."
     unit, starts = _bins(days)
     edges, x = matplotlib.dates.date2num(starts), matplotlib.dates.date2num(days)
     seaborn.histplot(x=x, bins=edges, shrink=0.9, color=BLUE, alpha=1, linewidth=0, ax=axes)
@@ -126,7 +126,7 @@ def _histogram_of_days(axes: Axes, days: np.ndarray) -> str:
 def calendar(
     times: Sequence[str | None],  # ISO 8601, None where not known
 ) -> Figure:
-    "Draw how many photos were taken when."
+    "Draw how many photos were taken in each week, month or year."
     days, unit = _days(times), "week"
     figure = Picture(figsize=(WIDTH, 2.1), layout="constrained")
     axes = figure.subplots()
@@ -155,7 +155,7 @@ def _at_the_ends(
 
 # %% ../../nbs/lib/evaluate/14_run_plots.ipynb #kept-epoch
 def _kept(history: Sequence[Mapping[str, Any]]) -> int | None:
-    "Return the epoch that was kept; None where no epoch was validated."
+    "Return the epoch whose network was kept; return None where no epoch has a validation loss."
     scored = [row for row in history if row.get("valid_loss") is not None]
     better = lambda row: (round(row.get("valid_weighted_f1", 0), 9), -row["valid_loss"])  # noqa: E731
     return max(scored, key=better)["epoch"] if scored else None
@@ -177,9 +177,9 @@ def _curves(axes: Axes, history: Sequence[Mapping[str, Any]], kind: str) -> None
 # %% ../../nbs/lib/evaluate/14_run_plots.ipynb #learning-curves
 @styled
 def learning_curves(
-    history: Sequence[Mapping[str, Any]],  # a row an epoch: its number; if known, train_loss, valid_loss, …_accuracy
+    history: Sequence[Mapping[str, Any]],  # for each epoch its number; if known, train_loss, valid_loss, …_accuracy
 ) -> Figure:
-    "Draw loss and accuracy against the epoch. Raises ValueError where the history holds neither."
+    "Draw loss and accuracy against the epoch. Raises ValueError where the history has neither loss nor accuracy."
     there = {key for row in history for key, value in row.items() if value is not None}
     kinds = [kind for kind in ("loss", "accuracy") if there & {f"train_{kind}", f"valid_{kind}"}]
     if not kinds:
@@ -217,7 +217,7 @@ def _by_strength(axes: Axes, strength: np.ndarray, values: np.ndarray, chosen: t
 @styled
 def strength_curve(
     candidates: Sequence[Mapping[str, float]],  # strength, and log_loss and accuracy out of fold
-    n: int | None = None,  # photos scored; with it, the accuracy has intervals
+    n: int | None = None,  # the number of scored photos; if given, the accuracy has intervals
     chosen: Mapping[str, float] | None = None,  # the chosen candidate; by default the one with the least loss
 ) -> Figure:
     "Draw out-of-fold log loss and accuracy against the regularisation strength."
@@ -238,7 +238,7 @@ def strength_curve(
 
 # %% ../../nbs/lib/evaluate/14_run_plots.ipynb #percentile
 def _percentile(axes: Axes, value: float, text: str, linestyle: str, side: int) -> None:
-    "Mark a time with a line, and write its name above, on the left (-1) or right (1) side."
+    "Mark a time with a line, and write a text above it, on its left (-1) or right (1) side."
     axes.axvline(value, color="black", linestyle=linestyle, linewidth=1.4)
     where = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "annotation_clip": False}
     align = "left" if side > 0 else "right"
@@ -251,7 +251,7 @@ def latency(
     p50: float,  # ms, the median
     p95: float,  # ms; 95 % of the photos are faster
 ) -> Figure:
-    "Draw how long single photos take."
+    "Draw how long the model takes for single photos."
     times = np.asarray(milliseconds, dtype=float)
     figure = Picture(figsize=(WIDTH, 2.1), layout="constrained")
     axes = figure.subplots()

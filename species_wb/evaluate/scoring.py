@@ -57,15 +57,15 @@ def left_out_sentences(count: Counter[str], unknown: Counter[str]) -> dict[str, 
 class Scored:
     "The test photos that are scored, and what was left out."
 
-    rows: list[dict[str, Any]]  # of the predictions: path, truth, label, score, group, …
+    rows: list[dict[str, Any]]  # of the table of predictions: path, truth, label, score, group, …
     labels: list[str]  # in the order of the columns of `logits`
-    truth: np.ndarray  # N, the numbers of the true classes
-    logits: np.ndarray  # N×C, the raw scores of the network
+    truth: np.ndarray  # N (photos), the index of each photo's true class
+    logits: np.ndarray  # N×C (photos × classes), the raw scores of the network
     probabilities: np.ndarray  # N×C, calibrated
     embedding: np.ndarray | None  # N×D, the numbers by which the network describes a photo
     root: str  # the folder that `path` starts from
-    not_scored: Counter[str]  # reason (unread, unknown, trained, unlabelled) → photos left out
-    unknown: Counter[str] = field(default_factory=Counter)  # label that the model does not know → photos
+    not_scored: Counter[str]  # reason (unread, unknown, trained, unlabelled) → number of photos left out
+    unknown: Counter[str] = field(default_factory=Counter)  # label that the model does not know → number of photos
     scores: dict[str, Any] = field(default_factory=dict)  # from `scores.scores`
 
     @property
@@ -81,9 +81,9 @@ class Scored:
 # %% ../../nbs/lib/evaluate/16_scoring.ipynb #sorted-out
 def _sorted_out(
     evaluation: Evaluation,
-    rows: list[dict[str, Any]],  # of the predictions
+    rows: list[dict[str, Any]],  # of the table of predictions
     labels: list[str],  # of the model
-) -> tuple[list[dict[str, Any]], Counter[str], Counter[str]]:  # rows to score; others by reason; unknown classes
+) -> tuple[list[dict[str, Any]], Counter[str], Counter[str]]:  # rows to score; counts by reason and by unknown class
     "Separate the rows that are scored from those that are not."
     trained = set(evaluation.model.info.provenance.get("training_photos", ()))
     why = [_why_not(row, set(labels), trained) for row in rows]
@@ -100,7 +100,7 @@ def _arrays(
     labels: list[str],  # C
     temperature: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:  # truth, logits, probabilities, embedding
-    "Turn the rows to score into arrays."
+    "Turn the rows that are scored into arrays."
     number = {label: n for n, label in enumerate(labels)}
     truth = np.array([number[row["truth"]] for row in rows])
     logits = np.array([row["logits"] for row in rows], np.float64)
@@ -111,11 +111,11 @@ def _arrays(
 # %% ../../nbs/lib/evaluate/16_scoring.ipynb #score
 def score(
     evaluation: Evaluation,
-    predictions: pa.Table,  # a row a photo (contract 4 in `predictions`), with truth, split and logits
+    predictions: pa.Table,  # one row for each photo (`predictions`, contract 4), with truth, split and logits
     resamples: int = 1000,
     seed: int = 0,
 ) -> Scored:
-    "Score the test photos, with 95 % intervals (bootstrap over groups). Raises UserError where no photo is left."
+    "Score the test photos, with 95 % intervals from a bootstrap. Raises UserError where no photo is left."
     labels = prediction_labels(predictions)
     kept, count, unknown = _sorted_out(evaluation, predictions.to_pylist(), labels)
     if not kept:
@@ -129,7 +129,7 @@ def score(
 
 # %% ../../nbs/lib/evaluate/16_scoring.ipynb #calibration
 def calibration(scored: Scored) -> dict[str, dict[str, Any]]:  # "before" and "after": reliability and log_loss
-    "Compare scores with the share of right answers, before and after calibration."
+    "Compare the scores of answers with the share of right answers, before and after calibration."
     found = {}
     for name, p in (("before", softmax(scored.logits)), ("after", scored.probabilities)):
         loss = -np.log(p[np.arange(len(p)), scored.truth].clip(np.finfo(float).eps)).mean()

@@ -29,7 +29,7 @@ def _seed(folder: Path) -> int:
 
 # %% ../../nbs/lib/evaluate/30_seeds.ipynb #spread
 def _spread(found: list[dict[str, Any]], name: str) -> dict[str, Any]:  # mean, standard deviation (sd), values
-    "Compute how much one score differs between seeds."
+    "Return the mean, the standard deviation and the values of one score over all seeds."
     values = [s[name]["value"] for s in found]
     return {"mean": mean(values), "sd": stdev(values), "values": values}
 

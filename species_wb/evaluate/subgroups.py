@@ -29,17 +29,17 @@ def _values(rows: Sequence[dict[str, Any]], column: str) -> list[str | None] | N
 
 # %% ../../nbs/lib/evaluate/27_subgroups.ipynb #partition
 def _partition(values: Sequence[Any]) -> tuple[int, ...]:
-    "Number the values as they first occur; two columns that sort the photos alike get equal numbers."
+    "Number the values in the order in which they occur; two columns that sort the photos alike get equal numbers."
     first: dict[Any, int] = {}
     return tuple(first.setdefault(value, len(first)) for value in values)
 
 # %% ../../nbs/lib/evaluate/27_subgroups.ipynb #split
 ALWAYS = ("site", "source")
-MOST, FEWEST = 30, 10  # at most so many values in a column; at least so many photos of a value
+MOST, FEWEST = 30, 10  # the most values that a column may have; the fewest photos of a part with its own name
 
 
 def _sorted_out(column: str, values: list[str | None]) -> list[tuple[str, list[int]]]:
-    "Return the parts of a column with their photos, the largest first; [] where they are too few or too many."
+    "Return the parts of a column with their photos, the largest first; [] where there are too few or too many parts."
     count = Counter(value for value in values if value is not None)
     large = [value for value, n in count.most_common() if n >= FEWEST]
     if len(large) < 2 or (len(count) > MOST and column not in ALWAYS):
@@ -71,14 +71,14 @@ NOT_ASKED = {*PREDICTIONS.names, *contracts.MANIFEST.names, "code", *predict.SCO
 
 
 def _asked(rows: Sequence[dict[str, Any]]) -> list[str]:
-    "Name the columns that may be used: first `site` and `source`, then a person's own."
+    "Name the columns that may be used: first `site` and `source`, then those that a person added."
     return [*ALWAYS, *(name for name in rows[0] if name not in {*NOT_ASKED, *ALWAYS})]
 
 # %% ../../nbs/lib/evaluate/27_subgroups.ipynb #parts
 def parts(
     scored: Scored,
 ) -> dict[str, list[dict[str, Any]]]:  # column → its parts, the largest first; plain data for JSON
-    "Score each part: value, whether it is known, n, classes, accuracy and expected accuracy."
+    "Score each part: its value, whether this is known, n, classes, accuracy and expected accuracy."
     found: dict[str, list[dict[str, Any]]] = {}
     seen = {_partition(scored.truth.tolist())}
     for column in _asked(scored.rows):

@@ -32,7 +32,7 @@ SIDE = 112  # pixels of a thumbnail
 
 
 def _square(path: str) -> np.ndarray:  # uint8, SIDE×SIDE×3
-    "Read a photo and cut a square from its middle; return a grey square where it does not open."
+    "Read a photo and cut a square from its middle; return a grey square where the photo does not open."
     try:
         photo = Image.fromarray(decode(read_bytes(path), 256))
     except BadPhoto:
@@ -44,7 +44,7 @@ def _square(path: str) -> np.ndarray:  # uint8, SIDE×SIDE×3
 # %% ../../nbs/lib/evaluate/23_training_plots.ipynb #squares
 def squares(
     root: str,  # a folder
-    paths: Sequence[str],  # N, relative to it, as in a manifest
+    paths: Sequence[str],  # N, relative to `root`, as in a manifest (table of photos)
 ) -> list[np.ndarray]:  # N, uint8, SIDE×SIDE×3
     "Read photos as small squares."
     return list(in_threads(_square, [os.path.join(root, text_path(path)) for path in paths], cpu_count()))
@@ -59,9 +59,9 @@ def spread(
 
 # %% ../../nbs/lib/evaluate/23_training_plots.ipynb #examples-of
 def _examples(
-    manifest: pa.Table,  # a row a photo; its columns: contract 1 in `contracts`
-    each: int,  # photos of a class
-    most: int,  # classes
+    manifest: pa.Table,  # one row for each photo; `contracts` describes its columns (contract 1)
+    each: int,  # photos for each class
+    most: int,  # classes at most
 ) -> dict[str, list[str]]:  # class → paths, the classes in alphabetical order
     "Choose photos of each class; if there are many classes, choose only the largest classes."
     rows = [r for r in manifest.select(["path", "label", "status"]).to_pylist() if r["status"] == "ok" and r["label"]]
@@ -81,9 +81,9 @@ def _strip(axes: Axes, label: str, pictures: list[np.ndarray], each: int) -> Non
 # %% ../../nbs/lib/evaluate/23_training_plots.ipynb #class-photos
 @styled
 def class_photos(
-    manifest: pa.Table,  # a row a photo
-    each: int = 4,  # photos of a class
-    most: int = 10,  # classes
+    manifest: pa.Table,  # one row for each photo
+    each: int = 4,  # photos for each class
+    most: int = 10,  # classes at most
 ) -> Figure:
     "Show photos of each class."
     chosen, n = _examples(manifest, each, most), len(set(manifest["label"].drop_null().to_pylist()))
@@ -110,7 +110,7 @@ CURVES = (
 
 
 def learned(
-    judged: Evaluation,  # the model of a run and its training
+    judged: Evaluation,  # a model, and how it was trained
 ) -> list[tuple[Figure, str, str]]:  # figure, caption and alternative text; [] if there is nothing to show
     "Show how a model learned: curves over the epochs, or over the strengths that were tried."
     found = []
@@ -124,10 +124,10 @@ def learned(
 
 # %% ../../nbs/lib/evaluate/23_training_plots.ipynb #wrong
 def _wrong(
-    predictions: pa.Table,  # a row a photo (contract 4 in `predictions`), with truth and split
+    predictions: pa.Table,  # one row for each photo (`predictions`, contract 4), with truth and split
     most: int,
 ) -> tuple[list[dict[str, Any]], int, int]:  # the surest mistakes, the number of mistakes, the number of answers
-    "Find the test photos that are named wrong, the surest first."
+    "Find the test photos that are named wrong, those with the highest scores first."
     known, columns = set(prediction_labels(predictions)), ["path", "truth", "split", "label", "score"]
     rows = [r for r in predictions.select(columns).to_pylist() if r["split"] == "test" and r["truth"] in known]
     answered = [row for row in rows if row["label"]]
@@ -137,10 +137,10 @@ def _wrong(
 # %% ../../nbs/lib/evaluate/23_training_plots.ipynb #first-mistakes
 @styled
 def first_mistakes(
-    predictions: pa.Table,  # a row a photo, with truth and split
+    predictions: pa.Table,  # one row for each photo, with truth and split
     most: int = 8,  # photos
 ) -> Figure:
-    "Show the surest mistakes among the test photos."
+    "Show the test photos that are named wrong with the highest scores."
     shown, n, of = _wrong(predictions, most)
     said = f"{n:,} of {plural(of, 'test photo')} {'is' if n == 1 else 'are'} named wrong"
     rows = -(-len(shown) // 4)

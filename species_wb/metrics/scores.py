@@ -46,7 +46,7 @@ def bin_numbers(
     score: np.ndarray,  # N, 0..1
     bins: int,  # of equal width; a score on a border belongs to the lower bin
 ) -> np.ndarray:  # N
-    "Return the number of each score's bin: 0 for (0, 1/bins], …"
+    "Return the number of each score's bin; bin 0 holds the scores from 0 to 1/bins."
     return (np.searchsorted(np.linspace(0, 1, bins + 1), score, side="left") - 1).clip(0, bins - 1)
 
 # %% ../../nbs/lib/metrics/20_scores.ipynb #binned-error

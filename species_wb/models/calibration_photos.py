@@ -78,7 +78,7 @@ def _deal(
     rows: Rows,
     trained: set[str],  # first 16 digits of the sha256 of the photos the model was trained on
     seed: int,
-) -> tuple[Rows, Rows]:  # to calibrate with (a multiple of 8), to judge on
+) -> tuple[Rows, Rows]:  # photos to calibrate with (a multiple of 8), photos to judge on
     "Divide whole groups into two sets. Raises UserError where nearly all photos belong to one group."
     groups, first = _shuffled_groups(rows, trained, seed), Rows()
     wanted = min(CALIBRATE, len(rows) // 3)
@@ -98,7 +98,7 @@ class CalibrationPhotos:
     "Photos in the form that a network takes."
 
     pixels: np.ndarray  # N×S×S×3 uint8
-    truth: np.ndarray  # N numbers of labels; −1: not known, or not one of the model's
+    truth: np.ndarray  # N numbers of labels; −1: not known, or no label of the model
     new: np.ndarray  # N: true if the model was not trained on the photo
     hash: str  # of photos and labels
 

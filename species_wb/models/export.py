@@ -49,7 +49,7 @@ class FromBytes(nn.Module):
 # %% ../../nbs/lib/models/30_export.ipynb #pairs
 def _pairs(network: nn.Module, x: torch.Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     "Run a network once, and pair each batch norm with the convolution whose output it gets."
-    made: dict[int, tuple[nn.Conv2d, torch.Tensor]] = {}  # keeps the tensor: another could get the id of a deleted one
+    made: dict[int, tuple[nn.Conv2d, torch.Tensor]] = {}  # keeps each tensor, so that its id is not used again
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
 
     def after(convolution: Any, given: Any, out: torch.Tensor) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 # %% ../../nbs/lib/models/25_imagenet.ipynb #belonging
 def _belonging(
     members: list[list[int]],  # for each of C labels, its classes among the thousand
-) -> tuple[list[int], torch.Tensor]:  # the U classes that are used, and 1 where class u belongs to label c, U×C
+) -> tuple[list[int], torch.Tensor]:  # the U classes used; U×C ones where class u belongs to label c
     "Say which classes are used, and to which labels they belong."
     used = sorted({k for classes in members for k in classes})
     return used, torch.tensor([[float(k in classes) for classes in members] for k in used])
@@ -21,7 +21,7 @@ def _belonging(
 def _log_evidence(
     logits: torch.Tensor,  # N×U, of the published classes that are used
     belongs: torch.Tensor,  # U×C
-) -> torch.Tensor:  # N×C, the mean of each row 0
+) -> torch.Tensor:  # N×C; the mean of each row is 0
     "Return the logarithm of the summed exponentials of each label's classes."
     evidence = torch.log((logits - logits.amax(1, keepdim=True)).exp() @ belongs + 1e-20)
     return evidence - evidence.mean(1, keepdim=True)
@@ -41,6 +41,6 @@ class PublishedClassifier(nn.Module):
         for name, value in (("weight", weight[used]), ("bias", bias[used]), ("belongs", belongs)):
             self.register_buffer(name, value.detach().clone())
 
-    def forward(self, embedding: torch.Tensor) -> torch.Tensor:  # N×D → N×C log evidence, the mean of each row 0
+    def forward(self, embedding: torch.Tensor) -> torch.Tensor:  # N×D → N×C; the mean of each row is 0
         "Return the evidence for each label, computed from an embedding."
         return _log_evidence(nn.functional.linear(embedding, self.weight, self.bias), self.belongs)

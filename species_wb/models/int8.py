@@ -219,7 +219,7 @@ def quantise(
     loss: float = 0.005,  # allowed loss of accuracy, a share: 0.005 is half a percentage point
     agreement: float = 0.98,  # share of photos that must get the fp32 file's label
     seed: int = 0,  # for dividing the photos into two sets
-) -> dict[str, Any]:  # tries (a row each), chosen (its variant), before, after, layers (worst first), sentences
+) -> dict[str, Any]:  # tries (a row each), chosen (the variant), before, after, layers (worst first), sentences
     "Write an int8 file that answers like the fp32 file. Raises NotClose, or UserError where it cannot work."
     source, out = Path(source).expanduser(), Path(out).expanduser()
     file = _check(source, out, loss, agreement)

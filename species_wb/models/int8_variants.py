@@ -175,7 +175,7 @@ class Variant:
     "One way of quantising."
 
     per_channel: bool = True  # one scale for each channel of a weight; else one for the whole weight
-    percentile: float = 0.0  # of the activations in the range; 0: from the smallest to the largest seen
+    percentile: float = 0.0  # % of activations in the range; 0: from the smallest to the largest seen
     kept: tuple[str, ...] = ()  # layers that stay in floats
 
     def __str__(self) -> str:
@@ -271,7 +271,7 @@ def make_variant(
 
     layers = [name for name in ready.layers if (only is None or name in only) and name not in variant.kept]
     method, photos = CalibrationMethod.MinMax, ready.calibration
-    if variant.percentile:  # histograms are slow, and few photos are enough
+    if variant.percentile:  # this needs histograms, which are slow; few photos are enough
         method, photos = CalibrationMethod.Percentile, photos[: max(8, len(photos) // 32 * 8)]
     path = ready.folder / "variant.onnx"
     with redirect_stdout(io.StringIO()):

@@ -20,7 +20,7 @@ READY_MADE = "ready-made"
 
 def named_file(
     name: str | Path,  # a model file, a mix, a run folder; "" or "ready-made": the ready-made model
-    tell: Callable[[str], Any] | None = None,  # gets a sentence before something has to be made
+    tell: Callable[[str], Any] | None = None,  # gets a sentence before the ready-made model is made
 ) -> Path:  # absolute
     "Return the file that a name means. Raises UserError where the ready-made model cannot be made."
     if not name or unquoted(str(name)) in ("", READY_MADE):

@@ -195,7 +195,7 @@ def works_at(
     network: Network,  # not changed
     size: int,  # pixels
 ) -> bool:
-    "Tell whether a network accepts an input size: some need a minimum, and many transformers accept only one."
+    "Tell whether a network accepts an input size: some need a minimum, and many transformers accept one size only."
     parameter, training = next(network.parameters()), network.training
     try:
         with torch.no_grad():

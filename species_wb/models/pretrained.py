@@ -69,7 +69,7 @@ def _account(
 
 # %% ../../nbs/lib/models/19_pretrained.ipynb #further
 def _further(network: Network, found: Match) -> list[str]:
-    "Return the entries of a file that belong to a part of the body, but to a layer that this part lacks."
+    "Return the entries of a file for layers that the body lacks, in parts that the body has."
     parts = [f".{name}." for name, _ in network.body.net.named_children()]
     return [k for k in found.unexpected if any(part in f".{k}" for part in parts) and not k.endswith(COUNTER)]
 

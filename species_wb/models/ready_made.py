@@ -36,7 +36,7 @@ def _data(name: str) -> bytes:
 
 
 def settings() -> dict[str, Any]:  # network, inner_temperature, none_offset, temperature; n, date, method, validation…
-    "Return what was chosen for the ready-made model, and how well it did."
+    "Return what was chosen for the ready-made model, and how well the model did."
     return json.loads(_data(SETTINGS))
 
 # %% ../../nbs/lib/models/35_ready_made.ipynb #groups

@@ -91,7 +91,7 @@ def _torchvision(
     entry: str, size: int, crop: float = 0.875, interpolation: str = "bilinear", top: str = "",
     licence: str = "BSD-3-Clause", **how: Any,
 ) -> Architecture:  # fmt: skip
-    "Describe one of torchvision's networks with ImageNet's normalisation; its name is the entry in lower case."
+    "Describe one of torchvision's networks with ImageNet's normalisation; its name is `entry` in lower case."
     name = entry.lower()
     spec = _spec(name, size, crop, interpolation, **IMAGENET)
     return _published(entry, spec, torchvision_network(name, **how), top, licence)

@@ -45,7 +45,7 @@ WIDTH = 256  # of the embedding
 
 
 def simple_cnn() -> nn.Sequential:  # N×3×S×S → N×256×S/16×S/16
-    "Build the network, without a head."
+    "Build the network, without its head (the last layer, which names the classes)."
     return nn.Sequential(
         _halve(3, 32),
         _halve(32, 64), Residual(64, 0.02),

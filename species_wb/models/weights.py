@@ -45,7 +45,7 @@ def _load_untrusted(path: Path) -> Any:  # whatever the file holds
         raise UserError(f"{path} cannot be read as weights ({type(error).__name__}): {reason}") from None
 
 # %% ../../nbs/lib/models/10_weights.ipynb #named-tensors
-WRAPPERS = ("state_dict", "model_state_dict", "model", "network")  # a checkpoint holds the entries under one of these
+WRAPPERS = ("state_dict", "model_state_dict", "model", "network")  # keys: a checkpoint holds the entries under one
 
 
 def _named_tensors(state: Any) -> dict[str, torch.Tensor]:

@@ -19,7 +19,7 @@ from .reading import MAX_BYTES, BadPhoto, not_read, shown
 @lru_cache(4)
 def archive_at(
     path: str,
-    changed: str,  # size and time of change: with another value it is opened again
+    changed: str,  # size and time of change: if they differ, it is opened again
 ) -> ZipFile:
     "Open a zip archive; the last four stay open."
     return ZipFile(path)
@@ -70,7 +70,7 @@ def members(
     whole: str,  # where the archive is
     name: str,  # its name in sentences
     changed: str,  # size and time of change of its file
-) -> list[tuple[str, str]]:  # each member's name as `path_text`, and its size and checksum
+) -> list[tuple[str, str]]:  # each member's name as `path_text` writes it, and its size and checksum
     "List the files in a zip archive. Raises BadPhoto where it cannot be read or holds none."
     entries = _entries(whole, name, changed)
     if not entries:
@@ -109,7 +109,7 @@ def _unpacked(archive: ZipFile, name: str, called: str) -> bytes:
 def read_member(
     whole: str,  # where the archive is
     changed: str,  # size and time of change of its file
-    name: str,  # of the member, as `path_text`
+    name: str,  # of the member, as `path_text` writes it
     called: str,  # the name of the member in sentences
 ) -> bytes:
     "Read a member of a zip archive. Raises BadPhoto where it cannot be read or is empty."

@@ -19,8 +19,8 @@ HELD = ("valid", "test")
 
 
 def _newly_labelled(row: dict[str, Any], held: set[str], name: str) -> dict[str, Any]:
-    "Return the split, code and reason of a photo without a label that got one by hand."
-    if row.get("code") == "damaged" and row.get("why"):  # it is left out, whatever its label
+    "Return the split, code and reason of a photo that had no label and got one by hand."
+    if row.get("code") == "damaged" and row.get("why"):  # the photo is left out, whatever its label
         return {}
     labelled = f"{name} was labelled by hand, and"
     if row["given"] in HELD:
@@ -105,7 +105,7 @@ def correction_sentences(
 
 # %% ../../nbs/lib/photos/27_corrected.ipynb #excluded
 def excluded(
-    manifest: pa.Table,  # contract 1 in `contracts`
+    manifest: pa.Table,  # its columns are contract 1 in `contracts`
 ) -> pa.Array:  # true or false for each row
     "Tell which photos were excluded by hand."
     known = "corrected" in manifest.schema.names

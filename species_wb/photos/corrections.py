@@ -26,7 +26,7 @@ from ..workspace import workspace
 
 # %% ../../nbs/lib/photos/25_corrections.ipynb #file
 def file() -> Path:
-    "Return the path of the workspace's table of corrections; it need not exist. Raises UserError outside of one."
+    "Return the path of the workspace's table of corrections; it need not exist. Raises UserError without a workspace."
     return workspace() / "corrections.csv"
 
 # %% ../../nbs/lib/photos/25_corrections.ipynb #wrong
@@ -55,12 +55,12 @@ def _plain(row: dict[str, Any]) -> dict[str, str]:
 
 # %% ../../nbs/lib/photos/25_corrections.ipynb #checked
 def _checked(raw: dict[str, Any], path: Path, line: int) -> dict[str, str]:
-    "Return a row of the file as it was before writing. Raises UserError where it cannot be right."
+    "Return a row of the file in the form of contract 7. Raises UserError where the row cannot be right."
     if (columns := [name for name in raw if name not in (None, ZONE)]) != list(COLUMNS):
         what = f"its columns are {', '.join(columns)}, and not {', '.join(COLUMNS)}"
         raise UserError(f"{path}, line 1: {what}; mend that line, or put the file elsewhere.")
     row = _plain(raw)
-    # `read_rows` removes the column of the time zone, except where its text is wrong:
+    # `read_rows` removes the column of the time zone, except if the text in this column is wrong:
     whole = not {None, ZONE} & set(raw) and None not in raw.values()
     if wrong := _wrong(row) if whole else f"it does not have {len(COLUMNS)} cells":
         raise UserError(f"{path}, line {line}: {wrong}; mend that line, or take it out.")
@@ -97,7 +97,7 @@ def _write(rows: list[dict[str, str]], path: Path) -> None:
     except Timeout:
         what = f"has been held by another process for {PATIENCE:.0f} seconds"
         raise UserError(f"{path} {what}: wait for it to end, or stop it, and try again.") from None
-    except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
+    except (OSError, NotImplementedError) as error:  # NotImplementedError: a disk without locks
         way_out = "make room, change its permissions, or set SPECIES_WB_HOME to another folder."
         raise UserError(f"{path} cannot be written ({error}): {way_out}") from None
 
@@ -106,7 +106,7 @@ def _name() -> str:
     "Return the name of the person at the machine, or an empty text if it is not known."
     try:
         return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # an account without a name, as in some containers
+    except (OSError, KeyError, ImportError):  # an account without a name, as in some containers (Docker)
         return ""
 
 # %% ../../nbs/lib/photos/25_corrections.ipynb #append
@@ -114,7 +114,7 @@ def append(
     rows: list[dict[str, Any]],  # contract 7; `when` and `who` are filled in where absent
     path: Path | None = None,  # by default the workspace's; made when missing
 ) -> None:
-    "Append corrections: all of these, or none. Raises UserError where one is wrong or the table cannot be written."
+    "Append all corrections, or none of them. Raises UserError where one is wrong or the table cannot be written."
     path = path or file()
     mine = [_plain({**row, "who": row.get("who") or _name(), "when": row.get("when") or now()}) for row in rows]
     for row in mine:

@@ -47,11 +47,11 @@ def _dark(photo: np.ndarray, stops: float, seed: int) -> np.ndarray:
     return np.rint(255 * coded).astype(np.uint8)[photo]
 
 # %% ../../nbs/lib/photos/20_corruptions.ipynb #grain
-_STEPS = 32  # levels of one standard deviation; noise is drawn in bytes, up to 4 deviations
+_STEPS = 32  # how many levels one standard deviation is; noise is kept as bytes, up to 4 deviations
 
 
 def _grain(rows: int, columns: int, seed: int) -> np.ndarray:  # uint8, rows×columns×3
-    "Draw normal noise around 128; one standard deviation is _STEPS levels."
+    "Return random normally distributed noise around 128; one standard deviation is _STEPS levels."
     drawn = np.random.default_rng(seed).standard_normal((rows, columns, 3), np.float32)
     drawn *= _STEPS
     drawn += 128

@@ -14,7 +14,7 @@ from PIL import Image
 
 # %% ../../nbs/lib/photos/10_depth.ipynb #fits
 DEPTHS = (8, 10, 12, 14, 16)  # bits
-ODD = 10_000  # one value in so many may be a dead pixel
+ODD = 10_000  # of this number of values, one may come from a dead pixel
 
 
 def _bits(counts: np.ndarray) -> int:

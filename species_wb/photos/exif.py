@@ -14,7 +14,7 @@ from PIL import Image
 from .times import iso
 
 # %% ../../nbs/lib/photos/06_exif.ipynb #time
-_FIELDS = (  # EXIF's name, and the tags of the time, its fraction of a second, its offset from UTC
+_FIELDS = (  # EXIF's name, and the tags (field numbers) of the time, its fraction of a second, its offset
     ("DateTimeOriginal", 0x9003, 0x9291, 0x9011),
     ("DateTimeDigitized", 0x9004, 0x9292, 0x9012),
     ("DateTime", 0x0132, 0x9290, 0x9010),
@@ -22,7 +22,7 @@ _FIELDS = (  # EXIF's name, and the tags of the time, its fraction of a second, 
 
 
 def _times(shot: dict[int, Any]) -> dict[str, str]:  # the field's name → ISO 8601
-    "Return the times that EXIF holds, the best one first."
+    "Return the times that EXIF holds, the most reliable first."
     found = {name: iso(*(shot.get(tag) for tag in tags)) for name, *tags in _FIELDS}
     return {name: time for name, time in found.items() if time}
 
@@ -68,7 +68,7 @@ def orientation(exif: Image.Exif) -> int:
 
 # %% ../../nbs/lib/photos/06_exif.ipynb #ifd
 def _ifd(exif: Image.Exif, tag: int | None = None) -> dict[int, Any]:
-    "Return the directory of EXIF with this tag, by default the first one; empty if it cannot be read."
+    "Return the directory of EXIF with this number (tag), by default the first one; empty if it cannot be read."
     try:
         return dict(exif if tag is None else exif.get_ifd(tag))
     except Exception:
@@ -77,7 +77,7 @@ def _ifd(exif: Image.Exif, tag: int | None = None) -> dict[int, Any]:
 # %% ../../nbs/lib/photos/06_exif.ipynb #time-and-place
 def time_and_place(
     exif: Image.Exif,
-    info: dict[Any, Any] | None = None,  # what else Pillow says of the photo: `image.info`
+    info: dict[Any, Any] | None = None,  # what Pillow says of the photo besides EXIF: `image.info`
 ) -> dict[str, Any]:  # "taken_at" (ISO 8601), "taken_from" (a word of `times.WRITTEN_IN`), "lat" and "lon" (degrees)
     "Return when and where a photo was taken; None if not known."
     times = _times({**_ifd(exif), **_ifd(exif, 0x8769)}) or _other_times(info or {})

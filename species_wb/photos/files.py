@@ -34,7 +34,7 @@ def _entries(folder: str, left: Counter) -> list[tuple[str, str]]:
 
 # %% ../../nbs/lib/photos/30_files.ipynb #not-entered
 def _not_entered(folder: str, error: OSError | None) -> dict[str, str]:
-    "Say why a folder is not read, from the error, or None if it was read before."
+    "Say why a folder is not read; `error` is None if the folder was read before."
     if error is None:
         reason = f"{shown(path_text(folder))} leads to a folder that was already read: nothing is lost."
         return {"status": "link-loop", "reason": reason}
@@ -47,7 +47,7 @@ FOLDER = "folder"
 
 def walk(
     root: str,  # a folder
-    enter: Callable[[str], bool] = lambda folder: True,  # gets a folder's path; says whether to read it
+    enter: Callable[[str], bool] = lambda folder: True,  # gets the path of a folder; tells whether it is read
     left: Counter | None = None,  # counts what programs left behind, by kind
 ) -> Iterator[tuple[str, Any]]:  # path relative to the root; None (a file), FOLDER, or status and reason
     "Yield all files and folders below a folder except leftovers, in an order that is always the same."
@@ -97,7 +97,7 @@ def has_split_folders(
 def label_and_split(
     path: str,  # of a photo, relative to the root
     split_folders: bool,  # from `has_split_folders`
-) -> dict[str, Any]:  # "label", "given" (train, valid, test or None), or "why" there is no label
+) -> dict[str, Any]:  # "label"; "given": train, valid, test or None; "why": the reason for no label
     "Return the label and the given split of a photo, from its path."
     *above, _ = path.split("/")
     given = SPLIT_FOLDERS.get(above[0].casefold()) if split_folders and above else None

@@ -89,7 +89,7 @@ def _matroska_end(file: BinaryIO) -> int:
     for _ in range(2):  # the header, and the segment
         width = 9 - head[at].bit_length() if at < len(head) and head[at] else 99
         length = int.from_bytes(head[at : at + width], "big") & ((1 << 7 * width) - 1)
-        if width > 8 or length == (1 << 7 * width) - 1:  # not known: written live
+        if width > 8 or length == (1 << 7 * width) - 1:  # not known: the film was written live
             return 0
         end = at + width + length
         at = end + 4  # after the next element's name

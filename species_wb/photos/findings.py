@@ -73,7 +73,7 @@ def _classes(ok: list[dict[str, Any]]) -> dict[str, Any]:
 
 # %% ../../nbs/lib/photos/55_findings.ipynb #small-classes
 def _small_classes(ok: list[dict[str, Any]]) -> dict[str, list[str]]:
-    "Name the classes with one photo, and those with too few groups (photos that belong together) for every split."
+    "Name the classes with one photo, and those with too few groups (photos that belong together) to split."
     groups = defaultdict(set)
     for row in ok:
         if row["label"]:
@@ -86,13 +86,13 @@ def _small_classes(ok: list[dict[str, Any]]) -> dict[str, list[str]]:
 
 # %% ../../nbs/lib/photos/55_findings.ipynb #look-alike
 def _plainest(label: str) -> str:
-    "Return a plain form of a label, the same for labels that a person takes for one class."
+    "Return a plain form of a label: it is the same for labels that a person takes for one class."
     text = "".join(c for c in unicodedata.normalize("NFKC", label) if unicodedata.category(c) != "Cf")
     return " ".join(text.casefold().replace("_", " ").replace("-", " ").split())
 
 
 def _look_alike(labels: Iterable[str]) -> list[list[str]]:
-    "Return the sets of classes that differ only in case, blanks or the like."
+    "Return the sets of classes whose names differ only in capitals, blanks, hyphens or underscores."
     alike = defaultdict(list)
     for label in sorted(labels):
         alike[_plainest(label)].append(label)
@@ -100,7 +100,7 @@ def _look_alike(labels: Iterable[str]) -> list[list[str]]:
 
 # %% ../../nbs/lib/photos/55_findings.ipynb #duplicates-2
 def _conflicts(ok: list[dict[str, Any]], sets: list[list[int]]) -> list[dict[str, Any]]:
-    "Return the sets whose photos have different labels: path → label."
+    "Return the sets of copies with different labels, each as path → label."
     apart = [s for s in sets if len({ok[i]["label"] for i in s} - {None}) > 1]
     return [{ok[i]["path"]: ok[i]["label"] for i in s} for s in apart]
 
@@ -151,7 +151,7 @@ def _known(ok: list[dict[str, Any]]) -> dict[str, Any]:
 
 # %% ../../nbs/lib/photos/55_findings.ipynb #findings
 def findings(
-    manifest: pa.Table,  # contract 1: the table of photos
+    manifest: pa.Table,  # the table of photos (contract 1 in `contracts`)
 ) -> dict[str, Any]:  # plain types
     "Return what a manifest contains, and what is wrong with it."
     rows, metadata = _with_codes(manifest), manifest.schema.metadata or {}
@@ -200,7 +200,7 @@ def _untrainable(found: dict[str, Any], labels: list[str], root: str) -> str | N
 
 # %% ../../nbs/lib/photos/55_findings.ipynb #require-trainable
 def require_trainable(
-    manifest: pa.Table,  # contract 1
+    manifest: pa.Table,  # its columns are contract 1 in `contracts`
 ) -> list[str]:  # the labels to train, sorted
     "Return the labels to train. Raises UserError, with the reason, where nothing can be trained."
     found = findings(manifest)

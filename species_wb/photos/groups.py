@@ -19,14 +19,14 @@ import numpy as np
 def same(
     values: Iterable[Any],  # one for each photo; None means no value
 ) -> Iterator[tuple[int, int]]:  # indices
-    "Yield each later index of a value together with its first index."
+    "Yield pairs of indices with the same value: the first index of a value, and each later one."
     first: dict[Any, int] = {}
     for i, value in enumerate(values):
         if value is not None and first.setdefault(value, i) != i:
             yield first[value], i
 
 # %% ../../nbs/lib/photos/45_groups.ipynb #compared
-FEWEST_BITS = 20  # a hash with fewer ones, or fewer zeros, is of a flat picture
+FEWEST_BITS = 20  # a hash with fewer ones, or with fewer zeros, belongs to a flat picture
 
 
 def _comparable(text: str | None) -> int | None:

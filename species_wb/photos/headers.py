@@ -112,7 +112,7 @@ def check_pixels(
     height: int,
     most: int,  # pixels
     name: str,  # the name of the file in sentences
-    film: bool = False,  # whether it has many pictures
+    film: bool = False,  # whether it is a film, which has many pictures
 ) -> None:
     "Refuse a picture that is too large. Raises BadPhoto."
     if width * height > most:
@@ -162,7 +162,7 @@ class Header:
     format: str  # "JPEG", "PNG", …
     width: int  # pixels, upright
     height: int
-    mode: str  # Pillow's: "RGB", "L", "CMYK", "I;16", …
+    mode: str  # Pillow's name for the colours: "RGB", "L", "CMYK", "I;16", …
     frames: int  # 1, or 2 for any larger number; the first picture is the photo
     taken_at: str | None  # ISO 8601, the camera's clock, with an offset only where the file gives one
     taken_from: str | None  # where this time was written: a word of `times.WRITTEN_IN`

@@ -102,7 +102,7 @@ def _read_cache(file: Path | None) -> dict[str, tuple[tuple, dict[str, Any]]]:
         if table.schema.metadata[b"version"] != CACHE_VERSION:
             return {}
         return {row.pop("path"): (tuple(row.pop(k) for k in STAMP), row) for row in table.to_pylist()}
-    except Exception:  # absent, damaged or of another version: made again
+    except Exception:  # the cache is absent, damaged or of another version
         return {}
 
 # %% ../../nbs/lib/photos/57_inspection.ipynb #import-imagehash

@@ -15,7 +15,7 @@ from .reading import BadPhoto, shown
 
 # %% ../../nbs/lib/photos/15_items.ipynb #name-of
 Row = dict[str, Any]
-Item = tuple[Row, Callable[[], bytes | np.ndarray]]  # it returns the file's bytes, or upright pixels H×W×3 uint8
+Item = tuple[Row, Callable[[], bytes | np.ndarray]]  # the function returns the file's bytes, or pixels
 
 
 def name_of(row: Row) -> str:

@@ -35,7 +35,7 @@ FILES = (
     "*_original", "*_exiftool_tmp", "*~", "~$*", ".~lock.*#", "#*#", "*.bak", "*.swp",  # ExifTool, editors
     ".*.??????",  # rsync
 )
-# The pattern `.*.??????` counts only in this form:
+# A name that fits `.*.??????` is a leftover only if it also fits this form:
 _BEING_COPIED = re.compile(r"(?i)\..+\.(jpe?g|png|tiff?|heic|webp|mp4|mov|avi|zip)\.\w{6}")
 
 # %% ../../nbs/lib/photos/28_leftovers.ipynb #leftover

@@ -55,7 +55,7 @@ def _rgb(image: Image.Image, data: bytes) -> np.ndarray:
 def _from_pillow(
     image: Image.Image, data: bytes, name: str, load: Callable[[Image.Image], object] = Image.Image.load
 ) -> np.ndarray:
-    "Decode a picture that Pillow opened, H×W×3, as stored. Raises BadPhoto where `load` raises any error."
+    "Decode a picture that Pillow opened, H×W×3, as stored, with the function `load`. Raises BadPhoto for any error."
     try:
         mode = depth.raw_mode(image)
         load(image)
@@ -86,7 +86,7 @@ def _from_jpeg(data: bytes, size: tuple[int, int], scale: int, name: str) -> np.
 
 # %% ../../nbs/lib/photos/12_pixels.ipynb #part
 LEAST = 0.5  # the share of the picture that must be left
-PASSES = 4  # of a progressive JPEG that must be there
+PASSES = 4  # how many complete passes of a progressive JPEG must be there
 
 
 def _pixels_of_part(

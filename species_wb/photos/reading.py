@@ -97,7 +97,7 @@ def _too_many_bytes(name: str, size: int, head: bytes) -> BadPhoto:
 
 # %% ../../nbs/lib/photos/05_reading.ipynb #absent
 def _absent(path: str | bytes | os.PathLike, name: str, number: int | None) -> BadPhoto:
-    "Say why a file is missing: a link in a circle, a link to nothing, or no file at all."
+    "Say why a file is missing: links that lead in a circle, a link to nothing, or no file at all."
     status, what = "missing", "is not there: correct its path, or copy the file to it."
     if number == errno.ELOOP:
         status, what = "link-loop", "is a link that leads in a circle: remove it."

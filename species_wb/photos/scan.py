@@ -137,7 +137,7 @@ def scan(
     workers: int | None = None,  # threads; by default one more than there are cores
     file_times: bool = False,  # whether a photo without a time gets the time of its file
     use_damaged: bool = False,  # whether damaged photos are used for training like all others
-) -> pa.Table:  # the manifest, contract 1; its schema's metadata also hold `notes`, `empty_folders` and `left`
+) -> pa.Table:  # the manifest; its metadata also contain `notes`, `empty_folders` and `left`
     "Find and check photos, and assign splits. Raises UserError where no photos are found or a table does not fit."
     photos = Path(photos).expanduser()
     if photos.suffix.lower() == ".parquet" and not photos.is_dir():

@@ -61,7 +61,7 @@ def site_rule(
 
 # %% ../../nbs/lib/photos/43_sites.ipynb #fill-sites
 def fill_sites(
-    table: pa.Table,  # of predictions (contract 4 in `contracts`)
+    table: pa.Table,  # of predictions: its columns are contract 4 in `contracts`
     rule: SiteRule,
 ) -> pa.Table:
     "Give each row without a site the site of its photo."

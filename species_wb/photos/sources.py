@@ -29,7 +29,7 @@ class Sources:
     "What is to be classified."
 
     root: str  # an absolute folder, or the address of one
-    named: tuple[str, ...]  # below it, as named: "" is the root itself
+    named: tuple[str, ...]  # paths below the root, as named: "" is the root itself
     prefix: str  # the root as it was typed, for sentences
 
     @property
@@ -99,7 +99,7 @@ def _on_disk(found: list[str]) -> Sources:
 # %% ../../nbs/lib/photos/40_sources.ipynb #sources-4
 def sources(
     typed: Iterable[str],  # files, folders, patterns, addresses
-    listed: Iterable[str] = (),  # paths from a list, which may be missing
+    listed: Iterable[str] = (),  # paths from a list; these files may be missing
 ) -> Sources:
     """Find the sources that a person means.
 

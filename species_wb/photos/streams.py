@@ -133,7 +133,7 @@ def _frames(source: _Source) -> Iterator[Any]:
                 yield frame
         except (UserError, BadPhoto) as error:
             why = str(error).rstrip(".")
-        except Exception as error:  # networks and decoders raise any kind of error
+        except Exception as error:  # connections and decoders raise any kind of error
             why = ffmpeg_reason(error)
         if source.stop.is_set():
             return
@@ -191,12 +191,12 @@ class Newest:
 
     @property
     def ended(self) -> bool:
-        "Whether no more frames will come."
+        "Tell whether no more frames will come."
         return self._kept.ended
 
     @property
     def failed(self) -> bool:
-        "Whether the source ended because of an error."
+        "Tell whether the source ended because of an error."
         return self._kept.ended and self._source.failed
 
     def _read(self) -> None:
@@ -215,7 +215,7 @@ class Newest:
         return newest[0], upright(newest[1], self._source.matrix, self.canonical_size, self._converter)
 
     def close(self) -> None:
-        "End the thread; if it waits for a silent network, it ends within `patience`."
+        "End the thread; if it waits for a silent source, it ends within `patience` seconds."
         self._source.stop.set()
         self._kept.end(drop=True)
         self._thread.join(1)

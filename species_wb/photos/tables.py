@@ -57,7 +57,7 @@ LABEL_COLUMNS = ("label", "class", "species", "scientific_name", "scientificname
 
 
 def _column(rows: list[dict[str, str]], known: Iterable[str]) -> str | None:
-    "Return the first of the known columns that a table has, whatever its case."
+    "Return the first of the known columns that a table has, in capital or small letters."
     names = {name.casefold(): name for name in rows[0]}
     return next((names[word] for word in known if word in names), None)
 
@@ -118,7 +118,7 @@ def _path_in_table(text: str, folder: Path) -> str:
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #listed-photo
 def _listed(row: dict[str, str], file: str, label: str, split: str | None, table: str) -> dict[str, Any]:
-    "Return what a row says about its photo: label, given split, why it has no split, further columns."
+    "Return what a row says about its photo: label, given split, why there is no split, further columns."
     columns = _columns(row, [file, label, split])
     said = {"label": unicodedata.normalize("NFC", row[label]) or None, "given": None, **columns}
     if split:
@@ -129,7 +129,7 @@ def _listed(row: dict[str, str], file: str, label: str, split: str | None, table
 # %% ../../nbs/lib/photos/32_tables.ipynb #listed
 def photos_in_csv(
     path: Path,  # of a CSV
-    folder: Path | None = None,  # that its paths are relative to; by default the folder of the CSV
+    folder: Path | None = None,  # the folder that its paths are relative to; by default that of the CSV
 ) -> dict[str, dict[str, Any]]:  # path relative to that folder → label, given split, further columns
     "List the photos that a CSV names. Raises UserError where it names no photos or no classes."
     rows = _read_csv(path)

@@ -25,7 +25,7 @@ WRITTEN_IN = {
 
 # %% ../../nbs/lib/photos/04_times.ipynb #zone
 def _zone(text: str | None) -> timezone | None:
-    "Read an offset from UTC; None if the text is no offset, or one that no clock can have."
+    "Read an offset from UTC; None if the text is no offset, or an offset that no clock can have."
     text = (text or "").strip("\0 ").upper()
     if text in ("Z", "GMT", "UTC"):
         return UTC
@@ -44,7 +44,7 @@ _REST = re.compile(r"(?:[.,:](\d+))?\s*(?:([ap])\.?m\b\.?)?\s*"
 
 
 def _numbers(text: str) -> datetime | None:
-    "Read a time that is written in numbers, the year first; None if it is no time, or if there is no such day or hour."
+    "Read a time in numbers with the year first; None for another text, and for a day or hour that does not exist."
     if not (found := re.match(_DAY + _CLOCK, text, re.I) or re.match(_JOINED, text, re.I)):
         return None
     year, month, day, hour, minute, second = (int(n or 0) for n in found.groups())

@@ -28,8 +28,8 @@ from .video import sampled
 class Unit:
     "A file, a zip archive's member, or a film."
 
-    path: str  # relative to the root, as `path_text`
-    member: str | None = None  # of a zip archive, as `path_text`
+    path: str  # relative to the root (the folder or address), as `path_text` writes it
+    member: str | None = None  # its name in a zip archive, as `path_text` writes it
     changed: str = ""  # size and time of change, or a member's size and checksum
     status: str = "ok"
     reason: str | None = None
@@ -58,7 +58,7 @@ def bad_unit(
 def stamp(
     path: str | os.PathLike,
 ) -> str:  # "" if the file cannot be reached
-    "Return the size and time of change of a file: while they stay the same, so does its answer."
+    "Return the size and time of change of a file: while both stay the same, its answer stays the same."
     try:
         info = os.stat(path)
     except (OSError, ValueError):
@@ -109,7 +109,7 @@ def items(
     root: str,  # the folder or address that the unit's path is relative to
     every: float = 1.0,  # seconds between two frames of a film
     canonical_size: int = 256,  # pixels that the short side of a frame should have at least
-) -> Iterator[Item]:  # one; of a film, one for each frame
+) -> Iterator[Item]:  # one item; for a film, one for each frame
     "Yield the rows of a unit's photos, each with a function that gets the photo."
     row: dict[str, Any] = {"path": unit.path, "member": unit.member, "seconds": None}
     whole = os.path.join(root, text_path(unit.path))

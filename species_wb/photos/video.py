@@ -33,7 +33,7 @@ def _turned(pixels: np.ndarray, matrix: bytes) -> np.ndarray:
 def display_matrix(
     frame: Any,  # of PyAV
 ) -> bytes:
-    "Return a frame's display matrix, or no bytes. Call it for one frame of a film, not for every frame."
+    "Return a frame's display matrix, or no bytes. Call this for one frame of a film, not for every frame."
     return next((bytes(side) for side in frame.side_data if side.type.name == "DISPLAYMATRIX"), b"")
 
 # %% ../../nbs/lib/photos/35_video.ipynb #picture
@@ -58,7 +58,7 @@ class Clock:
     def __init__(self, fps: float | None) -> None:
         self.step = 1 / fps if fps and 0.001 < fps <= MAX_RATE else 0.04
         self.last = -self.step
-        self.zero: float | None = None  # the written time at which our time is 0
+        self.zero: float | None = None  # the time in the film that counts as 0 here
 
     def __call__(self, written: float | None) -> float:
         expected = self.last + self.step

@@ -163,7 +163,7 @@ class _Prose:
         self.text(*paragraphs)
 
     def text(self, *paragraphs: str) -> None:
-        "Add prose."
+        "Add paragraphs of text."
         if kept := [p for p in paragraphs if p]:
             self._add("text", paragraphs=kept)
 

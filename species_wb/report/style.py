@@ -80,7 +80,7 @@ class Picture(Figure):
 
 # %% ../../nbs/lib/report/10_style.ipynb #lines
 def label_lines(labels: Iterable[str], width: int = 34) -> list[str]:
-    "Make labels printable, and break long ones into lines of `width` letters."
+    "Make labels printable, and break long ones into lines of at most `width` letters."
     printable = ("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(label)) for label in labels)
     return ["\n".join(textwrap.wrap(label, width)) or " " for label in printable]
 

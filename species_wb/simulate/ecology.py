@@ -35,7 +35,7 @@ def _number(name: str, value: Any, whole: bool, low: float, high: float) -> int 
 
 # %% ../../nbs/lib/simulate/16_ecology.ipynb #first-day
 def _first_day(start: str, days: int) -> str:
-    "Return the first day in ISO 8601. Raises UserError for no date, or a survey that ends after the year 9999."
+    "Return the first day in ISO 8601. Raises UserError where it is no date, or the survey ends after the year 9999."
     try:
         first = datetime.strptime(str(start), "%Y-%m-%d")
         first + timedelta(days=days + 1)
@@ -46,7 +46,7 @@ def _first_day(start: str, days: int) -> str:
 # %% ../../nbs/lib/simulate/16_ecology.ipynb #parameters-2
 @dataclass(frozen=True)
 class Parameters:
-    "What makes a survey: the same parameters give the same bytes. Raises UserError where one is out of bounds."
+    "What makes a survey: the same parameters give the same files. Raises UserError for a value out of bounds."
 
     photos: int = 1000  # how many, ≥ 10
     size: int = 256  # pixels, the side of a photo
@@ -184,7 +184,7 @@ def site_shares(
 def truth_parameters(
     **parameters: Any,  # as in Parameters
 ) -> dict[str, Any]:  # sites, taxa (their laws), mean_latitude of the migrating taxa on each day, parameters
-    "Return the laws that a survey follows, as plain types. Raises UserError for impossible parameters."
+    "Return the laws that a survey follows, in dicts and lists. Raises UserError for impossible parameters."
     p = named_parameters(parameters)
     latitude = np.array([s.lat for s in site_list(p)])
     moving = [t for t, law in ECOLOGY.items() if law.start_lat is not None]

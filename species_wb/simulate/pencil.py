@@ -66,7 +66,7 @@ def tube(
 # %% ../../nbs/lib/simulate/10_pencil.ipynb #tint
 def tint(
     colour: Sequence[float],  # red, green, blue, 0..255
-    amount: float,  # −1 is black, 0 the colour, 1 white
+    amount: float,  # −1 is black, 0 the colour itself, 1 white
 ) -> np.ndarray:  # red, green, blue
     "Make a colour darker or lighter."
     colour = np.asarray(colour, float)
@@ -79,8 +79,8 @@ class Pencil:
     def __init__(
         self,
         side: int,  # pixels
-        centre: Sequence[float] = (0.5, 0.5),  # where the body's origin lies, 0..1 of the side
-        scale: float = 0.3,  # a body unit, 0..1 of the side
+        centre: Sequence[float] = (0.5, 0.5),  # where the body's middle lies, x and y as shares of the side
+        scale: float = 0.3,  # a body unit, as a share of the side
         angle: float = 0.0,  # radians, clockwise
         mirror: bool = False,  # facing left
     ) -> None:

@@ -20,7 +20,7 @@ from species_wb.simulate.scenery import (
 
 # %% ../../nbs/lib/simulate/18_scene.ipynb #between
 def _between(p: Parameters, easy: float, hard: float) -> float:
-    "Return the value between easy and hard that belongs to the difficulty."
+    "Return the value that belongs to the difficulty: `easy` at 0, `hard` at 1, and between them a straight line."
     return easy + (hard - easy) * p.difficulty
 
 # %% ../../nbs/lib/simulate/18_scene.ipynb #horizon
@@ -76,7 +76,7 @@ def _weather(p: Parameters, photo: dict[str, Any]) -> str:
 
 # %% ../../nbs/lib/simulate/18_scene.ipynb #put
 def _put(p: Parameters, picture: np.ndarray, body: np.ndarray, sunny: bool) -> None:
-    "Put the animal on the ground, with its shadow; the harder the survey, the more the animal fades."
+    "Put the animal on the ground, with its shadow; the harder the survey, the more the animal fades into it."
     opacity = body[..., 3]
     around = (picture * opacity[..., None]).sum((0, 1)) / opacity.sum()
     body[..., :3] += _between(p, 0.0, 0.55) * (around - body[..., :3])

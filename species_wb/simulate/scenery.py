@@ -25,7 +25,7 @@ class Habitat(NamedTuple):
 
     far: Colour  # of the ground at the back
     near: Colour  # of the ground in front
-    litter: dict[str, float]  # what covers it: kind → relative number
+    litter: dict[str, float]  # what covers the ground: kind → relative number
     colours: tuple[Colour, ...]  # of the litter
     plants: tuple[Colour, ...]  # of what stands in front of the animal
     sky: Colour | None  # behind the horizon; None: the camera looks down

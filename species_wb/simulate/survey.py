@@ -106,7 +106,7 @@ def _finished(folder: Path, p: Parameters) -> pa.Table | None:
     return table.replace_schema_metadata(table.schema.metadata | {b"root": path_text(folder).encode()})
 
 # %% ../../nbs/lib/simulate/20_survey.ipynb #draw-rows
-CHUNK = 1000  # photos drawn before the manifest grows again
+CHUNK = 1000  # photos whose rows are packed together
 
 
 def _draw_rows(p: Parameters, folder: Path, final: Path) -> pa.Table:

@@ -84,7 +84,7 @@ def _bird_wing(pen: Pencil, coat: np.ndarray, wing: Sequence[Sequence[float]]) -
 
 # %% ../../nbs/lib/simulate/11_vertebrates.ipynb #bird-head
 def _bird_head(pen: Pencil, rng: np.random.Generator, head: np.ndarray, beak: np.ndarray, *inks: np.ndarray) -> None:
-    "Draw a beak and a head, some heads with a cap; `inks` are the colours of the beak and the coat."
+    "Draw a beak and a head, and on some heads a cap; `inks` are the colours of the beak and the coat."
     horn, coat = inks
     shape(pen, beak, horn)
     part(pen, head, (0.23, 0.21), coat)

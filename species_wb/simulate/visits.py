@@ -61,7 +61,7 @@ def _some(rng: np.random.Generator, count: int, share: float) -> np.ndarray:
 
 # %% ../../nbs/lib/simulate/17_visits.ipynb #infrared
 def _infrared(p: Parameters, rng: np.random.Generator, events: dict[str, np.ndarray]) -> np.ndarray:
-    "Mark the events taken by infrared: the darkest ones, up to the share of photos asked for."
+    "Mark the events taken by infrared: the darkest ones, up to the share `night` of the photos."
     light = daylight(events["second"] % 86400 / 3600) + 1e-3 * rng.random(len(events["length"]))
     dark = np.argsort(light, kind="stable")
     marked = np.zeros(len(dark), bool)

@@ -205,7 +205,7 @@ def append_observations(
     observations: list[dict[str, Any]],  # contract 6
     path: str | Path,  # .csv or .parquet; made when missing
 ) -> None:
-    "Append events to a table. Raises UserError for another ending, and where the file holds another table."
+    "Append events to a table. Raises UserError for a name with another ending, and where the file holds another table."
     path = Path(path)
     if path.suffix not in (".csv", ".parquet"):
         raise UserError(f"{path.name}: observations are written as .csv or .parquet; end the name in one of these.")

@@ -18,7 +18,7 @@ from ..contracts import ModelSpec
 from ..core import UserError, nearest
 
 # %% ../../nbs/lib/train/20_augment.ipynb #balance
-UNEVEN = 3.0  # size of the largest class divided by the smallest; above this, classes are balanced
+UNEVEN = 3.0  # largest class size divided by smallest class size; above this, classes are balanced
 
 
 def _weights(
@@ -36,7 +36,7 @@ class Batches(Sampler):
     def __init__(
         self,
         truth: np.ndarray,  # N class numbers
-        batch: int,  # photos a batch
+        batch: int,  # photos in a batch
         seed: int,  # of the run
     ):
         self.truth, self.batch, self.seed, self.epoch, self.start = truth, batch, seed, 0, 0

@@ -101,7 +101,7 @@ def load_checkpoint(
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         then = state.pop("made_from")
-    except Exception as error:  # cut short, not a checkpoint, or holding more than tensors: torch raises many kinds
+    except Exception as error:  # cut short, not a checkpoint, or holding more than tensors: torch raises many errors
         what = f"{path} is damaged or not a checkpoint ({type(error).__name__})"
         raise UserError(f"{what}: delete it to begin this run anew, or start a new run.") from None
     check_origin(path, then, made_from)

@@ -75,7 +75,7 @@ def _make_room(
     folder: Path,  # of shards
     limit: int,  # bytes
     needed: set[str],  # sha256 of the photos of this run
-) -> tuple[int, set[str]]:  # free bytes, and the sha256 of what was dropped
+) -> tuple[int, set[str]]:  # free bytes, and the sha256 of the photos that were dropped
     "Drop shards without a needed photo, oldest first, while the cache is more than half full."
     shards = [p for p in folder.glob("*.bin") if p.exists()]
     shards.sort(key=lambda p: p.stat().st_mtime)

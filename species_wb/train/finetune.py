@@ -152,7 +152,7 @@ def _exported(folder: Path, network: Network, info: ModelInfo, train: TrainingSe
 
 # %% ../../nbs/lib/train/40_finetune.ipynb #keep-freed-memory
 def _keep_freed_memory() -> None:
-    "Tell glibc to keep freed memory for the next step; elsewhere do nothing."
+    "Tell glibc to keep freed memory for the next step; on other systems, do nothing."
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         for option, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**26)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
             library.mallopt(option, value)

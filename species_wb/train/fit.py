@@ -50,7 +50,7 @@ def fit(
     weights: dict[str, Any],  # from `registry.build`
     todo: Plan,
     seed: int = 0,
-) -> dict[str, Any]:  # what `training.json` holds: `sentences` about all of it, `found` about the fitting
+) -> dict[str, Any]:  # what `training.json` holds; `sentences`: on the whole training, `found`: on the fitting
     "Fit as planned; write `model.onnx` and `training.json` to the run folder. Raises UserError where it is stopped."
     path = folder / "training.json"
     if path.exists():
@@ -79,7 +79,7 @@ def _require_same_weights(weights: dict[str, Any], first: Path, seed: int) -> No
 
 # %% ../../nbs/lib/train/45_fit.ipynb #fit-seeds
 def fit_seeds(
-    folder: Path,  # the run folder; its own seed is already fitted
+    folder: Path,  # the run folder; the first seed is already fitted
     manifest: pa.Table,
     labels: list[str],
     asked: dict[str, Any],  # arch, weights, seed, seeds

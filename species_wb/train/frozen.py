@@ -56,8 +56,8 @@ def embedded(
     network: Network,  # the same network in PyTorch
     spec: ModelSpec,
     photos: list[tuple[str, str]],  # (sha256, path) of N photos
-) -> tuple[list[np.ndarray], dict[str, str]]:  # N×D for each view; why photos could not be read, by sha256
-    "Return the embeddings of photos as they are and, if they are few, of their mirror images; use the cache."
+) -> tuple[list[np.ndarray], dict[str, str]]:  # N×D: plain, mirrored; sha256 → why a photo was not read
+    "Return the embeddings of photos and, if there are few photos, of their mirror images; use the cache."
     views, key = [], _key(network, spec)
     for flip in (False, True) if len(photos) <= FLIP_PHOTOS else (False,):
         found, failed = embeddings(

@@ -36,11 +36,11 @@ def _fold_count(
 # %% ../../nbs/lib/train/25_heads.ipynb #folds-2
 def folds(
     truth: np.ndarray,  # N class numbers
-    groups: np.ndarray,  # N group numbers; a group is never on both sides
+    groups: np.ndarray,  # N group numbers; a group is never divided
     k: int = 5,  # folds, fewer where a class has fewer groups
     seed: int = 0,
 ) -> list[tuple[np.ndarray, np.ndarray]]:  # (rows to fit on, rows to score), every row scored once
-    "Split rows for cross-validation, stratified and by group. Raises UserError where there is too little to split."
+    "Split rows into folds of whole groups, with similar class shares. Raises UserError where photos are too few."
     from sklearn.model_selection import StratifiedGroupKFold
 
     split = StratifiedGroupKFold(_fold_count(truth, groups, k), shuffle=True, random_state=seed)
@@ -52,7 +52,7 @@ def folds(
 # %% ../../nbs/lib/train/25_heads.ipynb #head
 @dataclass(frozen=True)
 class Head:
-    "A linear head for divided embeddings; its weights include the standardisation."
+    "A linear head for embeddings divided by their root mean square; its weights include the standardisation."
 
     weight: np.ndarray  # C×D
     bias: np.ndarray  # C
@@ -113,7 +113,7 @@ def out_of_fold(
     strengths: tuple[float, ...] = STRENGTHS,  # λ, strongest first
     seed: int = 0,
     emphasis: np.ndarray | float = 1.0,  # as in `fit_heads`
-) -> Iterator[np.ndarray]:  # for each strength N×C logits of the photos as they are
+) -> Iterator[np.ndarray]:  # for each strength, N×C logits of the photos that are not mirrored
     "Return out-of-fold logits, strength by strength. Raises UserError where there is too little to split."
     from threadpoolctl import threadpool_limits
 

@@ -63,10 +63,10 @@ def _prepared_or_reason(photo: tuple[str, str], spec: ModelSpec, flip: bool) -> 
 def _read_batches(
     photos: list[tuple[str, str]],  # (sha256, path)
     loaded: Iterable[np.ndarray | str],  # each photo's pixels, or why it cannot be read
-    size: int,  # photos a batch
+    size: int,  # photos in a batch
     failed: dict[str, str],  # the reasons are added here
 ) -> Iterator[tuple[list[str], list[np.ndarray]]]:  # names and pixels; the next batch reuses both lists
-    "Collect the readable photos in batches."
+    "Collect the readable photos in batches (lists of `size` photos; the last may be shorter)."
     names: list[str] = []
     pixels: list[np.ndarray] = []
     for (sha, _), found in zip(photos, loaded, strict=True):
@@ -84,7 +84,7 @@ def _read_batches(
 
 # %% ../../nbs/lib/train/15_loading.ipynb #rows
 def _rows(photos: list[tuple[str, str]], known: dict[str, np.ndarray]) -> np.ndarray:
-    "Return an embedding for each photo, NaN where there is none."
+    "Return an embedding for each photo, NaN (no number) where there is none."
     width = len(next(iter(known.values()))) if known else 0
     unread = np.full(width, np.nan, np.float32)
     return np.stack([known.get(sha, unread) for sha, _ in photos]) if photos else np.zeros((0, width), np.float32)
@@ -99,11 +99,11 @@ def embeddings(
     embed: Callable[[np.ndarray], np.ndarray],  # N×S×S×3 uint8 → N×D float32
     key: str,  # stands for network and preparation; a folder name
     folder: str | Path,  # of the cache of embeddings
-    batch: Callable[[], int] = lambda: 16,  # photos at once; called only when a photo is missing
+    batch: Callable[[], int] = lambda: 16,  # how many photos to embed at once; called if the cache lacks any
     flip: bool = False,  # embed the mirrored photo
     workers: int = 2,  # threads that read
     what: str = "embedding",  # the word in front of the progress bar
-) -> tuple[np.ndarray, dict[str, str]]:  # N×D float32 (NaN where unreadable), and the reasons by sha256
+) -> tuple[np.ndarray, dict[str, str]]:  # N×D float32 (NaN where unreadable); sha256 → reason
     "Return the embeddings of photos; compute only those that the cache lacks."
     folder = Path(folder) / f"{key}{'-flip' if flip else ''}-v{VERSION}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def _augmented(
     augment: Callable[[Image.Image], Image.Image],  # → S×S pixels
     seed: int,
 ) -> np.ndarray:  # S×S×3 uint8
-    "Augment a photo; the seed decides how. This changes torch's random state."
+    "Augment a photo in the way that the seed decides. This changes torch's random state."
     torch.manual_seed(seed)
     return np.asarray(augment(Image.fromarray(np.asarray(photo))))
 

@@ -62,7 +62,7 @@ def _explained(error: RuntimeError, device: torch.device, folder: Path) -> str: 
 
 # %% ../../nbs/lib/train/38_loop.ipynb #judged-epoch
 def _epoch(trainer: Trainer, judges: PhotoDataset, after_step: Callable[[int], None], folder: Path) -> dict[str, Any]:
-    "Train one epoch and score it. Raises UserError where something outside, or an infinite number, stops it."
+    "Train one epoch and score it. Raises UserError where an outside cause or an infinite number stops it."
     try:
         loss = one_epoch(trainer, after_step)
         logits = logits_of(trainer.averages.module, judges, trainer.device)

@@ -34,7 +34,7 @@ def check_words(
     method: str,  # one of METHODS
     weights: str,  # one of `registry.WEIGHTS`, or a file
 ) -> None:
-    "Check the words of a training. Raises UserError where one is unknown, or a probe would have no weights."
+    "Check the words of a training. Raises UserError where one is unknown, or a probe lacks pretrained weights."
     known = check_weights(arch, weights)
     _check_method(method)
     if method == "probe" and (weights == "none" or not known.fetch and weights in WEIGHTS):
@@ -91,7 +91,7 @@ def _seconds_a_photo(network: Network, size: int, precision: str, batch: int = 8
     kept = {k: v.clone() for k, v in network.state_dict().items()}
     network.train().to(memory_format=torch.channels_last)
     x, seconds = torch.rand(batch, 3, size, size).to(memory_format=torch.channels_last), []
-    for _ in range(3):  # the first step also prepares, so it is slow
+    for _ in range(3):  # the first step also prepares the computation, so it is slow
         start = time.perf_counter()
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             logits = network(x)[0]
@@ -114,7 +114,7 @@ FINETUNE_SECONDS = 600  # how long `auto` lets fine-tuning take on a CPU
 
 
 def _size_and_epochs(sizes: list[int], own: float, n_train: int, most: int) -> tuple[int, int, float]:
-    "Choose size, epochs and seconds a photo; `own` is the seconds of a photo at the first, largest size."
+    "Choose size, epochs and seconds a photo; `own`: seconds for one photo at the first (largest) size."
     for size in sizes:
         seconds = own * (size / sizes[0]) ** 2
         fitting = int(FINETUNE_SECONDS / (seconds * max(n_train, 1)))
@@ -165,14 +165,14 @@ def plan(
     weights: dict[str, Any],  # from `registry.build`
     n_train: int,  # training photos
     method: str = "auto",  # one of METHODS
-    size: int = 0,  # pixels, for finetune; here and below, 0 means that `plan` chooses
+    size: int = 0,  # pixels, for finetune; 0 here and in the next three lines: `plan` chooses
     epochs: int = 0,
     batch: int = 0,
     rate: float = 0.0,
     mixup: float = 0.0,  # α; 0: off
     cutmix: float = 0.0,  # α; 0: off
 ) -> tuple[Plan, ModelSpec]:  # the plan, and the spec with the planned input size
-    "Choose method, size and length. Raises UserError where a word or a number is not possible."
+    "Choose method, size and number of epochs. Raises UserError where a word or a number is not possible."
     _check_method(method)
     given = {"epochs": epochs, "batch": batch, "rate": rate, "size": size, "mixup": mixup, "cutmix": cutmix}
     _check_limits(given)
@@ -193,7 +193,7 @@ def plan(
 
 # %% ../../nbs/lib/train/42_planning.ipynb #stored-plan
 def _stored(path: Path, spec: ModelSpec, used: str) -> tuple[Plan, ModelSpec]:
-    "Read a plan. Raises UserError where the weights have changed, or another version wrote it."
+    "Read a plan. Raises UserError where the weights have changed, or another version wrote the plan."
     stored = read_json(path)
     if (then := stored["weights"]) != used:
         what = f"This run was started from weights {then!r} and would now go on from {used!r}"

@@ -41,13 +41,13 @@ def _emphasis(views: list[np.ndarray], known: int) -> np.ndarray:  # D
     return np.where(np.arange(width) < width - max(known, 0), 1.0, EMPHASIS)
 
 # %% ../../nbs/lib/train/30_probe.ipynb #drawn
-SEARCH_PHOTOS = 20_000  # at most so many photos take part in choosing
+SEARCH_PHOTOS = 20_000  # the most photos that take part in choosing
 
 
 def _drawn(
     views: list[np.ndarray], truth: np.ndarray, groups: np.ndarray, seed: int
 ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, list[str]]:  # views, truth, groups, sentences
-    "Draw the photos that take part in choosing, where there are too many."
+    "Draw the photos that take part in choosing; keep all where they are few enough."
     if len(truth) <= SEARCH_PHOTOS:
         return views, truth, groups, []
     keep = np.random.default_rng(seed).permutation(len(truth))[:SEARCH_PHOTOS]
@@ -85,7 +85,7 @@ def _mirrored_sentence(best: dict[str, Any], plain: dict[str, Any]) -> str:
 
 # %% ../../nbs/lib/train/30_probe.ipynb #known-sentence
 def _known_sentence(plain: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    "Say whether the known columns were used, and what the best head of the other kind scored."
+    "Say whether the known columns were used, and what the best head scored in the other case."
     other = min((r for r in rows if r["known"] == -plain["known"]), key=itemgetter("log_loss"))
     used = "The head also sees what ImageNet's classifier says of these photos. This"
     unused = "What ImageNet's classifier says of these photos was tried and left out. Without it, the head"
@@ -130,9 +130,9 @@ class Found:
     "A head, and how it was chosen."
 
     head: Head
-    engine: ModelFile  # the frozen network below it
-    chosen: TrainingSet  # the photos it was fitted to
-    best: dict[str, Any]  # the chosen candidate
+    engine: ModelFile  # the frozen network below the head
+    chosen: TrainingSet  # the photos that the head was fitted to
+    best: dict[str, Any]  # the row of the chosen candidate
     candidates: list[dict[str, Any]]
     sentences: list[str]
 

@@ -18,20 +18,20 @@ class Recipe:
     "How all layers are trained."
 
     epochs: int  # the most passes over the training photos
-    batch: int = 32  # photos a step
+    batch: int = 32  # photos in a training step
     rate: float = 1e-3  # the largest learning rate; the head has this rate
     lowest: float = 1.0  # the rate of the lowest layers, as a share of the head's rate
     warmup: float = 0.1  # share of the steps in which the rate rises; afterwards it falls
-    decay: float = 0.05  # weight decay of matrices and kernels; biases and norms have none
-    smoothing: float = 0.1  # of the labels (Szegedy et al. 2016)
+    decay: float = 0.05  # weight decay (makes weights smaller) of matrices and kernels; biases and norms have none
+    smoothing: float = 0.1  # how much the labels are smoothed, see below (Szegedy et al. 2016)
     averaging: float = 0.05  # share of all steps over which weights are averaged
-    mixup: float = 0.0  # α of MixUp; 0: off
-    cutmix: float = 0.0  # α of CutMix; 0: off
+    mixup: float = 0.0  # α of MixUp (blends two photos); 0: off
+    cutmix: float = 0.0  # α of CutMix (puts a piece of one photo into another); 0: off
     policy: str = "trivial"  # a key of `augment.POLICIES`
     least: float = 0.35  # smallest share of the photo that a crop keeps
-    train_norm: bool = True  # whether batch norm takes its means and variances from these photos
+    train_norm: bool = True  # whether batch norm takes its means and variances from the training photos
     precision: str = "fp32"  # or "bf16": bfloat16, numbers of half the size
-    patience: int = 10  # training stops after so many epochs without a better validation F1
+    patience: int = 10  # training stops after this many epochs without a better validation F1
 
 # %% ../../nbs/lib/train/32_recipe.ipynb #two-recipes
 PRETRAINED = Recipe(epochs=10, rate=1e-4, lowest=0.1, train_norm=False)
@@ -43,7 +43,7 @@ def rate_factor(
     steps: int,  # of the whole training
     warmup: float,  # share of the steps in which the rate rises
 ) -> float:  # 0..1
-    "Return the learning rate at a step as a share of the largest (Loshchilov and Hutter 2017)."
+    "Return the learning rate at a step as a share of the largest rate (Loshchilov and Hutter 2017)."
     rising = max(1, round(warmup * steps))
     if step < rising:
         return (step + 1) / rising

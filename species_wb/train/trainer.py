@@ -39,7 +39,7 @@ class Normalise(nn.Module):
 
 # %% ../../nbs/lib/train/33_trainer.ipynb #averaging
 def _averaging(share: float, steps: int) -> Callable:
-    "Make the function that averages weights over the last `share` of all steps, at first over fewer."
+    "Make the function that averages weights over the last `share` of all steps, at first over fewer steps."
     longest = 1 - 1 / max(2.0, share * steps)
 
     def averaged(kept: list[torch.Tensor], now: list[torch.Tensor], count: torch.Tensor | int) -> None:
@@ -55,7 +55,7 @@ class Place:
     epoch: int = 1  # the current epoch (pass over the training photos), counted from 1
     step: int = 0  # steps done in this epoch
     parts: int = 1  # how many parts a batch (the photos of one step) is divided into, so that it fits into memory
-    loss: float = 0.0  # the summed loss of the photos of this epoch
+    loss: float = 0.0  # the summed loss (measure of error) of the photos of this epoch
     seen: int = 0  # photos of this epoch so far
     seconds: float = 0.0  # of training so far
     history: list[dict[str, Any]] = field(default_factory=list)  # one row for each epoch
@@ -76,7 +76,7 @@ class Trainer(Place):
     def __init__(
         self,
         network: Network,
-        train: PhotoDataset,  # with augmentation
+        train: PhotoDataset,  # training photos, with augmentation (random changes)
         recipe: Recipe,
         seed: int = 0,
     ):

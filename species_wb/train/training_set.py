@@ -23,7 +23,7 @@ from ..simulate.survey import default_photos
 # %% ../../nbs/lib/train/10_training_set.ipynb #gather
 def manifest_of_run(
     folder: Path,  # the run folder
-    asked: dict[str, Any],  # photos, metadata, seed, damaged
+    asked: dict[str, Any],  # its keys: photos, metadata, seed, damaged
 ) -> pa.Table:  # the manifest (contract 1), also in the run folder
     "Return a run's manifest. It lists the photos that were given or, without any, the simulated survey."
     path = folder / "manifest.parquet"
@@ -34,8 +34,8 @@ def manifest_of_run(
 
 # %% ../../nbs/lib/train/10_training_set.ipynb #count
 def photos_to_train_on(
-    manifest: pa.Table,  # a row a photo (contract 1)
-) -> int:  # photos
+    manifest: pa.Table,  # one row for each photo (contract 1)
+) -> int:  # the number of photos
     "Count the training photos."
     return manifest["split"].to_pylist().count("train")
 
@@ -52,7 +52,7 @@ class TrainingSet:
     def without(
         self,
         failed: dict[str, str],  # sha256 → why the photo cannot be read any more
-    ) -> tuple["TrainingSet", np.ndarray, list[str]]:  # the rest, which rows were kept, and a sentence
+    ) -> tuple["TrainingSet", np.ndarray, list[str]]:  # the remaining photos, which rows were kept, sentences
         "Leave out photos that can no longer be read."
         keep = np.array([sha not in failed for sha, _ in self.photos], bool)
         photos = [photo for photo, kept in zip(self.photos, keep, strict=True) if kept]
@@ -63,7 +63,7 @@ class TrainingSet:
 
 # %% ../../nbs/lib/train/10_training_set.ipynb #select
 def photos_of_splits(
-    manifest: pa.Table,  # a row a photo (contract 1)
+    manifest: pa.Table,  # one row for each photo (contract 1)
     labels: list[str],  # C names
     splits: tuple[str, ...] = ("train", "valid"),
 ) -> TrainingSet:
@@ -84,7 +84,7 @@ def require_classes(
     truth: np.ndarray,  # N class numbers
     labels: list[str],  # C names
 ) -> None:
-    "Check that every class has a photo. Raises UserError where one has none."
+    "Check that every class has a photo. Raises UserError where a class has none."
     if lacking := [name for k, name in enumerate(labels) if k not in set(truth.tolist())]:
         names = ", ".join(lacking[:5])
         raise UserError(f"No readable photo of {names} is left to learn from: add photos, or take the folder away.")

@@ -39,7 +39,7 @@ def scored(
     truth: np.ndarray,  # N class numbers
     temperature: float = 1.0,
 ) -> dict[str, float]:  # log_loss, accuracy
-    "Score logits at a temperature."
+    "Score logits after dividing them by a temperature."
     own = softmax(logits, temperature)[np.arange(len(truth)), truth]
     loss = float(-np.log(np.maximum(own, 1e-12)).mean())
     return {"log_loss": loss, "accuracy": float((logits.argmax(1) == truth).mean())}
@@ -85,7 +85,7 @@ def average_weights(
     tuned: dict[str, torch.Tensor],  # weights after fine-tuning
     valid: PhotoDataset,
     device: torch.device | str = "cpu",
-) -> list[dict[str, float]]:  # a row a share: share of the fine-tuned weights, log_loss (calibrated), accuracy
+) -> list[dict[str, float]]:  # for each share: share of fine-tuned weights, log_loss (calibrated), accuracy
     "Mix two states of a network in the share that gives the least loss on validation photos."
     some, rows = _some(valid, MIX_PHOTOS), []
     truth = some.truth.numpy()
