@@ -32,7 +32,7 @@ def examples(n: int) -> settings:
 
 
 LACKED = {"photos", "chromium", "wordnet", "weights"}  # fixtures of what a machine may lack
-FIRST = "cli finetune run watch architectures lab ray camera job serve".split()  # the longest: begun last, one would go on alone
+FIRST = "cli finetune run watch architectures lab camera job serve".split()  # the longest: begun last, one would go on alone
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
