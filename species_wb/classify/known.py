@@ -67,7 +67,7 @@ OPEN = 8  # shards in memory at a time
 
 
 def _read(known: Known, shard: int) -> tuple[list[Row], bool]:
-    "Return a shard's rows (none where it is damaged), and whether none of its photos must be tried again."
+    "Return a shard's rows (none where it is damaged), and whether they are final (no photo must be tried again)."
     if shard not in known.opened:
         while len(known.opened) >= OPEN:
             known.opened.pop(next(iter(known.opened)))

@@ -56,7 +56,7 @@ def _broken(error: BadPhoto) -> Callable[[], np.ndarray]:
 def _frames(
     row: Row, whole: str, every: float, behind: float, size: int, stop: threading.Event
 ) -> Iterator[Item]:
-    "Yield the frames of a film after the second `behind`; where the film breaks off, the last item says so."
+    "Yield a film's frames later than `behind` (seconds from its start); if it breaks off, the last item says so."
     name = shown(row["path"])
     try:
         told = film(whole, name)
@@ -114,7 +114,7 @@ def _answer_film(
 
 # %% ../../nbs/lib/classify/30_watch.ipynb #answer
 def _has_answer(arrivals: Arrivals, path: str) -> bool:
-    "Tell whether a file has its answer with the content that it has now."
+    "Tell whether the present content of a file has its answer already."
     known = arrivals.done.get(path)
     return known is not None and content(arrivals.whole(path)) in known.contents
 
@@ -188,7 +188,9 @@ def _check(source: str | int | os.PathLike, every: float) -> None:
         raise UserError(f"A frame every {every} seconds is not possible: give a number above 0.")
 
 # %% ../../nbs/lib/classify/30_watch.ipynb #watch-3
-RECHECK = 600.0  # seconds before the table was last written: files changed since then are compared with their answers
+# After a stop, the contents of recently changed files are compared with their answers. Recently means: after the
+# table was last written, or less than this time before that.
+RECHECK = 600.0  # seconds
 
 
 def watch(
@@ -198,7 +200,7 @@ def watch(
     observations: str | Path | None = None,  # .csv or .parquet: one row for each event (contract 6)
     every: float = 1.0,  # seconds between two frames of a film or stream
     gap: float = GAP,  # seconds; after a longer pause, the next photo of a label at a site begins a new event
-    site: str | None = None,  # where the camera stands, as `site_rule` reads it; by default the photo's folder
+    site: str | None = None,  # the site's name, or e.g. {folder1} (see `site_rule`); by default the photo's folder
     say: Callable[[str], Any] = lambda line: None,  # called with each line for the person
     stop: threading.Event | None = None,  # ends the watch when set
     file_times: bool = False,  # whether a photo without a time gets the time of its file

@@ -9,7 +9,7 @@ __all__ = ['PROVIDERS', 'open_session', 'cpu_name']
 import os
 import platform
 
-# ONNX Runtime would store an id of this device and a list of what it did on disk; switch this off before its import
+# ONNX Runtime would store on disk an id of this device and a list of what it did; switched off before the import
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 

@@ -27,7 +27,7 @@ def _nodes() -> list[Any]:
 
 # %% ../../nbs/lib/engine/10_toy.ipynb #graph
 def _graph(weight: Sequence[Sequence[float]], side: int) -> Any:
-    "Join the steps and the weights (3 × number of labels, to be divided by 50) in a network with logits and embedding."
+    "Build the network from its steps and `weight` (3 × labels, each number / 50); outputs: logits, embedding."
     from onnx import TensorProto, helper, numpy_helper
 
     values = {"weight": (np.array(weight, np.float64) / 50).astype(np.float32), "axes": np.array([1, 2])}
@@ -51,7 +51,7 @@ def write_toy(
     said: int | None = None,  # the input size that the description names; by default `side`
     **info: Any,  # further fields of `ModelInfo`
 ) -> Path:  # the same path
-    "Write a model file whose network looks only at the mean colour (the file's form is contract 3 in `contracts`)."
+    "Write a model file whose network looks only at the mean colour (its form: contract 3 in the module `contracts`)."
     import onnx
     from onnx import helper
 

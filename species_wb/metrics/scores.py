@@ -51,7 +51,7 @@ def bin_numbers(
 
 # %% ../../nbs/lib/metrics/20_scores.ipynb #binned-error
 def _gaps(photos: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Return each photo's bin, its gap (the score, minus 1 if right), and the gap after its bin was made calibrated."
+    "Return each photo's bin, its gap (the score, minus 1 if right), and this gap minus the mean gap of the bin."
     gap, bins = photos["score"] - photos["right"], bin_numbers(photos["score"], BINS)
     return bins, gap, gap - (np.bincount(bins, gap) / np.maximum(np.bincount(bins), 1))[bins]
 
@@ -91,7 +91,7 @@ def _resample(
 # %% ../../nbs/lib/metrics/20_scores.ipynb #ece-interval
 def _ece_interval(
     ece: np.ndarray,  # first for the photos as they are, then for each resample
-    noise: np.ndarray,  # the same, after every bin was made exactly calibrated
+    noise: np.ndarray,  # the same, from gaps minus the mean gap of their bin: as if every bin were calibrated
 ) -> dict[str, float]:
     "Return the calibration error with its interval (upper end: Davison and Hinkley 1997, §2.4)."
     value, tail = float(ece[0]), (1 - CONFIDENCE) / 2

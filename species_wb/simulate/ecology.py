@@ -154,7 +154,7 @@ class Site:
 @lru_cache(maxsize=32)
 def site_list(
     p: Parameters,
-) -> tuple[Site, ...]:  # in random order along the transect; the new sites come last
+) -> tuple[Site, ...]:  # not in their order along the transect; the new sites are the last ones in the tuple
     "Return the sites of a survey."
     rng = stream(p, "sites")
     habitats, share = rng.permutation(list(HABITATS)), rng.permutation((np.arange(p.sites) + 0.5) / p.sites)
