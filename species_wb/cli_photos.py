@@ -118,10 +118,10 @@ def _headline(model: Any, where: Any, out: Path) -> str:
 def _job(
     where: Any,  # the photos, as `sources` returns them
     models: list[Path],
-    out: str,  # the table as typed
+    out: str,  # the path of the table, as typed
     engine: tuple[str, str],  # the engine's name and address
-    how: dict[str, Any],  # options of `resume.Task`
-    words: dict[str, Any],  # options of `job.run_job`
+    how: dict[str, Any],  # how photos are classified: options of `resume.Task`
+    words: dict[str, Any],  # how the table is made: options of `job.run_job`
 ) -> None:
     "Classify many photos into a table."
     from species_wb.classify import job
@@ -265,7 +265,7 @@ def check(
     ))] = 0,
     file_times: FileTimes = False,
 ) -> None:  # fmt: skip
-    "Say what is in a folder of photos. Raises UserError where the manifest's name does not end in .parquet."
+    "Say what is in a folder of photos. Raises UserError where the manifest (table of photos) is not named .parquet."
     from species_wb.contracts import write_table
     from species_wb.photos.findings import findings
     from species_wb.photos.findings_text import sentences

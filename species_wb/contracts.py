@@ -27,11 +27,11 @@ MANIFEST = pa.schema(
     [
         ("path", pa.string()),  # relative to the root, as `path_text`
         ("label", pa.string()),  # the class, or null
-        ("split", pa.string()),  # one of SPLITS; null if the photo is not used, or is predicted but never scored
+        ("split", pa.string()),  # one of SPLITS; null if the photo is not used, or is classified but never scored
         ("group", pa.string()),  # photos with the same group must be in the same split
         ("width", pa.int32()),  # pixels, upright
         ("height", pa.int32()),
-        ("sha256", pa.string()),  # of the file's bytes, hexadecimal
+        ("sha256", pa.string()),  # a fingerprint of the file's bytes, hexadecimal
         ("phash", pa.string()),  # 64 bits computed from the picture, hexadecimal: similar photos differ in few bits
         ("taken_at", pa.string()),  # ISO 8601, the camera's clock
         ("taken_from", pa.string()),  # where that time was written: a word of `times.WRITTEN_IN`
@@ -86,7 +86,7 @@ def _further(name: str, values: list[Any]) -> pa.Array:
 def manifest_table(
     rows: list[dict[str, Any]],  # one dict for each photo; a missing column is null, further columns follow
     root: str | Path,  # the folder that `path` is relative to
-) -> pa.Table:  # contract 1
+) -> pa.Table:  # a manifest (contract 1)
     "Make a manifest. Raises UserError where `check_manifest` does."
     further = sorted({key for row in rows for key in row} - set(MANIFEST.names))
     columns = {f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in MANIFEST}
@@ -151,7 +151,7 @@ def _completed(table: pa.Table) -> pa.Table:
 
 def read_manifest(
     path: str | Path,  # a .parquet file
-) -> pa.Table:  # contract 1
+) -> pa.Table:  # a manifest (contract 1)
     "Read a manifest and check it. Raises UserError where `read_table` and `check_manifest` do."
     table = read_table(path)
     check_manifest(table)
@@ -185,7 +185,7 @@ class ModelSpec:
     mean: tuple[float, float, float]  # subtracted from red, green and blue (each from 0 to 1)
     std: tuple[float, float, float]  # red, green and blue are then divided by these numbers
     resize: str = "crop"  # one of RESIZE_RULES
-    crop_fraction: float = 0.875  # of the short side, for "crop"
+    crop_fraction: float = 0.875  # the square's side as a share of the short side, for "crop"
     interpolation: str = "bilinear"  # one of INTERPOLATIONS (antialiased): how a photo is scaled
     canonical_size: int = 256  # one of CANONICAL_SIZES: the smallest short side of a cached photo, pixels
     weights: str = "none"  # where the starting weights come from
@@ -231,10 +231,11 @@ class ModelInfo:
     "What a model file says of itself. Raises UserError where a field has a wrong value."
 
     labels: list[str]  # in the order of the logits (the network's raw scores)
-    label_ids: list[int]  # their ids in the data set; only the last may be −1: "none of these"
+    label_ids: list[int]  # their ids in the data set; the last may be −1, which means "none of these"
     spec: ModelSpec
     temperature: float = 1.0  # divides the logits before softmax turns them into probabilities
-    conformal: dict[str, float] = field(default_factory=dict)  # for label sets: share with the true label → quantile
+    # for sets of labels: how often a set shall hold the true label → the quantile that this needs
+    conformal: dict[str, float] = field(default_factory=dict)
     validation: dict[str, Any] = field(default_factory=dict)  # scores on the validation photos
     provenance: dict[str, Any] = field(default_factory=dict)  # data hash, training photos, run id, versions
     format_version: int = FORMAT_VERSION

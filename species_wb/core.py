@@ -30,7 +30,7 @@ class UserError(Exception):
 def nearest(
     word: str,  # what was typed
     known: Iterable[str],  # the words that are allowed
-) -> str:  # ": did you mean …?" for the nearest known word, else a list of all of them
+) -> str:  # ": did you mean …?" for the nearest known word, else a list of all known words
     "Return the end of a sentence about an unknown word."
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
@@ -134,7 +134,7 @@ def in_threads(
     function: Callable,  # called with each item
     items: Iterable,  # any number
     workers: int,  # threads
-    window: int = 64,  # results that may wait
+    window: int = 64,  # results that may wait until they are needed
 ) -> Iterator:  # the results, in order
     "Call a function on each item in threads, and yield the results in order."
     with ThreadPoolExecutor(workers) as pool:

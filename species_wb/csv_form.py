@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 # %% ../nbs/lib/06_csv_form.ipynb #is-changed
-_FORMULA = tuple("=+-@＝＋－＠\t\r\n")  # OWASP, "CSV Injection"; East Asian spreadsheets also know the wide signs
+_FORMULA = tuple("=+-@＝＋－＠\t\r\n")  # from OWASP, "CSV Injection"; East Asian spreadsheets also accept the wide signs
 _MONTH = r"(jan|feb|mar|mär|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)[a-zä]*\.?"
 _CHANGED = re.compile(
     r"0\d+|\d{16,}"  # zeros at the beginning, and more digits than Excel keeps
@@ -118,7 +118,7 @@ def plain_row(
     "Return a row as it was before `csv_row` wrote it, every value as text."
     cells = {name: plain_cell(name, text) if isinstance(text, str) else text for name, text in cells.items()}
     zone = re.fullmatch(r"(?:UTC([+-]\d\d:\d\d))?", str(cells.get(ZONE) or ""))
-    if zone:  # a column that we wrote; another program may write Europe/Berlin
+    if zone:  # our own column `time_zone`; another program's may hold, for example, Europe/Berlin, and is kept
         cells.pop(ZONE, None)
     offset = zone[1] or "" if zone else ""
     return {name: _joined(text, offset) if name in TIMES and isinstance(text, str) else text

@@ -32,7 +32,7 @@ PREDICTIONS = pa.schema(
         ("status", pa.string()),  # one of STATUSES
         ("reason", pa.string()),
         ("label", pa.string()),  # the answer, or null
-        ("score", pa.float64()),  # the probability of the answer, 0..1, after correction on photos with known labels
+        ("score", pa.float64()),  # the probability of the answer, 0..1, corrected with the help of labelled photos
         ("top", pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())]))),  # best first
         ("set", pa.list_(pa.string())),  # the conformal set: it holds the true label with a chosen probability
         ("abstained", pa.bool_()),  # the model was not sure enough, so `label` is null
@@ -47,7 +47,7 @@ PREDICTIONS = pa.schema(
         ("taken_from", pa.string()),  # where that time was written: a word of `times.WRITTEN_IN`
         ("lat", pa.float64()),
         ("lon", pa.float64()),
-        ("model", pa.string()),  # the first 16 digits of the model file's sha256
+        ("model", pa.string()),  # the first 16 digits of the model file's sha256 (a fingerprint of its bytes)
     ]
 )
 ONLY_PARQUET = ("logits", "embedding")
@@ -65,7 +65,7 @@ def predictions_table(
     rows: list[dict[str, Any]],  # one dict for each photo; a missing column is null, further columns follow
     root: str | Path,  # the folder that `path` is relative to
     labels: list[str],  # in the order of the logits
-) -> pa.Table:  # contract 4
+) -> pa.Table:  # predictions (contract 4)
     "Make a table of predictions."
     further = sorted({key for row in rows for key in row} - set(PREDICTIONS.names))
     columns = {f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in PREDICTIONS}
@@ -118,7 +118,7 @@ FORMATS = (".csv", ".jsonl", ".parquet", ".json")  # the endings of files of pre
 
 
 def write_predictions(
-    table: pa.Table,  # contract 4
+    table: pa.Table,  # predictions
     path: str | Path,  # its ending says the format: .csv, .jsonl or .parquet
 ) -> None:
     "Write predictions as .csv, .jsonl or .parquet, as the path's ending says. Raises UserError for other endings."
@@ -145,10 +145,10 @@ OBSERVATIONS = pa.schema(
         ("end", pa.string()),
         ("label", pa.string()),
         ("count", pa.int64()),  # the smallest possible number of individuals
-        ("score", pa.float64()),  # of the photo with the best score
-        ("method", pa.string()),  # machine or human
+        ("score", pa.float64()),  # the best score of the event's photos
+        ("method", pa.string()),  # what named it: machine or human
         ("photo", pa.string()),  # the photo with the best score; for a film, the time in seconds follows: film.mp4#t=12
         ("source", pa.string()),  # the folder, stream or camera
-        ("model", pa.string()),  # the first 16 digits of the model file's sha256
+        ("model", pa.string()),  # the first 16 digits of the model file's sha256 (a fingerprint of its bytes)
     ]
 )

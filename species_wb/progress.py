@@ -57,7 +57,7 @@ def progress(
     from tqdm.auto import tqdm as auto
 
     bar = _full_at_its_end(auto)(items, desc=what, total=total, unit=unit, leave=False, mininterval=0.2)
-    bar.leave = hasattr(bar, "container")  # the bar stays in a notebook and goes from a terminal
+    bar.leave = hasattr(bar, "container")  # when it ends, the bar stays in a notebook and disappears from a terminal
     return bar
 
 # %% ../nbs/lib/01_progress.ipynb #timed

@@ -42,7 +42,7 @@ def run_state(
 # %% ../nbs/lib/03_runs.ipynb #at-work
 def at_work(
     folder: Path,  # a run folder with a status.json
-) -> int:  # 0 if there is none
+) -> int:  # the number of the process; 0 if there is none
     "Return the number of another process on this machine that is still working on a run."
     status = read_json(folder / "status.json")
     pid = int(status.get("pid", 0))
@@ -62,8 +62,8 @@ def _named(name: str) -> str:
 
 # %% ../nbs/lib/03_runs.ipynb #new-run
 def new_run(
-    notebook: str,  # the workbench notebook's name: "train", "evaluate", …
-    name: str,  # what is run, such as an architecture or a model's name; may be ""
+    notebook: str,  # the name of the notebook that does the run: "train", "evaluate", …
+    name: str,  # the name of the network or model; may be ""
 ) -> Path:  # a fresh, existing folder reports/<notebook>/<name>-<time>
     "Make a run folder that no other run has. Raises UserError after a thousand runs in one second."
     base, stem = workspace() / "reports" / notebook, _named(name)
@@ -104,7 +104,7 @@ def check_run(
 def _resumed(
     folder: Path,  # a run folder that holds params.json
     params: dict[str, Any],  # the parameters asked for
-    defaults: dict[str, Any],  # a parameter that has its default value counts as not asked for
+    defaults: dict[str, Any],  # the default values; a parameter with this value counts as not asked for
 ) -> tuple[dict[str, Any], list[str]]:  # the run's own parameters, and what to tell the person
     stored = read_json(folder / "params.json")
     other = {k: v for k, v in params.items() if k in stored and stored[k] != v and v != defaults.get(k)}
@@ -124,10 +124,10 @@ def _close_run(folder: Path, pid: int) -> None:
 def open_run(
     run: str | Path | None,  # a folder that a person named, or None for a fresh one
     notebook: str,  # "train", …
-    name: str,  # what is run, for the folder's name
+    name: str,  # the name of the network or model, for the folder's name
     params: dict[str, Any],  # the parameters asked for
-    defaults: dict[str, Any] | None = None,  # the notebook's; a parameter with this value counts as not asked for
-) -> tuple[Path, dict[str, Any], list[str]]:  # the folder, the parameters in force, and what to tell the person
+    defaults: dict[str, Any] | None = None,  # default values; a parameter with this value counts as not asked for
+) -> tuple[Path, dict[str, Any], list[str]]:  # the folder, the parameters that are used, and what to tell the person
     "Start a run, or resume an unfinished one with its own parameters. Raises UserError as `check_run` does."
     folder = Path(typed(str(run))).resolve() if run else new_run(notebook, name)
     check_run(folder, notebook)

@@ -104,7 +104,7 @@ def members(
 # %% ../nbs/lib/10_taxa.ipynb #kingdom
 def kingdom(
     label: str,  # a class or a species
-) -> str:  # "Animalia", "Plantae", "Fungi", or "" if ImageNet does not know the label, or it names several
+) -> str:  # "Animalia", "Plantae", "Fungi", or "" if ImageNet lacks the label, or it covers several kingdoms
     "Return the kingdom that everything named by a label belongs to."
     taxa = {imagenet()[index].taxon for index in members([label])[0]}
     plants_or_fungi = {name for name in taxa if name in ("Plantae", "Fungi")}

@@ -30,11 +30,11 @@ class CameraPanel(VBox):
 
     def __init__(
         self,
-        model: str | Path = "",  # a model file, a mix or a run folder; "": the ready-made model
+        model: str | Path = "",  # a model file, a mix of models or a run folder; "": the ready-made model
         source: str | int | Path = "",  # an address, a camera's number, a film or a folder; "": the browser's camera
-        folder: str | Path = "",  # where records are kept; "": a fresh folder under reports/live
+        folder: str | Path = "",  # where records are kept; "": a new folder under reports/live
         min_score: float = MIN_SCORE,  # below it an answer is "not sure"
-        seconds: float = SECONDS,  # over which the answers are averaged
+        seconds: float = SECONDS,  # the answers are averaged over this time
     ) -> None:
         path, address = str(model) or READY_MADE, str(source)
         loaded = load(path, print)

@@ -103,14 +103,14 @@ def found() -> list[tuple[str, str]]:  # name and path of each
 # %% ../../nbs/lib/apps/24_camera_controls.ipynb #load
 def load(
     path: str,  # a model file, a mix file (several models) or a run folder, perhaps in quotes
-    tell: Any,  # a function that is told how a download gets on
+    tell: Any,  # a function that is told how much of a download is done
 ) -> Model:
-    "Open a model with half of the cores; the browser needs the others. Raises UserError where the path is no model."
+    "Open a model on half of the cores; the browser needs the rest. Raises UserError where the path is no model."
     return named_model(path, max(1, cpu_count() // 2), tell)
 
 # %% ../../nbs/lib/apps/24_camera_controls.ipynb #models
 class Models:
-    "A list of the models that are known, and a field for any other."
+    "A list of the models that are known, and a field for the path of any other model."
 
     def __init__(self, live: Live, view: CameraView) -> None:
         self.live, self.view, self._turn, self._busy = live, view, threading.Lock(), 0
@@ -208,7 +208,7 @@ class Recorder:
         self,
         live: Live,
         view: CameraView,
-        folder: Path | None,  # where records are kept; None: a fresh folder under reports/live
+        folder: Path | None,  # where records are kept; None: a new folder under reports/live
     ) -> None:
         self.live, self.view, self.folder = live, view, folder
         hint = "Write what is seen into a table of observations, with a photo of each visit "

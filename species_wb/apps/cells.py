@@ -21,8 +21,8 @@ def script(
     return "\n".join((STATIC / file).read_text(encoding="utf-8") for file in ("words.js", name))
 
 # %% ../../nbs/lib/apps/10_cells.ipynb #running
-def running() -> tuple[str, str]:  # the name of the cell and of this run; both empty outside a notebook
-    "Return which cell runs."
+def running() -> tuple[str, str]:  # two ids; both are empty outside a notebook
+    "Return the id of the running cell, and the id of this run of the cell."
     try:
         from IPython import get_ipython
 

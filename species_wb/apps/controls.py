@@ -26,7 +26,7 @@ def classed(widget: Any, *classes: str) -> Any:
 
 # %% ../../nbs/lib/apps/12_controls.ipynb #toggle
 def toggle(text: str, says: str, *classes: str) -> ipywidgets.ToggleButton:
-    "Make a button that stays pressed."
+    "Make a button that stays pressed until it is pressed again."
     return classed(ipywidgets.ToggleButton(description=text, tooltip=says, layout={"width": "auto"}), *classes)
 
 # %% ../../nbs/lib/apps/12_controls.ipynb #inside

@@ -39,7 +39,7 @@ def chooser(text: str) -> ipywidgets.Dropdown:
 
 # %% ../../nbs/lib/apps/28_explorer_controls.ipynb #offer
 def offer(chosen: ipywidgets.Dropdown, names: Iterable[str]) -> None:
-    "Fill a list; the chosen name stays in it."
+    "Fill a list with names; the chosen name stays chosen, even if it is not among them."
     held = chosen.value
     options = (("any", ""), *((name, name) for name in dict.fromkeys([*names, *filter(None, [held])])))
     if chosen.options != options:
@@ -162,7 +162,7 @@ class ClassPages(ipywidgets.HBox):
 
     def __init__(
         self,
-        turn: Callable[[int], Any] = lambda by: None,  # called with -1 or 1
+        turn: Callable[[int], Any] = lambda by: None,  # called with -1 (the page before) or 1 (the next page)
     ) -> None:
         self.earlier = button("‹ Earlier classes", "The twenty classes before these", lambda: turn(-1))
         self.further = button("Further classes ›", "The twenty classes after these", lambda: turn(1))

@@ -74,7 +74,7 @@ def answered(
 
 # %% ../../nbs/lib/apps/27_explorer_views.ipynb #part-script
 def part_script(name: str) -> str:  # the text of a script (an ES module)
-    "Return what a part runs in the browser: functions of all panels, functions of all parts, its own script."
+    "Return a part's script for the browser: the functions of all panels and of all parts, then its own script."
     return "\n".join((script("explorer.js"), (STATIC / name).read_text(encoding="utf-8")))
 
 # %% ../../nbs/lib/apps/27_explorer_views.ipynb #part
@@ -137,7 +137,7 @@ class Photo(Part):
 
     _esm = part_script("photo.js")
     k = Int(None, allow_none=True).tag(sync=True)  # its number in the table
-    shows = Int(0, allow_none=True).tag(sync=True)  # 0: the photo; 1, 2: the maps of `detail`
+    shows = Int(0, allow_none=True).tag(sync=True)  # 0: the photo; 1, 2: its maps (those that `detail` lists)
     version = Int(0).tag(sync=True)  # grows when more is known of the same photo
     colours = Dict().tag(sync=True)  # of labels
 
@@ -149,6 +149,6 @@ class Status(Part):
     said = Unicode()
 
     def say(self, text: str, wrong: bool = False) -> None:
-        "Show a sentence; it fades after ten seconds unless it is an error."
+        "Show a sentence: an error stays, and any other sentence fades after ten seconds."
         self.said = text
         self.reply({"say": text, "wrong": wrong})

@@ -57,7 +57,7 @@ def keys_help() -> str:  # HTML
     return f'<div role="dialog" aria-label="Keys"><h3>Keys</h3><dl>{listed}</dl></div>'
 
 # %% ../../nbs/lib/apps/26_explorer_words.ipynb #pictures
-def pictures(maps: list[str]) -> list[tuple[str, str]]:  # each tab's word, and its map's label (photo: "")
+def pictures(maps: list[str]) -> list[tuple[str, str]]:  # the word on each tab, and its map's label ("": the photo)
     "Name the photo and its maps."
     return [("Photo", ""), *((f"Map for “{label}”", label) for label in maps)]
 

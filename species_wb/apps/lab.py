@@ -111,7 +111,7 @@ def _last_words(log: Path) -> str:
 def _await(
     process: subprocess.Popen,
     port: int,
-    log: Path,  # what the server writes
+    log: Path,  # the file into which the server writes its messages
     patience: float = 120.0,  # seconds
 ) -> None:
     "Wait until a server takes connections."
@@ -185,7 +185,7 @@ def _parameters(model: str, source: str, run: str) -> dict[str, str]:
 def _until_the_end(
     process: subprocess.Popen,
     address: str,  # with the token
-    folder: Path,  # of this run, with the server's log
+    folder: Path,  # of this start; it holds the server's log
     browser: bool,
     say: Callable[[str], object],
 ) -> None:
@@ -203,7 +203,7 @@ def _until_the_end(
 def _serve(
     command: list[str],
     root: Path,  # the workspace
-    folder: Path,  # of this run
+    folder: Path,  # of this start
     port: int,
     browser: bool,
     say: Callable[[str], object],

@@ -26,7 +26,7 @@ from ..photos.pixels import decode
 
 # %% ../../nbs/lib/apps/20_live.ipynb #is-another-scene
 def shrunk(picture: np.ndarray) -> np.ndarray:
-    "Return a picture (uint8, H×W×3) as int16, 16×16×3."
+    "Shrink a picture (uint8, H×W×3) to 16×16×3, as int16."
     return np.asarray(Image.fromarray(picture).resize((16, 16), Image.Resampling.BOX), np.int16)
 
 # %% ../../nbs/lib/apps/20_live.ipynb #is-cut
@@ -54,8 +54,8 @@ class Vote:
         at: float,  # seconds, by any clock that only goes forward
         chances: np.ndarray,  # calibrated probabilities of this frame, one for each of C labels
         picture: np.ndarray,  # the frame, uint8, H×W×3
-    ) -> np.ndarray:  # C: the mean of the last seconds
-        "Take in one frame."
+    ) -> np.ndarray:  # C numbers: the mean over the last seconds
+        "Add one frame, and return the steady answer."
         small = shrunk(picture)
         if is_cut(self._last, small):
             self.clear()
@@ -130,7 +130,7 @@ class Live:
         photo: bytes | np.ndarray,  # JPEG, or upright uint8 H×W×3
         at: str | None = None,  # ISO 8601; by default now
         name: str = "This picture",  # what messages call the picture
-        record: bool = True,  # whether it may be recorded, if there is a record
+        record: bool = True,  # whether the frame may be recorded, if there is a record
     ) -> Row:  # status, reason, frame and steady (both from `said`), sure, seconds, keep, recorded, trouble
         "Name what is in one frame; a bad frame gets only a status and a reason."
         start = time.perf_counter()

@@ -15,6 +15,6 @@ class NoDelayConnection(ZMQChannelsWebsocketConnection):
     "Connect a browser with a kernel so that each message leaves at once (TCP_NODELAY)."
 
     def connect(self) -> Any:  # what the server's own class returns
-        "Switch the option on, then connect."
+        "Switch TCP_NODELAY on, then connect."
         self.websocket_handler.set_nodelay(True)
         return super().connect()

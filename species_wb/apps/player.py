@@ -42,7 +42,7 @@ def looked(
 # %% ../../nbs/lib/apps/21_player.ipynb #last-word
 def last_word(
     source: Source,
-    said: str,  # the last message about it
+    said: str,  # the last message about the source
 ) -> tuple[str, bool]:  # a sentence, and whether it is bad news
     "Say how a source ended."
     if isinstance(source, Replay):
@@ -68,7 +68,7 @@ class Player:
         self.text, self.live, self.view = unquoted(text), live, view
         self.name, self.is_camera, self.said = source_name(self.text), is_stream(self.text), ""
         self.stop, self.shown = threading.Event(), threading.Semaphore(IN_FLIGHT)
-        self.heard = self.asked = time.monotonic()  # when the page last said something, and was last asked
+        self.heard = self.asked = time.monotonic()  # when the page last sent a message, and when it was last asked
         self._send = send
         threading.Thread(target=self._play, name="plays a source", daemon=True).start()
 
@@ -83,7 +83,7 @@ class Player:
             self._send({**content, "view": self.view}, buffers or [])
 
     def say(self, sentence: str, bad: bool = False, over: bool = False) -> None:
-        "Tell the person at the page something; `over` means that the source has ended."
+        "Show a sentence to the person at the page; `over` means that the source has ended."
         self.said = sentence
         self.send({"kind": "said", "sentence": sentence, "bad": bad, "over": over})
 
@@ -100,7 +100,7 @@ class Player:
             what = f"{self.name} cannot be played any further ({type(error).__name__}): press Start to try again."
             self.say(what, bad=True, over=True)
 
-    def _next(self, source: Source) -> bool:  # whether there may be more
+    def _next(self, source: Source) -> bool:  # whether more pictures may come
         if not (got := source.get(0.5)):
             self._ask()
             return not source.ended

@@ -56,7 +56,7 @@ def listen(
     host: str,  # a name or an address
     port: int,  # 0: any free one
     say: Callable[[str], object],
-) -> socket.socket:  # listening
+) -> socket.socket:  # it listens on the port
     "Take a port, or any free port if this one is in use. Raises UserError where no port can be taken."
     if not 0 <= port <= 65535:
         raise UserError(f"{port} is no port: choose one from 1024 to 65535.")

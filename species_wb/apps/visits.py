@@ -77,8 +77,8 @@ class Record:
         row: Row,  # the answer over the last second (see `live`), as a row of the table of predictions
         picture: np.ndarray,  # uint8, H×W×3
         at: str,  # ISO 8601
-    ) -> Path | None:  # where this frame is to be kept, if it is the sharpest of its visit so far
-        "Take in one sure frame."
+    ) -> Path | None:  # where this frame is to be kept, if it becomes the photo of its visit
+        "Add one sure frame to the record."
         self.quiet()
         visit, (lat, lon) = self._visit(row["label"], at), self.place
         where = {"path": visit.path, "site": self.site, "lat": lat, "lon": lon, "taken_at": at}

@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 # %% ../../nbs/lib/apps/32_web_access.ipynb #limits
 @dataclass(frozen=True)
 class Limits:
-    "How much one service takes."
+    "How much the service accepts."
 
-    photo_bytes: int = 50_000_000  # of one photo
+    photo_bytes: int = 50_000_000  # the most bytes that one photo may have
     rate: float = 20.0  # photos a second from one address, in the long run
     burst: int = 40  # photos that one address may send at once before the rate limits it
     at_once: int = 2  # photos being read and classified at the same time
-    waiting: int = 8  # photos being received, waiting or being classified
+    waiting: int = 8  # photos that are received, wait or are classified at the same time
     patience: float = 30.0  # seconds for one photo to arrive
 
 
@@ -126,7 +126,7 @@ def _secured(message: dict[str, Any]) -> dict[str, Any]:
 
 # %% ../../nbs/lib/apps/32_web_access.ipynb #guard
 class Guard:
-    "Refuse foreign requests, and put the security headers on every answer (an ASGI layer round an application)."
+    "Refuse foreign requests, and put the security headers on every answer (a layer round an application)."
 
     def __init__(self, app: Any, names: frozenset[str]) -> None:
         self.app, self.names = app, names

@@ -99,7 +99,7 @@ def _admit(limits: Limits, buckets: Buckets, inside: int, address: str, at: floa
 
 # %% ../../nbs/lib/apps/34_web_answers.ipynb #service
 class Service:
-    "What the requests of one application share."
+    "What all requests to one application share."
 
     def __init__(self, model: Model, limits: Limits) -> None:
         self.model, self.limits, self.inside = model, limits, 0
@@ -129,7 +129,7 @@ async def answer(
 
 # %% ../../nbs/lib/apps/34_web_answers.ipynb #shape
 def _shape(name: str, /, **fields: Any) -> Any:
-    "Make a pydantic model (it checks data): every field is required and no other field is allowed."
+    "Make a class of pydantic that checks data: every field is required, and no other field is allowed."
     from pydantic import ConfigDict, create_model
 
     required: dict[str, Any] = {key: (kind, ...) for key, kind in fields.items()}
@@ -151,7 +151,7 @@ _ABOUT = {
     "sha256": str,
     "members": list[str],  # the files of a mix (several models), or the one model file
     "labels": list[str],
-    "label_ids": list[int],  # −1: "none of these"
+    "label_ids": list[int],  # the number of each label; −1: "none of these"
     "input_size": int,  # pixels
     "temperature": float,
     "validation": dict[str, Any],  # scores on the photos with which the model was chosen
@@ -174,6 +174,6 @@ def about(model: Model, limits: Limits) -> dict[str, Any]:
 
 # %% ../../nbs/lib/apps/34_web_answers.ipynb #shapes
 def shapes() -> SimpleNamespace:
-    "Return the answers as pydantic models: `Row`, `Model`, `Health` and `Refusal`."
+    "Return the shapes of the answers, as classes of pydantic: `Row`, `Model`, `Health` and `Refusal`."
     health, refusal = _shape("Health", status=Literal["ok"], photos=int), _shape("Refusal", reason=str)
     return SimpleNamespace(Row=_row_shape(), Model=_shape("Model", **_ABOUT), Health=health, Refusal=refusal)

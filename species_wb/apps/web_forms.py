@@ -51,10 +51,10 @@ async def _parsed(data: bytes, headers: Any) -> Any:  # Starlette's FormData
 # %% ../../nbs/lib/apps/33_web_forms.ipynb #photos-in
 async def photos_in(
     data: bytes,  # the body of a request
-    headers: Any,  # the request's, of Starlette
+    headers: Any,  # the headers of the request, as Starlette gives them
     name: str,  # the name that messages use for a single photo; "": the name in the form
 ) -> list[tuple[str, bytes]]:  # the name and the bytes of each photo, at least one
-    "Return the photos of a request's body. Raises Refused where the body is JSON or a form without a file."
+    "Return the photos of a request's body. Raises Refused where the body is JSON or a form that cannot be used."
     if not is_form(headers.get("content-type", ""), data):
         return [(name, data)]
     files = [value for _, value in (await _parsed(data, headers)).multi_items() if not isinstance(value, str)]

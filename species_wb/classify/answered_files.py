@@ -20,11 +20,11 @@ class Answered:
 
     contents: set[str] = field(default_factory=set)  # the sha256 of each content that was answered
     failure: str | None = None  # the last answer's status, where it was not ok
-    stamp: tuple[int, int] | None = None  # size and time of change when answered; None if in an earlier run
+    stamp: tuple[int, int] | None = None  # size and time of change when answered; None: not known
 
     def is_news(
         self,
-        row: Row,  # contract 4
+        row: Row,  # a row of predictions (contract 4)
     ) -> bool:
         "Tell whether a row must be written; a file that was no photo and still is none gets no second row."
         if row["status"] == "ok" or row["status"] != self.failure:
@@ -33,7 +33,7 @@ class Answered:
 
     def take(
         self,
-        row: Row,  # contract 4
+        row: Row,  # a row of predictions (contract 4)
     ) -> None:
         "Note the status and the content of an answer."
         self.failure = None if row["status"] == "ok" else row["status"]

@@ -37,10 +37,10 @@ def _left_open(table: pa.Table, low: pa.ChunkedArray, rule: str) -> dict[str, An
 
 # %% ../../nbs/lib/classify/07_answers.ipynb #only-sure
 def only_sure(
-    table: pa.Table,  # contract 4
+    table: pa.Table,  # predictions (contract 4)
     min_score: float,  # 0..1
 ) -> pa.Table:  # the same rows
-    "Remove the label of each row whose score is below the minimum. Raises UserError where this is not from 0 to 1."
+    "Remove the label of each row whose score is below the minimum. Raises UserError for a minimum outside 0..1."
     if not 0 <= min_score <= 1:
         raise UserError(f"--min-score {min_score:g} is not a score: give a number from 0 to 1, such as 0.6.")
     low = pc.fill_null(pc.less(table["score"], min_score), False)
@@ -59,15 +59,15 @@ def _logits(table: pa.Table, info: ModelInfo) -> np.ndarray:  # answered rows ×
 
 # %% ../../nbs/lib/classify/07_answers.ipynb #ranked
 def ranked(
-    table: pa.Table,  # contract 4; a table without logits is returned as it is
-    info: ModelInfo,  # of the model that made it
-    top: int,  # labels listed
+    table: pa.Table,  # predictions (contract 4); a table without logits is returned as it is
+    info: ModelInfo,  # describes the model that made the table
+    top: int,  # how many labels are listed
 ) -> pa.Table:  # the same rows
     "Make the column `top` from the logits."
     if "logits" not in table.schema.names or table["logits"].null_count == len(table):
         return table
     known, logits = pc.is_valid(table["logits"]).to_numpy(), _logits(table, info)
-    step = max(1, 2_000_000 // len(info.labels))  # a model may know 100,000 labels
+    step = max(1, 2_000_000 // len(info.labels))  # few rows at a time, as a model may know 100,000 labels
     parts = (softmax(logits[k : k + step], info.temperature) for k in range(0, len(logits), step))
     tops = (row["top"] for part in parts for row in answer_rows(info, part, top))
     column = pa.array([next(tops) if k else None for k in known], PREDICTIONS.field("top").type)
@@ -96,7 +96,7 @@ PHOTOS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".a
 def is_of_photo(
     row: dict[str, Any],  # with path, member (the name inside a zip archive) and status
 ) -> bool:
-    "Tell whether a row belongs to a photo or a film, even to one without an answer."
+    "Tell whether a row belongs to a photo or a film, with or without an answer."
     if row["status"] == "empty":
         return (row["member"] or row["path"]).lower().endswith((*PHOTOS, *FILMS))
     return row["status"] not in ("not-a-photo", "not-a-file", "link-loop")
@@ -127,7 +127,7 @@ def _labels(found: _Tally, info: ModelInfo) -> list[dict[str, Any]]:  # label, c
 
 # %% ../../nbs/lib/classify/07_answers.ipynb #summary
 def summary(
-    tables: Iterable[pa.Table],  # contract 4
+    tables: Iterable[pa.Table],  # predictions (contract 4)
     info: ModelInfo,
     min_score: float = 0.0,  # answers below it are left open
     examples: int = 3,  # reasons kept for each kind of problem

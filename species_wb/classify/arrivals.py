@@ -44,7 +44,7 @@ class Arrival:
 
     def quiet(
         self,
-        stamp: tuple[int, int],  # of the file now
+        stamp: tuple[int, int],  # the stamp of the file now
     ) -> float:
         "Return for how many seconds this object has seen no change of the file."
         if stamp != self.stamp:
@@ -62,9 +62,9 @@ class Arrivals:
         self,
         root: str,  # the folder
         done: dict[str, Answered],  # relative path → the file, which has its answer
-        ours: set[str],  # whole paths of our own tables
+        ours: set[str],  # whole paths of the tables that the watch writes
         say: Callable[[str], Any],  # called with each line for the person
-        since: float = 0.0,  # when the table was last written; files changed later are compared with their answers
+        since: float = 0.0,  # seconds since 1970; answered files that changed later are checked again
     ) -> None:
         self.root, self.done, self.ours, self.say, self.since = root, done, ours, say, since
         self.waiting: dict[str, Arrival] = {}  # relative path as text → the file, which waits
@@ -84,7 +84,7 @@ class Arrivals:
 
 
 def _unchanged(arrivals: Arrivals, path: str) -> bool:
-    "Tell whether a file has its answer, and is gone or has the size and time that it had when it was answered."
+    "Tell whether a file has its answer, and either is gone or still has its size and time from then."
     if (known := arrivals.done.get(path)) is None:
         return False
     try:
@@ -124,7 +124,7 @@ def _move(arrivals: Arrivals, old: str, new: str, folder: bool) -> None:
 def listen(
     arrivals: Arrivals,
 ) -> None:
-    "Take in the changes that the system reported, and search the whole folder when that is due."
+    "Take in the changes that the system reported, and search the whole folder when the next search is due."
     while not arrivals.told.empty():
         path, moved_to, folder = arrivals.told.get()
         if moved_to is not None:

@@ -33,7 +33,7 @@ from ..progress import progress
 
 # %% ../../nbs/lib/classify/16_copies.ipynb #label-folder
 def label_folder(
-    rows: Iterable[dict[str, Any]],  # contract 4: of one photo or film
+    rows: Iterable[dict[str, Any]],  # the rows (contract 4) of one photo or film
     names: dict[str, str],  # label → the name of its folder
 ) -> str:
     "Return the name of the folder that a photo or film belongs in."
@@ -69,7 +69,7 @@ def _when(row: dict[str, Any], root: str) -> float:
             return os.stat(source).st_mtime
         entry = archive_at(source, stamp(source)).getinfo(text_path(row["member"]))
         return time.mktime((*entry.date_time, 0, 0, -1))
-    except (OSError, ValueError, OverflowError):  # an address has no time, and an archive may say month 0
+    except (OSError, ValueError, OverflowError):  # a photo on the web has no time, and an archive may say month 0
         return time.time()
 
 # %% ../../nbs/lib/classify/16_copies.ipynb #sorted
@@ -78,7 +78,7 @@ class Copies:
     "Count the photos and films that were copied or could not be copied."
 
     folder: Path  # holds a folder for each label
-    folders: Counter = field(default_factory=Counter)  # name → files that it holds now
+    folders: Counter = field(default_factory=Counter)  # a folder's name → files that are in it now
     copied: int = 0
     present: int = 0  # existed already, from an earlier run or because the same photo came twice
     left: list[str] = field(default_factory=list)  # the first hundred sentences on what could not be copied, and why
@@ -200,7 +200,7 @@ def _status(rows: list[dict[str, Any]]) -> str:
 
 # %% ../../nbs/lib/classify/16_copies.ipynb #sort-into
 def sort_into(
-    tables: Iterable[pa.Table],  # contract 4; all rows of a film in one table
+    tables: Iterable[pa.Table],  # predictions (contract 4); all rows of a film stand in one table
     done: Copies,  # filled here; after the last table, the caller raises the error in `stopped`
     root: str | Path,  # the folder the paths are relative to
     min_score: float = 0.0,  # answers below it count as having no label

@@ -33,8 +33,8 @@ _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$",
 
 
 def safe_name(
-    text: str,  # from anywhere
-    most: int = 150,  # bytes in UTF-8; a suffix and `.partial` are added, and file systems allow 255
+    text: str,  # a label, or the name of a file
+    most: int = 150,  # bytes in UTF-8; file systems allow 255, but a suffix and `.partial` are added later
 ) -> str:  # not empty; one part of a path on Linux, macOS, Windows and memory sticks
     "Make a name that a folder or file can have on any system."
     text = _plain(text)
@@ -47,7 +47,7 @@ def safe_name(
 
 # %% ../../nbs/lib/classify/15_folders.ipynb #folder-names
 def folder_names(
-    labels: Iterable[str],  # of a model
+    labels: Iterable[str],  # the labels of a model
 ) -> dict[str, str]:  # label → the name of its folder
     "Name a folder for each label; no two names are the same."
     taken, names = {NOT_SURE, NO_ANSWER}, {}
@@ -61,9 +61,9 @@ def folder_names(
 
 # %% ../../nbs/lib/classify/15_folders.ipynb #below
 def below(
-    path: str,  # of a photo, relative to the searched folder
-    member: str | None,  # of a zip archive
-) -> tuple[list[str], str]:  # the folders of its copy, below that of its label; the name of the copy
+    path: str,  # a photo's path, relative to the searched folder
+    member: str | None,  # the photo's name inside a zip archive, or None
+) -> tuple[list[str], str]:  # the folders of its copy, inside its label's folder; the copy's name
     "Return the folders of a copy and its name."
     parts = f"{path}/{member or ''}".replace("\\", "/").split("/")
     *folders, name = [safe_name(part) for part in parts if part not in ("", ".", "..")] or ["_"]
@@ -73,7 +73,7 @@ def below(
 
 # %% ../../nbs/lib/classify/15_folders.ipynb #check-folder
 def check_folder(
-    folder: Path,  # for the copies
+    folder: Path,  # the folder for the copies
     searched: Iterable[str | Path],  # the folders that the next run searches
 ) -> None:
     "Raise UserError where the folder is a file, or where the next run would classify the copies."
@@ -100,8 +100,8 @@ def _inside(place: Path, folder: Path) -> None:
 
 
 def subfolder(
-    folder: Path,  # for the copies
-    parts: Iterable[str],  # the folder of a label, and those below it
+    folder: Path,  # the folder for the copies
+    parts: Iterable[str],  # the folder of a label, and the folders below it
 ) -> Path:
     "Make folders, each inside the one before. Raises UserError where this fails or where a link leads elsewhere."
     place = folder
@@ -129,8 +129,8 @@ def _names(folder: Path, name: str, sha256: str) -> Iterator[Path]:
 
 def free_place(
     folder: Path,
-    name: str,  # of the file
-    sha256: str,  # of its content
+    name: str,  # the file's name
+    sha256: str,  # the sha256 of the file's content
 ) -> tuple[Path, bool]:  # where its copy belongs; whether the copy is there already
     "Find a free name for a copy, or the copy itself. Raises UserError where other files have all its possible names."
     for target in _names(folder, name, sha256):
@@ -144,8 +144,8 @@ def free_place(
 # %% ../../nbs/lib/classify/15_folders.ipynb #copy-in
 def copy_in(
     folder: Path,
-    name: str,  # of the file
-    sha256: str,  # of its content
+    name: str,  # the file's name
+    sha256: str,  # the sha256 of the file's content
 ) -> Path | None:
     "Find the copy of a file in a folder by its content; return None where there is none."
     return next((target for target in _names(folder, name, sha256) if sha256_of(target) == sha256), None)

@@ -54,7 +54,7 @@ def table_of(
     rows: Iterable[Row],
     task: Task,
     info: ModelInfo,
-) -> pa.Table:  # contract 4
+) -> pa.Table:  # predictions (contract 4)
     "Make the table of a shard from its rows."
     expected: Row = dict.fromkeys(("logits", "embedding") if task.embedding else ("logits",))
     kept = [{**expected, **{k: v for k, v in row.items() if k != "embedding" or task.embedding}} for row in rows]
@@ -117,7 +117,7 @@ def classify(
 # %% ../../nbs/lib/classify/20_job.ipynb #tables
 def tables(
     job: Job,
-) -> Iterator[pa.Table]:  # contract 4
+) -> Iterator[pa.Table]:  # predictions (contract 4)
     "Read the rows of a job, one shard at a time."
     for name in job.order:
         yield read_table(job.shard(name))
@@ -125,7 +125,7 @@ def tables(
 
 def rule_for(
     where: Sources,
-    site: str = "",  # as a person gave it
+    site: str = "",  # the site, as a person gave it
 ) -> SiteRule:
     "Return the rule for the sites of a job. Raises UserError where the site that a person gave is not understood."
     return site_rule(site, where.named[0] if len(where.named) == 1 else "")
@@ -134,14 +134,14 @@ def rule_for(
 def finish(
     job: Job,
     info: ModelInfo,
-    top: int = 5,  # labels listed
+    top: int = 5,  # how many labels are listed
     min_score: float = 0.0,  # answers below it get no label
     rule: SiteRule | None = None,  # from `site_rule`; by default the photo's whole folder
     file_times: bool = False,  # whether a photo without a time gets the time of its file
-    copied: copies.Copies | None = None,  # where the copies go; counts them
+    copied: copies.Copies | None = None,  # where the copies go, and how many there are
     total: int | None = None,  # rows, for the progress bar
 ) -> None:
-    "Write the table from all shards; if copies are wanted, copy the photos and films of its rows on the way."
+    "Write the table from all shards; if copies are wanted, copy the photos and films of its rows, too."
     where, frame_rate = job.where, 1 / job.task.every
     root, rule = without_user(where.root), rule or rule_for(where)
     found: Iterator[pa.Table] = (fill_sites(table, rule) for table in tables(job))
@@ -174,11 +174,11 @@ def run_job(
     job: Job,
     model: Model,
     engine: Engine,
-    top: int = 5,  # labels listed
+    top: int = 5,  # how many labels are listed
     min_score: float = 0.0,  # answers below it get no label
-    copy_to: str = "",  # a folder, or ""
+    copy_to: str = "",  # the folder for the copies; "": no copies
     fresh: bool = False,  # whether to start over and delete the job's shards
-    site: str = "",  # as `site_rule` reads it
+    site: str = "",  # the site's name, or e.g. {folder1} (see `site_rule`)
     file_times: bool = False,  # whether a photo without a time gets the time of its file
 ) -> Done:
     "Run or continue a job: classify, count, copy, write the table. Raises UserError where a step is refused."
@@ -197,10 +197,10 @@ def run_job(
 
 # %% ../../nbs/lib/classify/20_job.ipynb #submit
 def submit(
-    job: Job,  # of kind "submission"
+    job: Job,  # a job of the kind "submission"
     model: Model,
     engine: Engine,
-    sample: str = "",  # a sample submission, or ""
+    sample: str = "",  # the path of a sample submission, or ""
     fresh: bool = False,  # whether to start over and delete the job's shards
 ) -> list[str]:  # what to tell the person
     "Classify a folder and write a submission."

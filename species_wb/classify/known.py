@@ -31,16 +31,16 @@ class Known:
     "Hold what is known of a job's shards and their units."
 
     job: Job
-    shards: list[str]  # their names
-    keys: dict[str, tuple[int, int]] = field(default_factory=dict)  # of units → their shard, and their place in it
-    sizes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # of all units, sorted
+    shards: list[str]  # the names of the shards
+    keys: dict[str, tuple[int, int]] = field(default_factory=dict)  # a unit's key → its shard, and its place there
+    sizes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # the sizes of all units, sorted
     places: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # in the same order: shard × MOST + place
     opened: dict[int, tuple[list[Row], bool]] = field(default_factory=dict)  # the shards that were read last
-    labels: list[str] = field(default_factory=list)  # of the model
+    labels: list[str] = field(default_factory=list)  # the labels of the model
     by_content: int = 0  # photos that were known by their content
 
 # %% ../../nbs/lib/classify/18_known.ipynb #size
-def _size(changed: str) -> int:  # of a unit; -1 where the unit does not say its size
+def _size(changed: str) -> int:  # the size of a unit in bytes; -1 where it is not known
     size = changed.partition("-")[0]
     return int(size) if size.isdecimal() else -1
 
@@ -49,7 +49,7 @@ def known(
     job: Job,
     finished: set[str],  # the names of the shards that are done
 ) -> Known:
-    "Find out what a job's shards hold."
+    "Find out which units are in a job's shards."
     found = Known(job, sorted(path.stem for path in job.parts.glob("*.parquet")))
     sizes, places = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for k, name in enumerate(found.shards):
@@ -120,7 +120,7 @@ def _by_content(known: Known, unit: Unit, row: Row, sha256: str) -> list[Row] | 
 # %% ../../nbs/lib/classify/18_known.ipynb #taken
 def taken(
     known: Known,
-    some: tuple[Unit, ...],  # of a shard
+    some: tuple[Unit, ...],  # the units of a shard
 ) -> dict[int, list[Row]]:  # the place of a unit that is known → its rows
     "Find the rows that units have already; read only those units that may be known by their content."
     found = {k: rows for k, unit in enumerate(some) if (rows := _by_key(known, unit))}
@@ -149,7 +149,7 @@ def joined(
     shard: Shard,
     taken: dict[int, list[Row]],  # from `taken`
     table: pa.Table | None = None,  # the new rows; None where all units are known
-) -> pa.Table:  # contract 4
+) -> pa.Table:  # a table of predictions
     "Put known and new rows of a shard into one table."
     if not taken and table is not None:
         return table

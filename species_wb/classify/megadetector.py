@@ -97,8 +97,8 @@ def _head(info: ModelInfo) -> dict[str, Any]:
 # %% ../../nbs/lib/classify/08_megadetector.ipynb #write-megadetector
 def write_megadetector(
     file: TextIO,
-    rows: Iterable[dict[str, Any]],  # contract 4; the rows of one photo or film stand together
-    info: ModelInfo,  # of the model that made them
+    rows: Iterable[dict[str, Any]],  # rows of predictions (contract 4); the rows of one photo or film stand together
+    info: ModelInfo,  # describes the model that made the rows
     taken: float,  # frames taken from each second, for films that do not say their own rate
 ) -> None:
     "Write MegaDetector's batch output format 1.5, one entry per line."

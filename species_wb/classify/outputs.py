@@ -24,7 +24,7 @@ from ..predictions import FORMATS, ONLY_PARQUET, PREDICTIONS, root_text, rows_of
 
 # %% ../../nbs/lib/classify/10_outputs.ipynb #columns
 def _columns(tables: Iterable[pa.Table]) -> pa.Schema:
-    "Return the columns of contract 4, the logits, and all further columns of the shards."
+    "Return the columns of predictions (contract 4), the logits, and all further columns of the shards."
     further = {"logits": pa.list_(pa.float32())}
     for column in (column for table in tables for column in table.schema):
         if column.name not in PREDICTIONS.names:
@@ -112,11 +112,11 @@ def _write_text(
 
 # %% ../../nbs/lib/classify/10_outputs.ipynb #write
 def write_rows(
-    tables: Iterable[pa.Table],  # contract 4: shards with their logits
+    tables: Iterable[pa.Table],  # predictions (contract 4): shards with their logits
     path: str | Path,  # its ending is one of FORMATS
-    info: ModelInfo,  # of the model that made them
+    info: ModelInfo,  # describes the model that made the rows
     root: str | Path,  # the folder the paths are relative to
-    top: int = 5,  # labels listed
+    top: int = 5,  # how many labels are listed
     min_score: float = 0.0,  # answers below it get no label
     frame_rate: float = 1.0,  # frames taken from each second of a film
 ) -> None:

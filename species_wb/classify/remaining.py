@@ -49,7 +49,7 @@ def write_shard(
 def todo(
     work: Work,
 ) -> Iterator[Shard]:
-    "Search the folder, note all its shards in the job, and yield unfinished shards with only their unknown units."
+    "Search the folder, note all its shards in the job, and yield the unfinished ones without their known units."
     job = work.seen.job
     for shard in shards(units(job.where, job.left)):
         job.order.append(shard.name)

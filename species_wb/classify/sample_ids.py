@@ -76,8 +76,8 @@ def _ways(ids: Sequence[str], photos: Sequence[str]) -> list[_Way]:
 # %% ../../nbs/lib/classify/11_sample_ids.ipynb #one
 def one(
     written_id: str,
-    several: list[int],  # the numbers of the photos that it names, at least one
-    photos: Sequence[str],  # their paths
+    several: list[int],  # the numbers of the photos that the id names, at least one
+    photos: Sequence[str],  # the paths of all photos
     way_out: str,  # what a person can do
 ) -> int:
     "Return the one photo that an id names. Raises UserError where it names several."
@@ -102,7 +102,7 @@ def _check(ids: Sequence[str], photos: Sequence[str], places: Sequence[int | Non
 
 # %% ../../nbs/lib/classify/11_sample_ids.ipynb #photos-of-ids
 def photos_of_ids(
-    ids: Sequence[str],  # of the sample, in its order
+    ids: Sequence[str],  # the ids of the sample, in its order
     photos: Sequence[str],  # the paths of the photos, or of members of an archive
 ) -> tuple[list[int | None], list[str]]:  # the photo of each id, None where there is none; what to tell the person
     "Find the photo of each id. Raises UserError where no id means a photo, or where it is not clear which one."

@@ -30,7 +30,7 @@ class _Answer:
     where: str  # the path, or the name inside a zip archive
     place: int | None  # index of the label in the model; None: the photo could not be read
     unsure: bool
-    chances: np.ndarray | None = None  # of the model's labels, 0 for "none of these"; their sum is 1
+    chances: np.ndarray | None = None  # the chance of each label (0 for "none of these"); their sum is 1
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #chances
 def _chances(logits: Any, info: ModelInfo) -> np.ndarray | None:
@@ -100,7 +100,7 @@ def _label_form(values: set[str], info: ModelInfo) -> tuple[list[str], str]:
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #columns
 def _columns(head: list[str], info: ModelInfo) -> tuple[list[int | None], str]:
-    "Return the label of each column after the id, and what to tell the person. Raises UserError where none is known."
+    "Return the label of each column after the id, and what to tell the person. Raises UserError if no label is known."
     known = {str(i): k for k, i in enumerate(info.label_ids) if i >= 0}
     known |= {name.casefold(): k for k, name in enumerate(info.labels) if info.label_ids[k] >= 0}
     labels = [known.get(name.strip().casefold()) for name in head[1:]]
@@ -120,7 +120,7 @@ class _Form:
     head: list[str]  # the names of the columns
     ids: list[str]
     places: list[int | None]  # the photo of each id; None where there is none
-    labels: list[str]  # the model's labels, as the lines write them
+    labels: list[str]  # the model's labels, as they are written in the lines
     columns: list[int | None] = field(default_factory=list)  # each column's label; empty where a line has one label
     notes: list[str] = field(default_factory=list)  # what to tell the person
 
@@ -181,11 +181,11 @@ def _write(path: Path, form: _Form, found: list[_Answer], fallback: int) -> None
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #submission-2
 def submission(
-    rows: Iterable[dict[str, Any]],  # contract 4
-    info: ModelInfo,  # of the model that made them
-    sample: str | Path | None,  # a sample submission whose form is followed
+    rows: Iterable[dict[str, Any]],  # rows of predictions (contract 4)
+    info: ModelInfo,  # describes the model that made the rows
+    sample: str | Path | None,  # a sample submission whose form is used, or None
     path: str | Path,  # the CSV file to write
-) -> list[str]:  # what the person should know about it
+) -> list[str]:  # what the person should know about the submission
     """Write a submission: a line for every photo, or for every id of the sample.
 
     Raises UserError where no photo could be read, where the sample is of no use or lists other photos,

@@ -37,9 +37,9 @@ def _known_as(path: str, root: str | None, name: str) -> str | None:
 def answered(
     out: Path,  # the table
     root: str | None,  # the folder that is watched; None for a stream
-    name: str,  # of what is watched
-    model: str,  # the first 16 digits of its sha256, as in the rows
-) -> tuple[dict[str, Answered], dict[tuple[str, str], float]]:  # files by path; last second of films by path and sha256
+    name: str,  # the name of what is watched
+    model: str,  # the first 16 digits of the model file's sha256, as in the rows
+) -> tuple[dict[str, Answered], dict[tuple[str, str], float]]:  # path → file; film → seconds of its last row
     "Read what was answered. Raises UserError where the table is from another model or another folder."
     done: dict[str, Answered] = {}
     films: dict[tuple[str, str], float] = {}
@@ -105,7 +105,7 @@ class Tables:
     rows: AppendOnlyTable
     observations: Path | None
     root: str | None  # the folder that is watched; None for a stream
-    name: str  # of what is watched
+    name: str  # the name of what is watched
     gap: float  # seconds; after a longer pause, the next photo of a label at a site begins a new event
     site: SiteRule
     say: Callable[[str], Any]  # called with each line for the person
@@ -125,7 +125,7 @@ class Tables:
 # %% ../../nbs/lib/classify/28_watch_tables.ipynb #take
 def take(
     tables: Tables,
-    row: Row,  # contract 4
+    row: Row,  # a row of predictions (contract 4)
 ) -> None:
     "Write one row, and the events that it closes."
     if tables.file_times and tables.root is not None:
@@ -142,7 +142,7 @@ def close(tables: Tables) -> None:
     tables.write(tables.events.close())
 
 # %% ../../nbs/lib/classify/28_watch_tables.ipynb #open-tables
-RECENT = 2000  # how many lost rows, the last ones, go into open events; older ones are written at once
+RECENT = 2000  # the last lost rows, at most this many, go into open events; older rows are written at once
 
 
 def open_tables(
@@ -162,7 +162,7 @@ def open_tables(
 
 # %% ../../nbs/lib/classify/28_watch_tables.ipynb #line
 def line(
-    row: Row,  # contract 4
+    row: Row,  # a row of predictions (contract 4)
 ) -> str:
     "Write a row as one line for a person."
     at = f" at {row['seconds']:g} s" if row.get("seconds") is not None else ""

@@ -129,7 +129,7 @@ def largest_confusions(
 
 # %% ../../nbs/lib/curate/10_confusions.ipynb #score
 def score_of(review: Predictions, k: int) -> float | None:
-    "Return the score of a photo; if the model was not sure, the score that its likeliest label would have had."
+    "Return the score of a photo; if the model was not sure, the score of its likeliest label."
     row = review.rows[k]
     return row["score"] if row["score"] is not None else row["score_raw"]
 

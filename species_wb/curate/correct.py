@@ -75,7 +75,7 @@ def correct(
     review: Predictions,
     which: Sequence[int],  # numbers of rows
     action: str,  # flag, relabel, confirm or exclude
-    new_label: str = "",  # for relabel
+    new_label: str = "",  # the new label, if the action is relabel
 ) -> str:  # a sentence
     "Write a correction of one or more photos. Raises UserError where it would make no sense."
     new_label = unicodedata.normalize("NFC", new_label.strip())

@@ -175,7 +175,7 @@ def heat_map_photo(
 def detail(
     review: Predictions,
     k: int,  # the number of a row
-) -> dict[str, Any]:  # a card with all that is known
+) -> dict[str, Any]:  # a description of the photo
     "Return all that is known about a photo."
     row, said = review.rows[k], next(iter(corrections_of(review, k)), {})
     alike, why_none = similar_photos(review, k)

@@ -97,7 +97,7 @@ def _row(found: dict[str, Any]) -> dict[str, Any]:
     row |= {name: as_number(found.get(name)) for name in _NUMBERS}
     abstained = (row["abstained"] or "").lower() == "true"
     row |= {"top": found.get("top"), "abstained": abstained, "status": row["status"] or "ok"}
-    of_photo = row["seconds"] is None and _SHA256.fullmatch(row["sha256"] or "")  # a frame has that of its film
+    of_photo = row["seconds"] is None and _SHA256.fullmatch(row["sha256"] or "")  # a frame has the sha256 of its film
     sha256 = row["sha256"] if of_photo else None
     return row | {"sha256": sha256, "path": row["path"] or ""}
 
@@ -169,7 +169,7 @@ class Predictions:
     root: str  # the folder that `path` is relative to
     model: Path | None
     wide: set[str]  # wide columns that stay in the Parquet file
-    left_out: list[str]  # sentences
+    left_out: list[str]  # sentences on the rows that were left out
     last: dict[str, dict[str, Any]] = field(default_factory=dict)  # sha256 → a photo's latest correction
     force: dict[str, dict[str, Any]] = field(default_factory=dict)  # sha256 → the latest correction that is no flag
     made: list[dict[str, dict[str, Any]]] = field(default_factory=list)  # corrections made here, for undo: sha256 → row
@@ -187,8 +187,8 @@ class Predictions:
         return column(self, "top") if "top" in self.wide else [row["top"] for row in self.rows]
 
     @cached_property
-    def embeddings(self) -> tuple[np.ndarray, list[int]]:  # N×D float32, and the numbers of the rows with features
-        "Return the features that the network computed for each photo."
+    def embeddings(self) -> tuple[np.ndarray, list[int]]:  # N×D float32, and the numbers of the rows that have one
+        "Return the embedding that the network computed for each photo."
         lists = column(self, "embedding") if "embedding" in self.wide else pa.array([], pa.list_(pa.float32()))
         known = np.flatnonzero(lists.is_valid().to_numpy(zero_copy_only=False)).tolist()
         flat = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
@@ -249,7 +249,7 @@ def open_predictions(
     run: str | Path = "",  # a run folder or a table of predictions; "": the newest finished run
     photos: str | Path = "",  # where the photos lie now, if they were moved
 ) -> Predictions:
-    "Open the answers of a run, with the corrections that hold now. Raises UserError where there are none."
+    "Open the answers of a run, with the corrections that hold now. Raises UserError where there are no answers."
     table = _table_of(run)
     found, metadata, columns = _read(table)
     if not found or not {"path", "label"} <= columns:

@@ -62,7 +62,7 @@ def _read_again(path: Path, sha256: str) -> bytes:
 @lru_cache(maxsize=MOST_MEMBERS)
 def _head(
     path: Path,  # a model file
-    sha256: str,  # of the file when it was opened
+    sha256: str,  # a fingerprint of the file's bytes when it was opened
     threads: int,
 ) -> ort.InferenceSession:
     "Open the head of a model file. Raises NoActivationMap where there is none that runs alone."
@@ -82,7 +82,7 @@ def _blocks(
     return rows[:, None] * shape[1] + columns
 
 # %% ../../nbs/lib/engine/33_class_activation.ipynb #without
-COPIES = 2**22  # about how many numbers the copies of one run of the head hold together
+COPIES = 2**22  # about how many numbers all copies in one run of the head may hold
 
 
 def _without(

@@ -22,7 +22,7 @@ from ..photos import scan
 
 # %% ../../nbs/lib/engine/30_ensemble.ipynb #unseen
 def photos_no_member_saw(
-    manifest: pa.Table,  # contract 1
+    manifest: pa.Table,  # the labelled photos
     mix: model_file.Ensemble,
 ) -> pa.Table:  # the rows to calibrate on
     "Choose the photos to calibrate on: no test photos, and none that a member was trained on."

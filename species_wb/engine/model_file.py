@@ -31,7 +31,7 @@ class ModelFile:
 
     path: Path
     info: ModelInfo
-    sha256: str  # of the file
+    sha256: str  # a fingerprint of the file's bytes
     size: int  # bytes
     session: ort.InferenceSession
     threads: int
@@ -79,7 +79,7 @@ class Ensemble:
     "Several model files that answer as one."
 
     path: Path
-    info: ModelInfo  # `spec` (how pixels are prepared) is the first member's; each member uses its own
+    info: ModelInfo  # its `spec` (how pixels are prepared) is the first member's; each member has its own
     sha256: str
     size: int  # bytes, of all members
     members: tuple[ModelFile, ...]
@@ -187,7 +187,7 @@ def open_models(
     paths: Sequence[str | Path],  # one model, or several that are mixed with equal weights
     threads: int | None = None,
 ) -> Model:
-    "Open one model, or mix several. Raises UserError where a file fails a check, or one of several is a mix."
+    "Open one model, or mix several. Raises UserError where a file fails a check, or a mix is not the only model."
     models = [open_model(path, threads) for path in paths]
     if len(models) == 1:
         return models[0]
@@ -216,7 +216,7 @@ def _mean(mix: Ensemble, logits: Sequence[np.ndarray]) -> np.ndarray:
 def infer(
     model: Model,
     pixels: Sequence[np.ndarray],  # for each member N×S×S×3 uint8, from `pixels.prepare` with its spec
-    mirrored: bool = False,  # whether the logits are the mean of the photo's and its mirror image's
+    mirrored: bool = False,  # whether each photo's mirror image is run too; the logits are then the mean of both
 ) -> tuple[np.ndarray, np.ndarray]:  # float32: logits N×C, embedding N×D (of a mix: its members' embeddings, joined)
     "Run a model, or all members of a mix. Raises UserError where an output is infinite or not a number."
     found = [_ask(member, x, mirrored) for member, x in zip(model.members, pixels, strict=True)]

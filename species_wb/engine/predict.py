@@ -45,7 +45,7 @@ def _time_and_place(row: Row, head: Header) -> Row:
     return said
 
 # %% ../../nbs/lib/engine/25_predict.ipynb #load
-Change = Callable[[np.ndarray, str], np.ndarray]  # a canonical photo (H×W×3 uint8) and its sha256 → another photo
+Change = Callable[[np.ndarray, str], np.ndarray]  # canonical photo, its sha256 (fingerprint) → changed photo
 Loaded = tuple[Row, list[np.ndarray] | None]  # the row; its pixels for each member, or None for a bad photo
 
 
@@ -121,11 +121,11 @@ def _answered(
 # %% ../../nbs/lib/engine/25_predict.ipynb #predict-one
 def predict_one(
     model: Model,
-    photo: bytes | np.ndarray,  # encoded, or an upright H×W×3 uint8
+    photo: bytes | np.ndarray,  # an encoded photo, or upright pixels (height × width × 3, uint8)
     row: Row | None = None,  # columns that are known already
     top: int = 5,
     chances: bool = False,  # whether the row also holds `chances`, the calibrated probability of each label
-) -> Row:  # contract 4
+) -> Row:  # a row of predictions (contract 4)
     "Classify one photo; a bad one gets its status and reason. Several threads may call it at once."
     return _answered([(row or {}, lambda: photo)], model, top=top, chances=chances)[0]
 
@@ -141,7 +141,7 @@ def predict_items(
     top: int = 5,
     mirrored: bool = False,  # whether the network also gets each photo's mirror image
     change: Change | None = None,  # a function that changes each photo before it is prepared
-) -> Iterator[Row]:  # contract 4, one for each item, in the same order
+) -> Iterator[Row]:  # a row of predictions for each item, in the same order
     "Classify any number of photos, in limited memory."
     batch, workers = batch or 1, workers or (cpu_count() if model.threads == 1 else 2)
     items, some = iter(items), max(batch, AT_ONCE)
@@ -172,11 +172,11 @@ def _items_of(manifest: pa.Table, root: str) -> Iterator[Item]:
 # %% ../../nbs/lib/engine/25_predict.ipynb #predict-manifest
 def predict_manifest(
     model: Model,
-    manifest: pa.Table,  # contract 1; select the rows that are wanted
+    manifest: pa.Table,  # only the rows that are wanted
     batch: int | None = None,  # photos at once
     workers: int | None = None,  # threads
     change: Change | None = None,  # changes each photo before it is prepared, as in `robustness`
-) -> pa.Table:  # contract 4, with `truth` (the manifest's label), `logits`, `embedding`, the manifest's other columns
+) -> pa.Table:  # predictions with `truth` (the manifest's label), `logits`, `embedding`, the manifest's other columns
     "Classify the photos of a manifest: one row in, one row out."
     root, rows, coded = manifest_root(manifest), [], has_codes(manifest)
     found = predict_items(model, _items_of(manifest, root), batch, workers, change=change)

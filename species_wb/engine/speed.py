@@ -29,7 +29,7 @@ def random_pixels(
     model: Model,
     n: int,  # photos
     seed: int = 0,
-) -> list[np.ndarray]:  # for each member n×S×S×3 uint8, noise
+) -> list[np.ndarray]:  # noise: for each network of the model n×S×S×3 uint8 (S: side in pixels)
     "Make noise in place of photos, to measure with."
     rng, sides = np.random.default_rng(seed), [m.info.spec.input_size for m in model.members]
     return [rng.integers(0, 256, (n, side, side, 3), np.uint8) for side in sides]
@@ -83,7 +83,7 @@ def latency(
     model: Model,
     n: int = 60,  # single photos to time, after five to warm up
     seed: int = 0,
-) -> dict[str, Any]:  # milliseconds (list), p50, p95, n, threads, cpu, batch, photos_per_second
+) -> dict[str, Any]:  # milliseconds (list), p50, p95 (percentiles), n, threads, cpu, batch, photos_per_second
     "Measure the time of one photo in the network, and the photos per second at its best batch."
     times, batch = _milliseconds(model, n, seed), best_batch(model)
     rate = _steady_rate(model, batch, seed)

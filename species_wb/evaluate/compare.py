@@ -78,7 +78,7 @@ class Comparison:
     simulated: bool
     left_out: list[str]  # sentences about photos that are left out
     aside: list[tuple[str, str]]  # runs and files that are not compared, and why
-    found: dict[str, Any]  # from `paired.paired`
+    found: dict[str, Any]  # the differences between the models, from `paired.paired`
     named: bool  # whether a person named the models
 
     @property
@@ -201,7 +201,7 @@ def _measured_here(known: Any, here: dict[str, Any]) -> bool:
 def front(
     points: Sequence[tuple[float, float]],  # cost, score
 ) -> list[bool]:
-    "Tell which points are on the Pareto front: no other is better in one and at least as good in the other."
+    "Tell which points are on the Pareto front: no other is better in one number without being worse in the other."
     def beaten(cost: float, score: float) -> bool:
         return any((c <= cost and s >= score) and (c < cost or s > score) for c, s in points)
 

@@ -43,7 +43,7 @@ class ComparedModel:
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     answers: pa.Table | None = None  # one row for each test photo: sha256, truth, group, path, source, logits
-    place: int = 0  # the place in the order in which the models were named
+    place: int = 0  # 0 for the model that was named or found first, 1 for the next, …
     name: str = ""  # short; no two models have the same name
     latency: dict[str, Any] = field(default_factory=dict)  # from `speed.latency`
     scores: dict[str, Any] = field(default_factory=dict)  # from `scores.scores`
@@ -53,7 +53,7 @@ class ComparedModel:
 
     @cached_property
     def test(self) -> dict[str, str]:
-        "Return the true class of each test photo by its sha256."
+        "Return the true classes of the test photos: sha256 → class."
         assert self.answers is not None
         return dict(zip(self.answers["sha256"].to_pylist(), self.answers["truth"].to_pylist(), strict=True))
 
@@ -80,10 +80,10 @@ COLUMNS = ("sha256", "truth", "group", "path", "source", "logits")
 
 
 def _judged_by(
-    table: pa.Table,  # the predictions of an evaluation, one row for each photo (`predictions`, contract 4)
+    table: pa.Table,  # the answers of an evaluation (form: contract 4 in the module `predictions`)
     info: contracts.ModelInfo,
     sha256: str,  # of the model file
-) -> pa.Table:  # its columns: COLUMNS
+) -> pa.Table:  # a table with the columns COLUMNS
     "Return the answers to test photos. Raises UserError where they come from another model file."
     if prediction_labels(table) != info.labels:
         raise UserError("its predictions have other labels than its model file: evaluate it again")
@@ -112,7 +112,7 @@ def _unfinished(folder: Path) -> str:  # "" for a finished run
 
 # %% ../../nbs/lib/evaluate/38_compare_runs.ipynb #read-run
 def read_run(
-    folder: Path,  # a run folder; `runs` describes its files (contract 5)
+    folder: Path,  # a run folder (its files: contract 5 in the module `runs`)
 ) -> ComparedModel:
     "Read a finished run. Raises UserError where it is not finished, or its JSON files are damaged."
     if why := _unfinished(folder):
@@ -202,7 +202,7 @@ class Gathered:
 def gather_runs(
     runs: str = "",  # run folders and model files, separated by commas; "": all under reports/train
     photos: str = "",  # labelled photos for all models; "": the answers in the run folders
-    metadata: str = "",  # a CSV with more about the photos
+    metadata: str = "",  # a CSV with more columns on the photos
 ) -> Gathered:
     "Read the models; list what cannot be read, with the reason. Raises UserError where no model is left."
     base = workspace() / "reports" / "train"
@@ -239,7 +239,7 @@ def common(
     return [s for s, truth in usable.items() if all(m.test.get(s) == truth for m in models[1:])]
 
 # %% ../../nbs/lib/evaluate/38_compare_runs.ipynb #comparable
-ALIKE = 0.8  # of the photos of classes known to all, at least this share must be test photos of all
+ALIKE = 0.8  # share of a model's test photos (of classes that all know) that must be test photos of all
 KNOWN = 0.5  # at least this share of all test photos must be of classes that all models know
 
 

@@ -131,7 +131,7 @@ def winners(
 
 # %% ../../nbs/lib/evaluate/46_compare_tables.ipynb #winner
 def _winner(comparison: Comparison, row: dict[str, Any], measure: str) -> list[Any]:
-    "Make the row of one class: which model is best, and which is next."
+    "Make the row of one class: which model is best, and which is second best."
     def value(m: ComparedModel) -> float:
         return m.scores["classes"][row["class"]][measure]["value"]
 
@@ -147,7 +147,7 @@ def _winner(comparison: Comparison, row: dict[str, Any], measure: str) -> list[A
 # %% ../../nbs/lib/evaluate/46_compare_tables.ipynb #gallery
 def gallery(
     comparison: Comparison,
-    chosen: Sequence[int],  # photos
+    chosen: Sequence[int],  # indices of photos
     side: int = 200,  # pixels, the longer side of a thumbnail
 ) -> Iterator[dict[str, Any]]:  # for `Page.gallery`
     "Read photos again; give the class and the answers of the two models shown for each photo."
@@ -204,7 +204,7 @@ def write_leaderboard(
 
 # %% ../../nbs/lib/evaluate/46_compare_tables.ipynb #provenance
 def provenance(comparison: Comparison, gathered: Gathered) -> dict[str, Any]:  # name → value
-    "Say what made this page, so that it can be made again."
+    "Say how this page was made, so that it can be made again."
     here, units = versions(), "groups of photos" if comparison.found["groups"] else "photos"
     given = gathered.manifest is not None
     return {

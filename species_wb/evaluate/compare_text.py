@@ -205,7 +205,7 @@ def calibration_sentence(comparison: Comparison) -> str:
 
 # %% ../../nbs/lib/evaluate/45_compare_text.ipynb #winners-sentence
 def winners_sentence(comparison: Comparison) -> str:
-    "Say for which classes the model with the highest F1 is established to be better than the next."
+    "Say for which classes the model with the highest F1 is established to be better than the second best."
     rows = comparison.found["classes"]["f1"]
     established = [row for row in rows if row["established"]]
     sure = [f"{comparison.models[row['best']].name} in {comparison.labels[row['class']]}" for row in established]

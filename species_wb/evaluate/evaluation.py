@@ -30,7 +30,7 @@ class Evaluation:
 
     run: Path  # the run folder; all results are written there
     model: model_file.Model
-    manifest: pa.Table  # one row for each photo; `contracts` describes its columns (contract 1)
+    manifest: pa.Table  # the table of photos, one row for each (form: contract 1 in the module `contracts`)
     params: dict[str, Any]  # the settings of the run
     training: dict[str, Any]  # what training.json holds; empty where the model was trained elsewhere
     history: list[dict[str, float]]  # losses and scores of each epoch (pass over the training photos)
@@ -136,9 +136,9 @@ def begin(
     run: str | Path = "",  # a run folder
     model: str | Path = "",  # instead of `run`: a model file, a mix of models, or the name of a ready-made model
     photos: str | Path = "",  # with `model`: a folder of labelled photos, or a manifest
-    metadata: str = "",  # a CSV of sites and times, for `scan.scan`
+    metadata: str = "",  # a CSV with the sites and times of the photos; `scan.scan` reads it
 ) -> Evaluation:
-    "Open the model and its photos. Raises UserError where the run is not finished, or no model or no photos are named."
+    "Open the model and its photos. Raises UserError where the run is unfinished, or model or photos are missing."
     folder = Path(typed(str(run))).resolve() if run else None
     if folder and (folder / "model.onnx").exists():
         return _trained(folder, model)
@@ -163,7 +163,7 @@ def all_test(
     columns = {"split": pc.if_else(used, split, none)}
     coded = has_codes(manifest)
     damaged = pc.fill_null(pc.equal(manifest["code"], "damaged"), False) if coded else pc.is_null(manifest["path"])
-    other = pc.and_(used, pc.invert(damaged))  # their old reason tells why a training left them out
+    other = pc.and_(used, pc.invert(damaged))  # their reason is removed: it says why a training left them out
     for name in ("reason", *["code"] * coded):
         columns[name] = pc.if_else(other, none, manifest[name])
     if set(corrected.ADDED) <= set(manifest.schema.names):

@@ -32,7 +32,7 @@ def counts_table(
 
 # %% ../../nbs/lib/evaluate/21_evaluation_tables.ipynb #statuses
 def statuses(
-    manifest: pa.Table,  # one row for each photo; `contracts` describes its columns (contract 1)
+    manifest: pa.Table,  # the table of photos, one row for each (form: contract 1 in the module `contracts`)
 ) -> list[tuple[str, int, str, str]]:  # status, number of files, what the status means, an example
     "Count the files by status (what became of a file); give an example for each status except ok."
     about = manifest.select(["status", "path", "reason"]).to_pylist()
@@ -76,19 +76,19 @@ def confused(
     return [[labels[t], labels[a], int(off[t, a]), percent(shares[t, a])] for t, a in pairs]
 
 # %% ../../nbs/lib/evaluate/21_evaluation_tables.ipynb #surest-mistakes
-def surest_mistakes(scored: Scored, most: int = 12) -> list[int]:  # photos, surest first
+def surest_mistakes(scored: Scored, most: int = 12) -> list[int]:  # indices of photos, the surest first
     "Find the wrong answers with the highest scores."
     score, wrong = scored.probabilities.max(1), np.flatnonzero(~scored.right)
     return wrong[np.argsort(-score[wrong], kind="stable")][:most].tolist()
 
 # %% ../../nbs/lib/evaluate/21_evaluation_tables.ipynb #least-sure
-def least_sure(scored: Scored, most: int = 12) -> list[int]:  # photos, least sure first
+def least_sure(scored: Scored, most: int = 12) -> list[int]:  # indices of photos, the least sure first
     "Find the answers with the lowest scores, right or wrong."
     return np.argsort(scored.probabilities.max(1), kind="stable")[:most].tolist()
 
 # %% ../../nbs/lib/evaluate/21_evaluation_tables.ipynb #typical
-def typical(scored: Scored, most: int = 40) -> list[int]:  # at most one photo a class
-    "Find each class's most typical photo: its embedding is nearest to the mean of those named right."
+def typical(scored: Scored, most: int = 40) -> list[int]:  # indices of photos, at most one for each class
+    "Find each class's most typical photo: of those named right, the one nearest to their mean embedding."
     found = []
     for k in range(len(scored.labels)) if scored.embedding is not None else ():
         if len(found) == most:
@@ -114,7 +114,7 @@ def thumbnail(
 # %% ../../nbs/lib/evaluate/21_evaluation_tables.ipynb #gallery
 def gallery(
     scored: Scored,
-    chosen: Sequence[int],  # photos
+    chosen: Sequence[int],  # indices of photos
     side: int = 200,  # pixels, the longer side of a thumbnail
 ) -> Iterator[dict[str, Any]]:  # for `Page.gallery`
     "Read photos again; give the class and the model's answer for each photo."

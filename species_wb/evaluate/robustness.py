@@ -55,8 +55,8 @@ def drawn(
     rows: Sequence[dict[str, Any]],  # scored photos, each with sha256, path and truth
     how: str,  # "quick" or "full"
     seed: int = 0,
-) -> list[int]:  # the indices of the drawn photos, in rising order
-    "Draw the photos that are made worse: all, or the 200 with the smallest numbers in `_places`."
+) -> list[int]:  # the indices of the chosen photos, the smallest first
+    "Choose the photos that are made worse: all, or the 200 with the smallest numbers from `_places`."
     if how == "full" or len(rows) <= QUICK:
         return list(range(len(rows)))
     place = _places(rows, seed)
@@ -77,7 +77,7 @@ VARIANTS = (("", 0), *product(corruptions.CORRUPTIONS, corruptions.STRENGTHS))  
 def _variants(
     row: dict[str, Any], root: str, model: Model, variants: Sequence[tuple[str, int]] = VARIANTS
 ) -> list[list[np.ndarray]]:
-    "Prepare variants of a photo, S×S×3 pixels for each member; return [] where the photo no longer opens."
+    "Prepare each variant of a photo for each member (S×S×3 pixels); return [] where the photo no longer opens."
     specs, key, made = [m.info.spec for m in model.members], row.get("sha256") or "", []
     try:
         data = pixels.read_bytes(os.path.join(root, text_path(row["path"])))
@@ -100,7 +100,7 @@ def _chances(model: Model, several: Sequence[Sequence[np.ndarray]]) -> np.ndarra
 def _asked(
     model: Model, rows: Sequence[dict[str, Any]], root: str
 ) -> tuple[list[dict[str, Any]], np.ndarray, np.ndarray]:
-    "Return the photos that still open; for their variants (N×26), the indices of the answers, and their scores."
+    "Return the N photos that still open, and two N×26 arrays: index and score of the answer to each variant."
     kept, answer, score = list[dict[str, Any]](), list[int](), list[float]()
 
     def squares() -> Iterator[list[np.ndarray]]:
@@ -147,7 +147,7 @@ def score_on_worse_photos(
     rows: Sequence[dict[str, Any]],  # scored photos, each with path, sha256, truth and group: `Scored.rows`
     root: str,  # the folder that the paths start from
     how: str = "quick",  # or "full"
-    seed: int = 0,  # of the draw and the bootstrap
+    seed: int = 0,  # for the choice of photos and for the bootstrap
     resamples: int = 1000,
 ) -> dict[str, Any]:  # plain data for JSON; every accuracy is {"value", "low", "high"}
     "Score the answers to photos made worse. Raises UserError where none of the photos opens any more."
@@ -161,7 +161,7 @@ def score_on_worse_photos(
     bytes_of_photos = "\n".join(sorted(str(row["sha256"]) for row in kept)).encode()
     return {
         "how": how, "n": len(kept), "of": len(rows), "groups": tied, "seed": seed, "model": model.sha256,
-        "photos": hashlib.sha256(bytes_of_photos).hexdigest()[:16],  # equal where two models got the same photos
+        "photos": hashlib.sha256(bytes_of_photos).hexdigest()[:16],  # equal if two models got the same photos
         "clean_accuracy": accuracy[0], "clean_score": mean_score[0], "means": means, "mean_accuracy": mean_accuracy,
         "mean_score": float(np.mean(mean_score[1:])), "corruptions": _by_strength(accuracy, mean_score),
     }  # fmt: skip

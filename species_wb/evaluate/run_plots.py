@@ -31,7 +31,7 @@ def _shown(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
 
 # %% ../../nbs/lib/evaluate/14_run_plots.ipynb #splits-of
 def _splits(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
-    "Name the splits that hold photos: train, valid and test first."
+    "Name the splits that hold photos: first train, valid and test, then all others."
     there = {split for row in counts.values() for split, n in row.items() if n}
     usual = [split for split in ("train", "valid", "test") if split in there]
     return usual + sorted(there - set(usual))
@@ -44,7 +44,7 @@ BARS = (
 
 
 def _stack(axes: Axes, rows: np.ndarray, width: float, counts: np.ndarray, labels: Sequence[str]) -> None:
-    "Draw a bar and its total in each row, from splits×rows counts; with `width` 1, the nearest bars touch."
+    "Draw a bar and its total in each row, from splits×rows `counts`; with a `width` of 1, neighbouring bars touch."
     ends = counts.cumsum(axis=0)
     fixed = {"orient": "y", "native_scale": True, "errorbar": None, "edgecolor": "#222222", "linewidth": 0.7}
     for n, end, label, look in zip(counts, ends, labels, BARS, strict=False):
@@ -177,7 +177,7 @@ def _curves(axes: Axes, history: Sequence[Mapping[str, Any]], kind: str) -> None
 # %% ../../nbs/lib/evaluate/14_run_plots.ipynb #learning-curves
 @styled
 def learning_curves(
-    history: Sequence[Mapping[str, Any]],  # for each epoch its number; if known, train_loss, valid_loss, …_accuracy
+    history: Sequence[Mapping[str, Any]],  # for each epoch: number; if known, train_loss, valid_loss, …_accuracy
 ) -> Figure:
     "Draw loss and accuracy against the epoch. Raises ValueError where the history has neither loss nor accuracy."
     there = {key for row in history for key, value in row.items() if value is not None}
@@ -216,7 +216,7 @@ def _by_strength(axes: Axes, strength: np.ndarray, values: np.ndarray, chosen: t
 # %% ../../nbs/lib/evaluate/14_run_plots.ipynb #strength-curve
 @styled
 def strength_curve(
-    candidates: Sequence[Mapping[str, float]],  # strength, and log_loss and accuracy out of fold
+    candidates: Sequence[Mapping[str, float]],  # for each strength: strength, out-of-fold log_loss and accuracy
     n: int | None = None,  # the number of scored photos; if given, the accuracy has intervals
     chosen: Mapping[str, float] | None = None,  # the chosen candidate; by default the one with the least loss
 ) -> Figure:
@@ -249,7 +249,7 @@ def _percentile(axes: Axes, value: float, text: str, linestyle: str, side: int) 
 def latency(
     milliseconds: Sequence[float],  # the time of each photo
     p50: float,  # ms, the median
-    p95: float,  # ms; 95 % of the photos are faster
+    p95: float,  # ms; 95 % of the photos take at most this time
 ) -> Figure:
     "Draw how long the model takes for single photos."
     times = np.asarray(milliseconds, dtype=float)

@@ -46,7 +46,7 @@ MANY = {"is_are": "are", "has_have": "have", "identical": "identical files"}
 ONE = {"is_are": "is", "has_have": "has", "identical": "an identical file"}
 
 
-def left_out_sentences(count: Counter[str], unknown: Counter[str]) -> dict[str, str]:  # why → its sentence
+def left_out_sentences(count: Counter[str], unknown: Counter[str]) -> dict[str, str]:  # reason → its sentence
     "Say which photos are not scored."
     named = ", ".join(f"{label} ({n})" for label, n in unknown.most_common(8)) + (", …" if len(unknown) > 8 else "")
     words = {why: text.format(**(ONE if count[why] == 1 else MANY), named=named) for why, text in LEFT_OUT.items()}
@@ -57,12 +57,12 @@ def left_out_sentences(count: Counter[str], unknown: Counter[str]) -> dict[str, 
 class Scored:
     "The test photos that are scored, and what was left out."
 
-    rows: list[dict[str, Any]]  # of the table of predictions: path, truth, label, score, group, …
+    rows: list[dict[str, Any]]  # from the table of predictions: path, truth, label, score, group, …
     labels: list[str]  # in the order of the columns of `logits`
     truth: np.ndarray  # N (photos), the index of each photo's true class
     logits: np.ndarray  # N×C (photos × classes), the raw scores of the network
     probabilities: np.ndarray  # N×C, calibrated
-    embedding: np.ndarray | None  # N×D, the numbers by which the network describes a photo
+    embedding: np.ndarray | None  # N×D: D numbers by which the network describes each photo
     root: str  # the folder that `path` starts from
     not_scored: Counter[str]  # reason (unread, unknown, trained, unlabelled) → number of photos left out
     unknown: Counter[str] = field(default_factory=Counter)  # label that the model does not know → number of photos
@@ -81,8 +81,8 @@ class Scored:
 # %% ../../nbs/lib/evaluate/16_scoring.ipynb #sorted-out
 def _sorted_out(
     evaluation: Evaluation,
-    rows: list[dict[str, Any]],  # of the table of predictions
-    labels: list[str],  # of the model
+    rows: list[dict[str, Any]],  # all rows of the table of predictions
+    labels: list[str],  # all labels that the model knows
 ) -> tuple[list[dict[str, Any]], Counter[str], Counter[str]]:  # rows to score; counts by reason and by unknown class
     "Separate the rows that are scored from those that are not."
     trained = set(evaluation.model.info.provenance.get("training_photos", ()))
@@ -96,8 +96,8 @@ def _sorted_out(
 
 # %% ../../nbs/lib/evaluate/16_scoring.ipynb #arrays
 def _arrays(
-    rows: list[dict[str, Any]],  # N
-    labels: list[str],  # C
+    rows: list[dict[str, Any]],  # N rows of photos that are scored
+    labels: list[str],  # C labels that the model knows
     temperature: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:  # truth, logits, probabilities, embedding
     "Turn the rows that are scored into arrays."
@@ -111,11 +111,11 @@ def _arrays(
 # %% ../../nbs/lib/evaluate/16_scoring.ipynb #score
 def score(
     evaluation: Evaluation,
-    predictions: pa.Table,  # one row for each photo (`predictions`, contract 4), with truth, split and logits
+    predictions: pa.Table,  # answers with truth, split and logits (form: contract 4 in the module `predictions`)
     resamples: int = 1000,
     seed: int = 0,
 ) -> Scored:
-    "Score the test photos, with 95 % intervals from a bootstrap. Raises UserError where no photo is left."
+    "Score the test photos, with 95 % intervals from a bootstrap. Raises UserError where no photo can be scored."
     labels = prediction_labels(predictions)
     kept, count, unknown = _sorted_out(evaluation, predictions.to_pylist(), labels)
     if not kept:
@@ -138,7 +138,7 @@ def calibration(scored: Scored) -> dict[str, dict[str, Any]]:  # "before" and "a
 
 # %% ../../nbs/lib/evaluate/16_scoring.ipynb #look
 def _look(evaluation: Evaluation, scored: Scored) -> dict[str, Any]:
-    "Describe one scoring: when it was, of which model, on which photos."
+    "Describe one scoring: its time, its model and its photos."
     model, data = evaluation.model.sha256, contracts.data_hash(evaluation.manifest)
     accuracy = scored.scores["accuracy"]["value"]
     return {"at": core.now(), "n": len(scored.rows), "model": model, "manifest": data, "accuracy": accuracy}

@@ -36,8 +36,8 @@ def _spread(found: list[dict[str, Any]], name: str) -> dict[str, Any]:  # mean, 
 # %% ../../nbs/lib/evaluate/30_seeds.ipynb #score-all
 def score_all_seeds(
     judged: evaluation.Evaluation,
-    scored: scoring.Scored,  # the scores of the run's own model
-) -> dict[str, Any] | None:  # n, seeds, photos, accuracy, weighted_f1; and scorings, for `scoring.record`
+    scored: scoring.Scored,  # the scores of the model in the run folder itself
+) -> dict[str, Any] | None:  # n, seeds, photos, accuracy, weighted_f1; scorings (`scoring.record` writes them)
     "Score the models of all seeds on the same test photos; return None where there is only one seed."
     if not (further := folders(judged.run)):
         return None

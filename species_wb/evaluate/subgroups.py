@@ -78,7 +78,7 @@ def _asked(rows: Sequence[dict[str, Any]]) -> list[str]:
 def parts(
     scored: Scored,
 ) -> dict[str, list[dict[str, Any]]]:  # column → its parts, the largest first; plain data for JSON
-    "Score each part: its value, whether this is known, n, classes, accuracy and expected accuracy."
+    "For each part, return its value, whether the value is known, n, classes, accuracy and expected accuracy."
     found: dict[str, list[dict[str, Any]]] = {}
     seen = {_partition(scored.truth.tolist())}
     for column in _asked(scored.rows):

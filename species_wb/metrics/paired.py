@@ -27,8 +27,8 @@ class Tally:
     support: Any  # U×C, sparse: photos of each class
     right: np.ndarray  # U×M, photos named right
     loss: np.ndarray  # U×M, sum of the log loss (natural logarithm)
-    answered: list[Any]  # M of U×C, sparse: answers of each class
-    hits: list[Any]  # M of U×C, sparse: right answers of each class
+    answered: list[Any]  # M matrices U×C, sparse: answers of each class
+    hits: list[Any]  # M matrices U×C, sparse: right answers of each class
 
 # %% ../../nbs/lib/metrics/25_paired.ipynb #tally-2
 def tally(

@@ -32,7 +32,7 @@ from ..simulate.survey import survey
 def _outside_of_test(
     manifest: pa.Table,  # contract 1: the table of photos
 ) -> list[dict[str, Any]]:
-    "Return the rows of readable photos outside of the test split, or of all photos if none is labelled."
+    "Return the rows of readable photos in train and valid; if there are none, of photos without label and split."
     columns = ["path", "label", "split", "group", "sha256", "status", "source"]
     rows = [row for row in manifest.select(columns).to_pylist() if row["status"] == "ok"]
     split = [row for row in rows if row["split"] in ("train", "valid")]

@@ -111,7 +111,7 @@ def _none_passed(
     return NotClose(f"{said} {_harm(found['layers'])} {way_out}", found)
 
 # %% ../../nbs/lib/models/40_int8.ipynb #temperature
-REFIT = 100  # least labelled calibration photos, new to the model, for a fit
+REFIT = 100  # a fit needs at least this many labelled calibration photos that are new to the model
 
 
 def _temperature(made: ModelFile, photos: CalibrationPhotos) -> tuple[float, str]:
@@ -213,7 +213,7 @@ NO_VNNI = (
 
 
 def quantise(
-    source: Path,  # an fp32 model file (contract 3: model files)
+    source: Path,  # an fp32 model file (its form: contract 3 in the module `contracts`)
     photos: Path | None,  # a folder, .csv or manifest; None: a simulated survey
     out: Path,  # the int8 model file to write
     loss: float = 0.005,  # allowed loss of accuracy, a share: 0.005 is half a percentage point

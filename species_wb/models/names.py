@@ -30,7 +30,7 @@ def named_file(
 # %% ../../nbs/lib/models/45_names.ipynb #named-model
 def named_model(
     names: str | Path | Sequence[str | Path] = "",  # of one model, or of several that answer as one
-    threads: int | None = None,  # of ONNX Runtime; by default as many as there are processors
+    threads: int | None = None,  # of ONNX Runtime, which runs model files; by default one for each processor
     tell: Callable[[str], Any] | None = None,  # as in `named_file`
 ) -> Model:
     "Open the model that a person named. Raises UserError where a file is missing or cannot be trusted."

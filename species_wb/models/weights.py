@@ -45,7 +45,7 @@ def _load_untrusted(path: Path) -> Any:  # whatever the file holds
         raise UserError(f"{path} cannot be read as weights ({type(error).__name__}): {reason}") from None
 
 # %% ../../nbs/lib/models/10_weights.ipynb #named-tensors
-WRAPPERS = ("state_dict", "model_state_dict", "model", "network")  # keys: a checkpoint holds the entries under one
+WRAPPERS = ("state_dict", "model_state_dict", "model", "network")  # the key under which a checkpoint holds entries
 
 
 def _named_tensors(state: Any) -> dict[str, torch.Tensor]:
@@ -70,7 +70,7 @@ def first_few(
 def read_weights(
     path: str | Path,  # .pth, .pt or .safetensors
 ) -> dict[str, torch.Tensor]:
-    "Read a file of weights without running anything in it. Raises UserError where it holds no finite named tensors."
+    "Read named tensors from a file, but run no code in it. Raises UserError where it has none, or one is not finite."
     path = weights_file(path)
     state = _named_tensors(_load_untrusted(path))
     if not state:

@@ -19,7 +19,7 @@ from .reading import MAX_BYTES, BadPhoto, not_read, shown
 @lru_cache(4)
 def archive_at(
     path: str,
-    changed: str,  # size and time of change: if they differ, it is opened again
+    changed: str,  # size and time of change of its file: if one differs, it is opened again
 ) -> ZipFile:
     "Open a zip archive; the last four stay open."
     return ZipFile(path)

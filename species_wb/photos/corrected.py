@@ -63,7 +63,7 @@ def not_scored(name: str, label: str) -> str:
 
 # %% ../../nbs/lib/photos/27_corrected.ipynb #apply
 def apply(
-    rows: list[dict[str, Any]],  # of a manifest with splits; `given` is the split of the folder
+    rows: list[dict[str, Any]],  # of a manifest with splits; `given` is the split that the photo's folder gives
     words: dict[str, dict[str, Any]],  # the corrections that count, from `corrections.in_force`
     shown: Callable[[str], str] = str,  # writes a path so that it can stand in a sentence
 ) -> None:
@@ -105,7 +105,7 @@ def correction_sentences(
 
 # %% ../../nbs/lib/photos/27_corrected.ipynb #excluded
 def excluded(
-    manifest: pa.Table,  # its columns are contract 1 in `contracts`
+    manifest: pa.Table,  # the table of photos; the module `contracts` lists its columns
 ) -> pa.Array:  # true or false for each row
     "Tell which photos were excluded by hand."
     known = "corrected" in manifest.schema.names

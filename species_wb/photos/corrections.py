@@ -26,7 +26,7 @@ from ..workspace import workspace
 
 # %% ../../nbs/lib/photos/25_corrections.ipynb #file
 def file() -> Path:
-    "Return the path of the workspace's table of corrections; it need not exist. Raises UserError without a workspace."
+    "Return the path of the workspace's table, even before it exists. Raises UserError without a workspace."
     return workspace() / "corrections.csv"
 
 # %% ../../nbs/lib/photos/25_corrections.ipynb #wrong
@@ -49,18 +49,18 @@ COLUMNS = ("sha256", "path", "action", "old_label", "new_label", "who", "when")
 
 
 def _plain(row: dict[str, Any]) -> dict[str, str]:
-    "Return a row with all columns as text: the hash in lower case, the label as `scan` writes it."
+    "Return a row with all columns as text: the hash in lower case, the label as the module `scan` writes it."
     text = {name: str(row.get(name) or "") for name in COLUMNS}
     return text | {"sha256": text["sha256"].lower(), "new_label": unicodedata.normalize("NFC", text["new_label"])}
 
 # %% ../../nbs/lib/photos/25_corrections.ipynb #checked
 def _checked(raw: dict[str, Any], path: Path, line: int) -> dict[str, str]:
-    "Return a row of the file in the form of contract 7. Raises UserError where the row cannot be right."
+    "Return a row of the file with the columns of the table. Raises UserError where the row cannot be right."
     if (columns := [name for name in raw if name not in (None, ZONE)]) != list(COLUMNS):
         what = f"its columns are {', '.join(columns)}, and not {', '.join(COLUMNS)}"
         raise UserError(f"{path}, line 1: {what}; mend that line, or put the file elsewhere.")
     row = _plain(raw)
-    # `read_rows` removes the column of the time zone, except if the text in this column is wrong:
+    # A table may have a column for the time zone. `read_rows` removes it, except if a text in it is wrong:
     whole = not {None, ZONE} & set(raw) and None not in raw.values()
     if wrong := _wrong(row) if whole else f"it does not have {len(COLUMNS)} cells":
         raise UserError(f"{path}, line {line}: {wrong}; mend that line, or take it out.")
@@ -68,8 +68,8 @@ def _checked(raw: dict[str, Any], path: Path, line: int) -> dict[str, str]:
 
 # %% ../../nbs/lib/photos/25_corrections.ipynb #read
 def read_corrections(
-    path: Path | None = None,  # by default the workspace's
-) -> list[dict[str, str]]:  # contract 7: every row, in order; none where there is no file
+    path: Path | None = None,  # of the table; by default the workspace's
+) -> list[dict[str, str]]:  # every row of the table, in order; none where there is no file
     "Read corrections, and check them. Raises UserError where a row is wrong or the file cannot be read."
     path, line = path or file(), 2
     found: list[dict[str, str]] = []
@@ -111,8 +111,8 @@ def _name() -> str:
 
 # %% ../../nbs/lib/photos/25_corrections.ipynb #append
 def append(
-    rows: list[dict[str, Any]],  # contract 7; `when` and `who` are filled in where absent
-    path: Path | None = None,  # by default the workspace's; made when missing
+    rows: list[dict[str, Any]],  # with the columns of the table; `when` and `who` are filled in where absent
+    path: Path | None = None,  # of the table, which is made if it is missing; by default the workspace's
 ) -> None:
     "Append all corrections, or none of them. Raises UserError where one is wrong or the table cannot be written."
     path = path or file()
@@ -125,7 +125,7 @@ def append(
 
 # %% ../../nbs/lib/photos/25_corrections.ipynb #in-force
 def in_force(
-    rows: Iterable[dict[str, Any]],  # contract 7, in order
+    rows: Iterable[dict[str, Any]],  # of the table, in order
     training: bool = False,  # skip flags if there is another correction
 ) -> dict[str, dict[str, Any]]:  # sha256 → the row that counts
     "Return the correction that counts, for each photo that has one."

@@ -119,7 +119,7 @@ def corrupt(
     photo: np.ndarray,  # uint8, H×W×3: a canonical photo
     name: str,  # one of CORRUPTIONS
     strength: int,  # 0 (unchanged) to 5
-    key: str = "",  # the random seed is computed from it: the photo's sha256
+    key: str = "",  # any text, e.g. the photo's sha256; the random seed is computed from it
 ) -> np.ndarray:  # uint8, H×W×3; smaller if the photo was large
     "Return a worse copy of a photo; the given photo is not changed."
     if name not in CORRUPTIONS:

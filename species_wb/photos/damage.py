@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 # %% ../../nbs/lib/photos/07_damage.ipynb #said-length
-# The bytes that state the length, and what is added to it. (A TIFF states only where its list of fields begins.)
+# The bytes that state the length, and what is added to it.
+# (A TIFF states only where its list of fields begins, so its length is at least this.)
 _LENGTH = {"WEBP": (4, 8, 8), "BMP": (2, 6, 0), "TIFF": (4, 8, 0)}
 
 

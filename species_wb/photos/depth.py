@@ -105,7 +105,7 @@ def _said_by_png(data: bytes, values: np.ndarray) -> int | None:
 def said_white(
     image: Image.Image,  # as Pillow opened it
     data: bytes,  # of the whole file
-    values: np.ndarray,  # of its pixels
+    values: np.ndarray,  # the values of its pixels
 ) -> int | None:
     "Return the white that a file states; None if it states none."
     if image.format == "TIFF":
@@ -148,7 +148,7 @@ def is_dark(high: np.ndarray) -> bool:
 # %% ../../nbs/lib/photos/10_depth.ipynb #shallow-2
 def joined(
     high: np.ndarray,  # H×W×3 or H×W×4, uint8
-    low: np.ndarray,  # the same; for grey with transparency, all four bytes
+    low: np.ndarray,  # H×W×3 or H×W×4, uint8; for grey with transparency, all four bytes
     mode: str,  # from `raw_mode`
 ) -> np.ndarray:  # uint16
     "Join the high and the low bytes of deep colour."

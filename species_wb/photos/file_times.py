@@ -55,7 +55,7 @@ def _of(row: Row, whole: str) -> str | None:
 
 # %% ../../nbs/lib/photos/42_file_times.ipynb #fill-times
 def fill_times(
-    table: pa.Table,  # of predictions: its columns are contract 4 in `contracts`
+    table: pa.Table,  # the table of answers; the module `predictions` lists its columns
     root: str,  # the folder that its paths are relative to
 ) -> pa.Table:
     "In each row that has no time, fill in the time of its file."

@@ -76,7 +76,7 @@ def walk(
 def walked(
     root: str,  # a folder
     left: Counter | None = None,  # as in `walk`
-) -> tuple[list[str], list[str], dict[str, dict[str, str]]]:  # files, folders, and why others were not read
+) -> tuple[list[str], list[str], dict[str, dict[str, str]]]:  # files; folders; folders not read → why
     "List all files and folders below a folder, except leftovers."
     found = list(walk(root, left=left))
     files, folders = ([path for path, what in found if what == kind] for kind in (None, FOLDER))

@@ -124,7 +124,7 @@ def pyav() -> Any:
 
 # %% ../../nbs/lib/photos/34_films.ipynb #pictures
 MAX_FILM_PIXELS = 36_000_000  # of one picture
-OPTIONS = {"max_pixels": str(MAX_FILM_PIXELS), "max_streams": "100"}  # for FFmpeg, at every opening
+OPTIONS = {"max_pixels": str(MAX_FILM_PIXELS), "max_streams": "100"}  # given to FFmpeg for every film
 
 
 def _check_size(container: Any, codec: Any, name: str) -> None:

@@ -151,8 +151,8 @@ def _known(ok: list[dict[str, Any]]) -> dict[str, Any]:
 
 # %% ../../nbs/lib/photos/55_findings.ipynb #findings
 def findings(
-    manifest: pa.Table,  # the table of photos (contract 1 in `contracts`)
-) -> dict[str, Any]:  # plain types
+    manifest: pa.Table,  # the table of photos; the module `contracts` lists its columns
+) -> dict[str, Any]:  # of plain types: numbers, texts, lists and dictionaries
     "Return what a manifest contains, and what is wrong with it."
     rows, metadata = _with_codes(manifest), manifest.schema.metadata or {}
     ok = [row for row in rows if row["status"] == "ok"]
@@ -200,7 +200,7 @@ def _untrainable(found: dict[str, Any], labels: list[str], root: str) -> str | N
 
 # %% ../../nbs/lib/photos/55_findings.ipynb #require-trainable
 def require_trainable(
-    manifest: pa.Table,  # its columns are contract 1 in `contracts`
+    manifest: pa.Table,  # the table of photos
 ) -> list[str]:  # the labels to train, sorted
     "Return the labels to train. Raises UserError, with the reason, where nothing can be trained."
     found = findings(manifest)

@@ -142,7 +142,7 @@ def _say_first(found: dict[str, Any]) -> str:
 
 # %% ../../nbs/lib/photos/56_findings_text.ipynb #sentences
 def sentences(
-    found: dict[str, Any],  # of `findings`
+    found: dict[str, Any],  # what `findings` returned
 ) -> list[str]:  # the most serious first
     "Say in words what a manifest contains, and what is wrong with it."
     wrong = "identical files with different labels, so one label must be wrong"

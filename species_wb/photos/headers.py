@@ -23,7 +23,7 @@ from .reading import BadPhoto, format_of, shown, what_is
 
 # %% ../../nbs/lib/photos/08_headers.ipynb #cut-short
 def _cut_short(data: bytes, kind: str, error: Exception) -> bool:
-    "Tell whether a file that failed to decode ends before the picture does."
+    "Tell whether a file that failed to decode ends before its picture is complete."
     said = re.search("truncat|premature end of jpeg|unexpected end", str(error).lower())
     if said or isinstance(error, EOFError):
         return True
@@ -104,13 +104,13 @@ def open_photo(
 
 # %% ../../nbs/lib/photos/08_headers.ipynb #check-pixels
 MAX_PIXELS = 250_000_000
-MAX_PIXELS_IN_FULL = 100_000_000  # if the format cannot be decoded at a smaller scale
+MAX_PIXELS_IN_FULL = 100_000_000  # for progressive JPEGs, and formats that cannot be decoded at a smaller scale
 
 
 def check_pixels(
     width: int,
     height: int,
-    most: int,  # pixels
+    most: int,  # how many pixels are allowed
     name: str,  # the name of the file in sentences
     film: bool = False,  # whether it is a film, which has many pictures
 ) -> None:
@@ -163,7 +163,7 @@ class Header:
     width: int  # pixels, upright
     height: int
     mode: str  # Pillow's name for the colours: "RGB", "L", "CMYK", "I;16", …
-    frames: int  # 1, or 2 for any larger number; the first picture is the photo
+    frames: int  # pictures in the file: 1, or 2 if there are several; the first one is the photo
     taken_at: str | None  # ISO 8601, the camera's clock, with an offset only where the file gives one
     taken_from: str | None  # where this time was written: a word of `times.WRITTEN_IN`
     lat: float | None  # degrees, WGS 84

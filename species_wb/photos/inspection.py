@@ -125,7 +125,7 @@ def inspected(
     root: str,
     paths: list[str],  # relative to the root
     cache: Path | None,  # from `cache_file`
-    workers: int | None = None,  # threads; by default one more than there are cores
+    workers: int | None = None,  # threads; by default one more than the processor has cores
 ) -> dict[str, dict[str, Any]]:  # path → the manifest's columns
     "Inspect each file, or use the result in the cache. Raises UserError where imagehash is not installed."
     _check_imagehash()

@@ -36,7 +36,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:  # marker, begin, 
 
 # %% ../../nbs/lib/photos/09_jpeg_damage.ipynb #read-head
 def _read_head(data: bytes) -> _Jpeg | None:
-    "Read the header of a JPEG; None if the file ends within it."
+    "Read the header of a JPEG; None if the file ends within its header."
     frame, unit, every, progressive = 0, (8, 8), 0, False
     for marker, at, end in _segments(data):
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
@@ -95,7 +95,7 @@ def has_end(data: bytes) -> bool:
 
 # %% ../../nbs/lib/photos/09_jpeg_damage.ipynb #grey-end
 def _grey_end(pixels: np.ndarray, tall: int) -> np.ndarray:
-    "Find the grey at the end of a picture: whole rows, and the right end of the `tall` rows above them."
+    "Find the grey at the end of a picture: whole rows, and the right ends of the last `tall` rows above."
     grey = (pixels == 128).all(2)
     to_the_right = np.minimum.accumulate(grey[:, ::-1], axis=1)[:, ::-1]
     below = np.minimum.accumulate(to_the_right[::-1, 0])[::-1]
@@ -113,7 +113,7 @@ def _passes(data: bytes, head: _Jpeg) -> int | None:
     exact = set()
     for at in begins:
         colours = data[at + 5 : at + 5 + 2 * (data[at + 4] if at + 4 < len(data) else 0) : 2]
-        band = data[at + 5 + 2 * len(colours) :][:3]  # the first and the last number, and how exact they are
+        band = data[at + 5 + 2 * len(colours) :][:3]  # first and last number of this pass, and how exact they are
         if len(band) == 3 and not band[2] & 15:
             exact |= {(colour, k) for colour in colours for k in range(band[0], band[1] + 1)}
     whole = len(exact) == 64 * data[head.frame + 9] and not _complaint(data)
@@ -161,7 +161,7 @@ def by_jpeg(
     data: bytes,
     size: tuple[int, int],  # width and height as stored
     scale: int,  # 1, 2, 4 or 8
-) -> tuple[np.ndarray, np.ndarray, int | None] | None:  # H×W×3; H×W, what is missing; complete passes, or None for all
+) -> tuple[np.ndarray, np.ndarray, int | None] | None:  # H×W×3; H×W, missing or not; complete passes (None: all)
     "Decode what is left of a damaged JPEG; return None if nothing is left."
     if not (head := _read_head(data)):
         return None

@@ -55,7 +55,7 @@ def _rgb(image: Image.Image, data: bytes) -> np.ndarray:
 def _from_pillow(
     image: Image.Image, data: bytes, name: str, load: Callable[[Image.Image], object] = Image.Image.load
 ) -> np.ndarray:
-    "Decode a picture that Pillow opened, H×W×3, as stored, with the function `load`. Raises BadPhoto for any error."
+    "Decode a picture that Pillow opened, H×W×3, as stored, by the argument `load`. Raises BadPhoto for any error."
     try:
         mode = depth.raw_mode(image)
         load(image)
@@ -105,7 +105,7 @@ def _pixels_of_part(
 
 def _part(
     data: bytes, kind: str, size: tuple[int, int], scale: int, name: str
-) -> tuple[np.ndarray, str | None] | None:  # with the missing part grey, and a sentence; None: too little is left
+) -> tuple[np.ndarray, str | None] | None:  # pixels (grey where missing), a sentence; None: too little is left
     "Decode a damaged photo."
     try:
         found = _pixels_of_part(data, kind, size, scale, name)

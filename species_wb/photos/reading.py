@@ -33,7 +33,8 @@ class BadPhoto(Exception):
         return self.reason
 
 # %% ../../nbs/lib/photos/05_reading.ipynb #accept
-ACCEPT = "image/*,.heic,.heif,.avif,.tif,.tiff"  # for the file dialog of a web page; browsers need the endings, too
+# For the file dialog of a web page. Browsers also need the endings of some file names.
+ACCEPT = "image/*,.heic,.heif,.avif,.tif,.tiff"
 
 # %% ../../nbs/lib/photos/05_reading.ipynb #format-of-brands
 _AVIF = {b"avif", b"avis"}
@@ -52,7 +53,7 @@ _STARTS = {
     "GIF": (b"GIF87a", b"GIF89a"),
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
 }
-_BMP = (12, 40, 52, 56, 64, 108, 124)  # bytes: the possible lengths of the second header of a BMP
+_BMP = (12, 40, 52, 56, 64, 108, 124)  # bytes: a BMP has two headers; these lengths are possible for the later one
 
 
 def format_of(data: bytes) -> str | None:

@@ -66,7 +66,7 @@ def _list(photos: Path) -> _Listed:
         found = _in_folder(photos.resolve())
     elif photos.suffix.lower() == ".csv" and photos.is_file():
         photos = photos.resolve()
-        root = Path(job_root(photos) or photos.parent)  # a table of `classify`: the folder that it was made from
+        root = Path(job_root(photos) or photos.parent)  # for a table of `classify`: the folder of its photos
         found = _Listed(photos, root, photos_in_csv(photos, root))
     else:
         what = "is not a folder, a .csv or a .parquet file" if photos.exists() else "is not there"
@@ -105,7 +105,7 @@ def _opened(found: _Listed, workers: int | None, file_times: bool = False) -> li
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #own-manifest
 def _own_manifest(path: Path, metadata: str | Path | None, use_damaged: bool = False) -> pa.Table:
-    "Read a person's own manifest. Raises UserError where its photos are gone, or where it should be changed."
+    "Read a person's own manifest. Raises UserError where its photos are gone, or where an option would change it."
     table = read_manifest(path)
     root = Path(manifest_root(table))
     if metadata or use_damaged:
@@ -134,7 +134,7 @@ def scan(
     photos: str | Path,  # a folder, a .csv that names photos and their classes, or a manifest (.parquet)
     metadata: str | Path | None = None,  # a .csv with a column path or file, and further columns for these photos
     seed: int = 0,  # for the splits
-    workers: int | None = None,  # threads; by default one more than there are cores
+    workers: int | None = None,  # threads; by default one more than the processor has cores
     file_times: bool = False,  # whether a photo without a time gets the time of its file
     use_damaged: bool = False,  # whether damaged photos are used for training like all others
 ) -> pa.Table:  # the manifest; its metadata also contain `notes`, `empty_folders` and `left`

@@ -42,7 +42,7 @@ def site_rule(
     said: str | None = None,  # a name, which may contain {folder1}, {folder2}, …; by default all folders
     top: str = "",  # a zip archive that a person named
 ) -> SiteRule:
-    "Return the rule that names the site of a photo. Raises UserError where `said` has other braces."
+    "Return the rule that names the site of a photo. Raises UserError where `said` has other text in braces."
     said = said or ""
     if re.search("[{}]", _FOLDER.sub("", said)):
         raise UserError(f"The site {said!r} is not understood: write {{folder1}} for the first folder below the "
@@ -61,7 +61,7 @@ def site_rule(
 
 # %% ../../nbs/lib/photos/43_sites.ipynb #fill-sites
 def fill_sites(
-    table: pa.Table,  # of predictions: its columns are contract 4 in `contracts`
+    table: pa.Table,  # the table of answers; the module `predictions` lists its columns
     rule: SiteRule,
 ) -> pa.Table:
     "Give each row without a site the site of its photo."

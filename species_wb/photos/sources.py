@@ -29,7 +29,7 @@ class Sources:
     "What is to be classified."
 
     root: str  # an absolute folder, or the address of one
-    named: tuple[str, ...]  # paths below the root, as named: "" is the root itself
+    named: tuple[str, ...]  # the named paths, relative to the root; "" is the root itself
     prefix: str  # the root as it was typed, for sentences
 
     @property
@@ -120,7 +120,7 @@ def read_list(
     data: bytes,
 ) -> list[str]:
     "Read a list of paths."
-    data = data.removeprefix(b"\xef\xbb\xbf")  # what Notepad writes first
+    data = data.removeprefix(b"\xef\xbb\xbf")  # Notepad begins a file with these bytes
     lines = data.split(b"\0") if b"\0" in data else data.splitlines()
     return [os.fsdecode(line) for line in lines if line.strip()]
 
@@ -209,7 +209,7 @@ def units(
     where: Sources,
     left: Counter | None = None,  # counts what programs left behind, by kind
 ) -> Iterator[Unit]:
-    "List everything that gets a row: all files except leftovers, and a leftover that is named alone."
+    "List everything that gets a row: all files except leftovers, or a leftover if it is all that a person named."
     left = Counter() if left is None else left
     if where.remote:
         yield from [_remote_file(where.root, name) for name in where.named if name] or _remote(where.root, left)

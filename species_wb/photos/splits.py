@@ -71,7 +71,7 @@ def damaged(row: dict[str, Any]) -> str | None:
 
 
 def _as_given(rows: list[dict[str, Any]]) -> None:
-    "Write the given split of each row, and why a good photo is not used."
+    "Write the given split of each row, and why a photo that can be opened is not used."
     for row in rows:
         row |= {"split": row["given"] if row["status"] == "ok" and row["label"] else None, "code": damaged(row)}
         if row["status"] == "ok" and row.get("why"):
@@ -172,7 +172,7 @@ def split(
     seed: int,  # for the order of groups of equal size
     use_damaged: bool = False,  # whether damaged photos are used like all others
 ) -> None:
-    "Write the split of each row, and a code and a reason if a good photo needs an explanation."
+    "Write the split of each row; a photo that opens but needs an explanation also gets a code and a reason."
     _as_given(rows)
     _val_is_test(rows)
     if not use_damaged:

@@ -50,7 +50,7 @@ def _open_address(address: str, patience: float) -> Any:
 # %% ../../nbs/lib/photos/37_streams.ipynb #opened-source
 @contextmanager
 def _film_only(path: str, name: str) -> Iterator[Any]:
-    "Open the file of a film, and yield only its container (PyAV's open file)."
+    "Open the file of a film, and yield only its container (the open file, as the library PyAV gives it)."
     with opened_film(path, name) as (container, _, _):
         yield container
 
@@ -93,7 +93,7 @@ class _Source:
     stop: threading.Event = field(default_factory=threading.Event)
     wait: float = 1.0  # seconds until the next try
     reached: bool | None = None  # None: not tried yet
-    failed: bool = False  # it is no film, or it broke off
+    failed: bool = False  # whether it ended with an error: it is no film, or it broke off
     matrix: bytes = b""  # says how to turn its pictures
 
 # %% ../../nbs/lib/photos/37_streams.ipynb #up

@@ -96,7 +96,7 @@ def _value(name: str, text: Any) -> Any:
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #columns
 FILLED = ("site", "source", "group", "taken_at", "lat", "lon")  # columns of the manifest that a table may fill
-RESERVED = {*MANIFEST.names, "code", *corrected.ADDED, "given", "why"}  # `scan` uses the last two only while it works
+RESERVED = {*MANIFEST.names, "code", *corrected.ADDED, "given", "why"}  # the last two: only while `scan` works
 
 
 def _columns(row: dict[str, Any], without: Iterable[str | None]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def place_labels(
     labels: Sequence[tuple[float, float, str, str]],  # x, y (data), text, colour
     kept_free: Sequence[Bbox],  # pixels: marks, intervals, lines
 ) -> None:
-    "Write a label beside each point; where there is room, it covers neither other labels nor anything else."
+    "Write a label beside each point; if there is room, it covers no other label, mark or line."
     inside, unit, taken = axes.get_window_extent(), axes.get_figure().dpi / 72, []
     for x, y, text, colour in labels:
         at = axes.transData.transform((x, y))

@@ -54,7 +54,7 @@ def notebook_parameters(
 def _papermill() -> list[str]:  # the words after `papermill`; empty if another program runs this notebook
     "Return the command line of the papermill that runs this notebook."
     try:
-        import psutil  # comes with the extra [train]
+        import psutil  # installed with the packages for training
     except ImportError:
         return []
     try:
@@ -102,7 +102,7 @@ class _Heard:
 # %% ../../nbs/lib/report/20_notebooks.ipynb #until-ctrl-c
 @contextmanager
 def _until_ctrl_c(*heard: _Heard) -> Iterator[None]:
-    "Silence streams at Ctrl-C."
+    "Print nothing more from some streams after Ctrl-C."
 
     def stop(*_: Any) -> None:
         for stream in heard:

@@ -68,7 +68,7 @@ class Parameters:
 
 # %% ../../nbs/lib/simulate/16_ecology.ipynb #parameters-3
 def named_parameters(
-    given: dict[str, Any],  # as a person or a notebook names them
+    given: dict[str, Any],  # the parameters by name, as a person or a notebook gives them
 ) -> Parameters:
     "Return parameters from their names. Raises UserError for an unknown name, and says which name is nearest."
     known = [f.name for f in fields(Parameters)]
@@ -92,9 +92,9 @@ class Ecology(NamedTuple):
 
     weight: float  # how common it is overall, relative to the other taxa
     peak_day: float  # of the year
-    season_days: float  # standard deviation
+    season_days: float  # standard deviation of the season, days
     peak_hours: tuple[float, ...]  # local time
-    hours: float  # standard deviation
+    hours: float  # standard deviation of the time of day, hours
     start_lat: float | None = None  # where a migrating taxon is commonest on the first day, degrees
     degrees_per_day: float = 0.0  # northwards
     spread_lat: float = 2.0  # standard deviation, degrees

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 # %% ../../nbs/lib/simulate/10_pencil.ipynb #oval
 def oval(
     centre: Sequence[float],  # x, y
-    radii: Sequence[float],  # along and across
+    radii: Sequence[float],  # along the oval and across it
     angle: float = 0.0,  # radians, clockwise
     count: int = 20,  # corners
 ) -> np.ndarray:  # count × 2

@@ -76,7 +76,7 @@ def _weather(p: Parameters, photo: dict[str, Any]) -> str:
 
 # %% ../../nbs/lib/simulate/18_scene.ipynb #put
 def _put(p: Parameters, picture: np.ndarray, body: np.ndarray, sunny: bool) -> None:
-    "Put the animal on the ground, with its shadow; the harder the survey, the more the animal fades into it."
+    "Put the animal on the ground, with its shadow; in a harder survey it fades more into the ground."
     opacity = body[..., 3]
     around = (picture * opacity[..., None]).sum((0, 1)) / opacity.sum()
     body[..., :3] += _between(p, 0.0, 0.55) * (around - body[..., :3])

@@ -23,12 +23,12 @@ Colour = tuple[int, int, int]
 class Habitat(NamedTuple):
     "What the ground of a site looks like."
 
-    far: Colour  # of the ground at the back
-    near: Colour  # of the ground in front
+    far: Colour  # the colour of the ground at the back
+    near: Colour  # the colour of the ground in front
     litter: dict[str, float]  # what covers the ground: kind → relative number
-    colours: tuple[Colour, ...]  # of the litter
-    plants: tuple[Colour, ...]  # of what stands in front of the animal
-    sky: Colour | None  # behind the horizon; None: the camera looks down
+    colours: tuple[Colour, ...]  # the colours of the litter
+    plants: tuple[Colour, ...]  # the colours of the plants in front of the animal
+    sky: Colour | None  # its colour; None: the camera looks down and sees no sky
 
 # %% ../../nbs/lib/simulate/15_scenery.ipynb #habitats-2
 HABITATS = {
@@ -110,7 +110,7 @@ def scatter(
     rng: np.random.Generator,  # the site or the event
     habitat: Habitat,
     count: int,  # pieces
-    top: float,  # where the ground begins, 0..1
+    top: float,  # where the ground begins, 0..1 from the upper edge
     long: float,  # size of the nearest pieces, 0..1 of the side
     bold: float,  # how much the pieces differ in brightness
 ) -> None:
@@ -190,7 +190,7 @@ def draw_ground(
 def shade(
     picture: np.ndarray,  # size × size × 3, float32, changed in place
     opacity: np.ndarray,  # size × size, 0..1, of the animal that throws the shadow
-    depth: float,  # 0..1
+    depth: float,  # how dark the shadow is, 0..1
 ) -> None:
     "Throw a soft shadow, a little to the lower right."
     size = len(opacity)

@@ -158,7 +158,7 @@ def survey(
     folder: str | Path,  # where the photos go: a new or empty folder, or the folder of this same survey
     **parameters: Any,  # as in Parameters
 ) -> pa.Table:  # a manifest with truth, x0, y0, x1, y1, hidden, event, habitat, weather, night, blur, new_site
-    "Draw a survey, or return the one drawn before. Raises UserError for an occupied folder and where the disk is full."
+    "Draw a survey, or return the one drawn before. Raises UserError if the folder has other files or the disk is full."
     p, folder = named_parameters(parameters), Path(folder).expanduser().resolve()
     if (table := _finished(folder, p)) is not None:
         return table

@@ -134,7 +134,7 @@ def _shanks(leg: float, heavy: float, stride: float) -> list[Tube]:
 
 # %% ../../nbs/lib/simulate/11_vertebrates.ipynb #mammal-ears
 def _ears(pen: Pencil, head: np.ndarray, coat: np.ndarray, ear: float, wide: float) -> None:
-    "Draw two ears, the far one darker."
+    "Draw two ears; the far ear is darker."
     for back in (-0.12, 0.0):
         root = head + (back * 0.8 - 0.04, -0.11)
         tip = root + np.array([-0.3 * ear + back * 0.3, -ear])

@@ -15,7 +15,7 @@ from .scenery import daylight
 
 # %% ../../nbs/lib/simulate/17_visits.ipynb #burst-lengths
 def _lengths(p: Parameters, rng: np.random.Generator) -> np.ndarray:
-    "Return the number of photos of each event; they sum to at least the photos asked for."
+    "Return the number of photos of each event; together they are at least as many as the survey has."
     most = min(4, max(1, p.photos // 20))
     length = np.minimum(rng.choice([1, 2, 3, 4], p.photos, p=[0.4, 0.3, 0.2, 0.1]), most)
     return length[: int(np.searchsorted(np.cumsum(length), p.photos)) + 1]
@@ -71,7 +71,7 @@ def _infrared(p: Parameters, rng: np.random.Generator, events: dict[str, np.ndar
 # %% ../../nbs/lib/simulate/17_visits.ipynb #plan
 def plan(
     p: Parameters,
-) -> dict[str, np.ndarray]:  # one entry for each photo, in the order of time
+) -> dict[str, np.ndarray]:  # arrays with one entry for each photo, in the order of time
     "Decide about every photo: number, event, frame in its burst, taxon, label, site, second, night, blur."
     events, rng = _events(p), stream(p, "photos")
     length, number = events["length"], np.arange(p.photos)

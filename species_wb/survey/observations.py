@@ -24,16 +24,16 @@ from ..predictions import OBSERVATIONS
 
 # %% ../../nbs/lib/survey/10_observations.ipynb #photo-text
 def photo_text(
-    row: dict[str, Any],  # contract 4
+    row: dict[str, Any],  # a row of predictions (contract 4)
 ) -> str:
-    "Name the photo of a row in one text: path, file inside an archive, second of a film (W3C media fragment)."
+    "Name the photo of a row in one text: path, file inside an archive, time in a film (W3C media fragment)."
     member = f"/{row['member']}" if row.get("member") else ""
     second = f"#t={row['seconds']:g}" if row.get("seconds") is not None else ""
     return f"{row.get('path')}{member}{second}"
 
 # %% ../../nbs/lib/survey/10_observations.ipynb #time-of
 def time_of(
-    row: dict[str, Any],  # contract 4
+    row: dict[str, Any],  # a row of predictions (contract 4)
     at: str | None,  # ISO 8601: the time, if the row has none
 ) -> tuple[str, float | None, str | None]:  # clock (world, camera, film … or none), seconds on it, time as text
     "Return the clock of a row's time, the seconds on that clock, and the time as text."
@@ -88,7 +88,7 @@ def _merge(event: _Event, other: _Event) -> _Event:
 
 # %% ../../nbs/lib/survey/10_observations.ipynb #observation
 def _observation(site: str | None, label: str, event: _Event, source: str | None, method: str) -> dict[str, Any]:
-    "Return an event as a row of contract 6."
+    "Return an event as a row of the table of observations (contract 6)."
     photo, best, (lat, lon) = photo_text(event.best), event.best, event.place or (None, None)
     ident = hashlib.sha256("\t".join((site or "", label, event.start or photo)).encode()).hexdigest()[:16]
     when, seen = (event.start, event.end), (label, event.count, best.get("score"))
@@ -116,7 +116,7 @@ class Events:
         gap: float = GAP,  # seconds; after a longer pause, the next photo of a label at a site begins a new event
         late: float = 0.0,  # how many seconds rows may come late; inf: only `quiet` and `close` close events
         source: str | None = None,  # the folder, stream or camera, for the column `source`
-        method: str = "machine",  # who decided
+        method: str = "machine",  # who decided on the labels
     ) -> None:
         if not gap >= 0:
             raise UserError(f"A gap of {gap} seconds is not possible: give a number from 0 on.")
@@ -125,9 +125,9 @@ class Events:
 
     def add(
         self,
-        row: dict[str, Any],  # contract 4; a row that could not be read or has no label makes no event
+        row: dict[str, Any],  # a row of predictions (contract 4); without a label it makes no event
         at: str | None = None,  # ISO 8601: the time, if the row has none
-    ) -> list[dict[str, Any]]:  # contract 6: the events that this row closed
+    ) -> list[dict[str, Any]]:  # observations (contract 6): the events that this row closed
         "Add one row."
         label = row.get("label")
         if row.get("status", "ok") != "ok" or row.get("abstained") or not label:
@@ -144,11 +144,11 @@ class Events:
     def quiet(
         self,
         seconds: float,  # measured by this machine's clock
-    ) -> list[dict[str, Any]]:  # contract 6
+    ) -> list[dict[str, Any]]:  # observations (contract 6)
         "Close the events to which nothing was added for this many seconds."
         return self._close([*self._open], lambda event: time.monotonic() - event.touched > seconds)
 
-    def close(self) -> list[dict[str, Any]]:  # contract 6
+    def close(self) -> list[dict[str, Any]]:  # observations (contract 6)
         "Close all events."
         return self._close([*self._open], lambda event: True)
 
@@ -163,11 +163,11 @@ class Events:
 
 # %% ../../nbs/lib/survey/10_observations.ipynb #events-2
 def events(
-    rows: Iterable[dict[str, Any]],  # contract 4
+    rows: Iterable[dict[str, Any]],  # rows of predictions (contract 4)
     gap: float = GAP,  # seconds; after a longer pause, the next photo of a label at a site begins a new event
     source: str | None = None,  # the folder, stream or camera
-    method: str = "machine",  # who decided
-) -> list[dict[str, Any]]:  # contract 6: in the order of their starts; those without a start come last
+    method: str = "machine",  # who decided on the labels
+) -> list[dict[str, Any]]:  # observations (contract 6): in the order of their starts; those without a start come last
     "Group rows into events. Raises UserError where the gap is below 0."
     grouping = Events(gap, source=source, method=method)
     ordered = sorted(rows, key=lambda row: time_of(row, None)[1] or 0.0)
@@ -185,7 +185,7 @@ def _read_parquet(path: Path) -> pa.Table:
 # %% ../../nbs/lib/survey/10_observations.ipynb #read-observations
 def read_observations(
     path: str | Path,  # .csv or .parquet
-) -> pa.Table:  # contract 6
+) -> pa.Table:  # observations (contract 6)
     "Read observations, and check them. Raises UserError where the file is missing or holds something else."
     path = Path(path)
     if not path.exists():
@@ -202,7 +202,7 @@ def read_observations(
 
 # %% ../../nbs/lib/survey/10_observations.ipynb #append-observations
 def append_observations(
-    observations: list[dict[str, Any]],  # contract 6
+    observations: list[dict[str, Any]],  # observations (contract 6)
     path: str | Path,  # .csv or .parquet; made when missing
 ) -> None:
     "Append events to a table. Raises UserError for a name with another ending, and where the file holds another table."

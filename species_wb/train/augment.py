@@ -24,7 +24,7 @@ UNEVEN = 3.0  # largest class size divided by smallest class size; above this, c
 def _weights(
     truth: np.ndarray,  # N class numbers
 ) -> tuple[bool, np.ndarray]:  # whether to balance; N chances that sum to 1
-    "Give each photo its chance to be drawn: a class is drawn in proportion to the square root of its size."
+    "Give each photo its chance; the summed chance of a class is proportional to the square root of its size."
     counts = np.bincount(truth)
     weight = counts[truth] ** -0.5
     return bool(counts.max() > UNEVEN * counts[counts > 0].min()), weight / weight.sum()
@@ -84,7 +84,7 @@ Mixing = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor
 
 def mixup_or_cutmix(
     classes: int,  # C
-    mixup: float = 0.0,  # α of the Beta distribution from which the share of each photo is drawn; 0: off
+    mixup: float = 0.0,  # α of the Beta distribution of the random share of each photo; 0: off
     cutmix: float = 0.0,  # α for CutMix; 0: off
 ) -> Mixing:  # (N×3×S×S, N class numbers) → mixed photos and mixed labels N×C
     "Build the function that mixes the photos of a batch."

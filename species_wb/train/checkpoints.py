@@ -79,9 +79,9 @@ def check_origin(
 def save_checkpoint(
     path: str | Path,
     made_from: dict[str, str],  # from `origin`
-    state: dict[str, Any],  # tensors and plain types
+    state: dict[str, Any],  # tensors (arrays of numbers) and plain types
 ) -> None:
-    "Write a checkpoint; on a full disk the previous one stays whole."
+    "Write a checkpoint; on a full disk the previous checkpoint stays whole."
     whole = io.BytesIO()
     torch.save({"made_from": made_from, **state}, whole)
     with write_aside(path) as aside, aside.open("wb") as file:

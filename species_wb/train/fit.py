@@ -43,7 +43,7 @@ def _fitted(
 # %% ../../nbs/lib/train/45_fit.ipynb #fit
 def fit(
     folder: Path,  # the run folder
-    manifest: pa.Table,  # the table of photos (contract 1 in `contracts`)
+    manifest: pa.Table,  # the table of photos (contract 1 in the module `contracts`)
     labels: list[str],  # C names, sorted
     network: Network,
     spec: ModelSpec,

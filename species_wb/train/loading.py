@@ -132,7 +132,7 @@ def _augmented(
     augment: Callable[[Image.Image], Image.Image],  # → S×S pixels
     seed: int,
 ) -> np.ndarray:  # S×S×3 uint8
-    "Augment a photo in the way that the seed decides. This changes torch's random state."
+    "Augment a photo in the way that the seed decides. This also changes torch's next random numbers."
     torch.manual_seed(seed)
     return np.asarray(augment(Image.fromarray(np.asarray(photo))))
 

@@ -47,7 +47,7 @@ SEARCH_PHOTOS = 20_000  # the most photos that take part in choosing
 def _drawn(
     views: list[np.ndarray], truth: np.ndarray, groups: np.ndarray, seed: int
 ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, list[str]]:  # views, truth, groups, sentences
-    "Draw the photos that take part in choosing; keep all where they are few enough."
+    "Pick at random the photos that take part in choosing a head; keep all where they are few enough."
     if len(truth) <= SEARCH_PHOTOS:
         return views, truth, groups, []
     keep = np.random.default_rng(seed).permutation(len(truth))[:SEARCH_PHOTOS]

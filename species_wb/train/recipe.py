@@ -31,7 +31,7 @@ class Recipe:
     least: float = 0.35  # smallest share of the photo that a crop keeps
     train_norm: bool = True  # whether batch norm takes its means and variances from the training photos
     precision: str = "fp32"  # or "bf16": bfloat16, numbers of half the size
-    patience: int = 10  # training stops after this many epochs without a better validation F1
+    patience: int = 10  # training stops after this many epochs without a better F1 (a score) on validation photos
 
 # %% ../../nbs/lib/train/32_recipe.ipynb #two-recipes
 PRETRAINED = Recipe(epochs=10, rate=1e-4, lowest=0.1, train_norm=False)

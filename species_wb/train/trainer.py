@@ -57,7 +57,7 @@ class Place:
     parts: int = 1  # how many parts a batch (the photos of one step) is divided into, so that it fits into memory
     loss: float = 0.0  # the summed loss (measure of error) of the photos of this epoch
     seen: int = 0  # photos of this epoch so far
-    seconds: float = 0.0  # of training so far
+    seconds: float = 0.0  # how long the training has taken so far
     history: list[dict[str, Any]] = field(default_factory=list)  # one row for each epoch
     best: dict[str, Any] = field(default_factory=dict)  # scores and weights of the best epoch
     notes: list[str] = field(default_factory=list)  # sentences for the person who trains

@@ -52,7 +52,7 @@ class TrainingSet:
     def without(
         self,
         failed: dict[str, str],  # sha256 → why the photo cannot be read any more
-    ) -> tuple["TrainingSet", np.ndarray, list[str]]:  # the remaining photos, which rows were kept, sentences
+    ) -> tuple["TrainingSet", np.ndarray, list[str]]:  # remaining photos; which rows were kept; sentences for the user
         "Leave out photos that can no longer be read."
         keep = np.array([sha not in failed for sha, _ in self.photos], bool)
         photos = [photo for photo, kept in zip(self.photos, keep, strict=True) if kept]

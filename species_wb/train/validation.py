@@ -57,18 +57,18 @@ def judge(
     return {"valid_loss": found["log_loss"], "valid_accuracy": found["accuracy"], "valid_weighted_f1": f1}
 
 # %% ../../nbs/lib/train/36_validation.ipynb #some
-MIX_PHOTOS = 2_000  # the most validation photos that score a share
+MIX_PHOTOS = 2_000  # the most validation photos that are used to score a share
 
 
 def _some(photos: PhotoDataset, most: int) -> PhotoDataset:
-    "Draw at most `most` photos at random; the draw is the same each time."
+    "Pick at most `most` photos at random; each time, the same photos are picked."
     keep = np.sort(np.random.default_rng(0).permutation(len(photos))[:most])
     listed = [photos.photos[k] for k in keep]
     return PhotoDataset(photos.cache, listed, photos.truth.numpy()[keep], photos.spec, None, photos.workers)
 
 # %% ../../nbs/lib/train/36_validation.ipynb #take
 def _take(network: Network, start: dict[str, torch.Tensor], tuned: dict[str, torch.Tensor], share: float) -> None:
-    "Give a network a mixture of two states; whole numbers, such as a count of batches, come from the tuned state."
+    "Give a network a mixture of two sets of weights; whole numbers, such as a count of batches, come from `tuned`."
     mixed = {
         k: torch.lerp(start[k].float(), v.float(), share).to(v.dtype) if v.is_floating_point() else v
         for k, v in tuned.items()
@@ -86,7 +86,7 @@ def average_weights(
     valid: PhotoDataset,
     device: torch.device | str = "cpu",
 ) -> list[dict[str, float]]:  # for each share: share of fine-tuned weights, log_loss (calibrated), accuracy
-    "Mix two states of a network in the share that gives the least loss on validation photos."
+    "Mix two sets of weights in the share that gives the least loss on validation photos."
     some, rows = _some(valid, MIX_PHOTOS), []
     truth = some.truth.numpy()
     for share in SHARES:
