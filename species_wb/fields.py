@@ -45,7 +45,7 @@ CODES = {
     "leak": "belongs together with a photo that is held out, and is left out of training",
     "seen-unlabelled": "belongs together with a photo in the unlabelled test folder, but is still used in training",
     "not-scored": "is held out, but no training photo shows its class",
-    "held-out": "was labelled by hand, and lies where photos are held out",
+    "held-out": "is given for validation or test but had no label; labelled by hand, and not used for training",
     "excluded": "was excluded by hand",
     "damaged": "opens, but a part of its picture is missing",
 }
@@ -74,7 +74,7 @@ _WRITTEN = re.compile(r"\\x([0-9a-f]{2})|[\uef80-\uefff]")  # the second form st
 
 
 def _as_it_was(written: re.Match) -> str:
-    "Return the character that stands in Python's paths for a byte that `path_text` wrote."
+    "Turn a byte that `path_text` wrote as text back into the character that Python uses for it in a path."
     byte = int(written[1], 16) if written[1] else ord(written[0]) - 0xEF00
     return chr(byte) if byte < 0x80 else chr(0xDC00 + byte)
 
@@ -83,7 +83,7 @@ def text_path(
     text: str,  # from `path_text`
 ) -> str:  # a path that Python's `open` accepts
     "Return the path of a text that `path_text` wrote, in this version or an earlier one."
-    if os.sep == "\\" or not _WRITTEN.search(text):  # Windows: names are text, and `\\xe4` can begin the name of a file
+    if os.sep == "\\" or not _WRITTEN.search(text):  # on Windows, `\\` separates folders: `\\xe4` is no byte
         return text
     return os.fsdecode(os.fsencode(_WRITTEN.sub(_as_it_was, text)))
 

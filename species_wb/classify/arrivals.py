@@ -6,6 +6,7 @@
 __all__ = ['SETTLE', 'PATIENCE', 'LOOK', 'LOOK_ALONE', 'Arrival', 'Arrivals', 'listen', 'begins_as_film', 'ready', 'observer']
 
 # %% ../../nbs/lib/classify/27_arrivals.ipynb #imports
+import logging
 import os
 import queue
 import stat
@@ -201,6 +202,7 @@ def _started(arrivals: Arrivals) -> Any:
         if told := _told(arrivals.root, event):
             arrivals.told.put(told)
 
+    logging.getLogger("watchdog").setLevel(logging.CRITICAL)  # a thread that is stopped reports this as an error
     handler, observer = FileSystemEventHandler(), Observer()
     handler.on_any_event = tell  # type: ignore[method-assign]
     observer.schedule(handler, arrivals.root, recursive=True)

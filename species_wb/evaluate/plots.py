@@ -114,7 +114,7 @@ def reliability(
 
 # %% ../../nbs/lib/evaluate/10_plots.ipynb #thinned
 def _points(curve: Mapping[str, Any], most: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Return coverage, share of right answers and its interval (N, N and N×2 numbers) at N evenly spaced points."
+    "Return coverage (N), share of right answers (N) and its interval (N×2) at N evenly spaced points."
     coverage, right = np.array(curve["coverage"]), 1 - np.array(curve["risk"])
     keep = np.unique(np.linspace(0, len(coverage) - 1, most).astype(int))
     coverage, right = coverage[keep], right[keep]
@@ -135,7 +135,7 @@ def _operating_point(axes: Axes, mark: Mapping[str, Any]) -> None:
 @styled
 def risk_coverage(
     curve: Mapping[str, Any],  # from `reliability.risk_coverage`
-    mark: Mapping[str, Any] | None = None,  # from `reliability.threshold_for`; may be chosen on other photos
+    mark: Mapping[str, Any] | None = None,  # from `reliability.threshold_for`; its threshold may come from other photos
 ) -> Figure:
     "Draw the share of right answers against the share of photos answered."
     coverage, right, band = _points(curve)

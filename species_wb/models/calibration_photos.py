@@ -32,7 +32,7 @@ from ..simulate.survey import survey
 def _outside_of_test(
     manifest: pa.Table,  # contract 1: the table of photos
 ) -> list[dict[str, Any]]:
-    "Return the rows of readable photos in train and valid; if there are none, of photos without label and split."
+    "Return the rows of photos that can be read: those in train and valid, else those without label and split."
     columns = ["path", "label", "split", "group", "sha256", "status", "source"]
     rows = [row for row in manifest.select(columns).to_pylist() if row["status"] == "ok"]
     split = [row for row in rows if row["split"] in ("train", "valid")]
@@ -146,7 +146,7 @@ def _manifest(photos: Path | None, seed: int) -> Iterator[pa.Table]:
 
 # %% ../../nbs/lib/models/37_calibration_photos.ipynb #about
 def _about(photos: Path | None, first: CalibrationPhotos, judges: CalibrationPhotos, drawn: bool) -> str:
-    "Say which photos were used, and what this means for the figures."
+    "Say which photos were used, and what this means for the results."
     n, seen = len(judges.pixels), int((~judges.new).sum())
     where = "of a simulated survey, drawn for this because no photos were given" if photos is None else f"of {photos}"
     calibrated = f"Calibrated with {plural(len(first.pixels), 'photo')}"
@@ -166,7 +166,7 @@ def two_sets(
     info: ModelInfo,  # of the fp32 file
     seed: int,  # for dividing the photos into two sets
 ) -> tuple[CalibrationPhotos, CalibrationPhotos, str]:
-    "Return photos to calibrate with, photos to judge on, and a sentence. Raises UserError where there are too few."
+    "Return calibration photos, judging photos and a text about them. Raises UserError where there are too few."
     with _manifest(photos, seed) as manifest:
         rows = _usable(manifest)
         drawn = is_simulated(pa.Table.from_pylist(rows))

@@ -99,7 +99,7 @@ def embeddings(
     embed: Callable[[np.ndarray], np.ndarray],  # N×S×S×3 uint8 → N×D float32
     key: str,  # stands for network and preparation; a folder name
     folder: str | Path,  # of the cache of embeddings
-    batch: Callable[[], int] = lambda: 16,  # how many photos to embed at once; called if the cache lacks any
+    batch: Callable[[], int] = lambda: 16,  # returns how many photos to embed at once; called if some are not cached
     flip: bool = False,  # embed the mirrored photo
     workers: int = 2,  # threads that read
     what: str = "embedding",  # the word in front of the progress bar

@@ -289,7 +289,7 @@ def test_without_watchdog_the_folder_is_still_watched(model, pond, tmp_path, mon
     monkeypatch.setitem(sys.modules, "watchdog.observers", None)
     monkeypatch.setattr("species_wb.classify.arrivals.LOOK_ALONE", 0.75)
     with Watching(model, pond, tmp_path / "rows.csv") as w:
-        w.told("New files are looked for")
+        w.told("The folder is searched for new files")
         time.sleep(0.3)  # the first look is over
         (pond / "a.jpg").write_bytes(RED)
         w.until(1)
