@@ -113,6 +113,21 @@ def workspace(tmp_path, monkeypatch) -> Path:
     return home
 
 
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch) -> Path:
+    "A cache of this test's own."
+    monkeypatch.setenv("SPECIES_WB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    "A model file that tells red from green."
+    from species_wb.engine import toy
+
+    return toy.write_toy(tmp_path / "tiny.onnx")
+
+
 def once(name: str, make: Callable[[Path], None], factory: pytest.TempPathFactory) -> Path:
     "A folder that one of the workers makes and the others wait for: look at it, change nothing in it."
     base = factory.getbasetemp()

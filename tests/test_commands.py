@@ -17,9 +17,7 @@ from test_cli import BIN, one_sentence, typed
 from species_wb.engine import toy
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("SPECIES_WB_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

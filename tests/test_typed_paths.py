@@ -21,9 +21,7 @@ from species_wb.workspace import placed, unquoted, workspace
 from species_wb.workspace import typed as typed_path
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("SPECIES_WB_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@
 __all__ = ['Answered', 'content']
 
 # %% ../../nbs/lib/classify/26_answered_files.ipynb #imports
-import hashlib
 import os
-import stat
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from .folders import sha256_of
 from ..photos.items import Row
 
 # %% ../../nbs/lib/classify/26_answered_files.ipynb #answered-class
@@ -44,10 +44,4 @@ def content(
     path: str,  # the path that opens the file
 ) -> str:  # "" where it is no plain file or cannot be read
     "Return the sha256 of a plain file's content."
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would wait, and /dev/zero never ends
-            return ""
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
+    return sha256_of(Path(os.path.realpath(path)))  # of what a link leads to

@@ -113,7 +113,7 @@ def subfolder(
 def sha256_of(path: Path) -> str:
     "Return the sha256 of a file's content, or an empty text where it is no plain file or cannot be read."
     try:
-        if not stat.S_ISREG(path.lstat().st_mode):
+        if not stat.S_ISREG(path.lstat().st_mode):  # reading a pipe would wait, and /dev/zero never ends
             return ""
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

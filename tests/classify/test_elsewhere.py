@@ -16,7 +16,7 @@ from species_wb.classify.resume import Job, Task
 from species_wb.contracts import read_table
 from species_wb.curate import one_photo
 from species_wb.curate.predictions import open_predictions
-from species_wb.engine import model_file, predict, toy
+from species_wb.engine import model_file, predict
 from species_wb.fields import path_text, text_path
 from species_wb.photos import sources, units
 from species_wb.photos.films import Film
@@ -24,14 +24,7 @@ from species_wb.photos.pixels import decode
 from species_wb.photos.scan import scan
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("SPECIES_WB_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def model(tmp_path) -> Path:
-    return toy.write_toy(tmp_path / "tiny.onnx")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

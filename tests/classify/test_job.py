@@ -40,14 +40,7 @@ from species_wb.photos.pixels import encode_jpeg
 COLOURS = {"red": (200, 20, 20), "green": (20, 200, 20)}
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("SPECIES_WB_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def model(tmp_path) -> Path:
-    return toy.write_toy(tmp_path / "tiny.onnx")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def typed(*words, cwd=None, **environment) -> subprocess.CompletedProcess:

@@ -22,8 +22,7 @@ COLOURS = {"red": (200, 20, 20), "green": (20, 200, 20)}
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("SPECIES_WB_CACHE", str(tmp_path / "cache"))
+def brisk(own_cache, monkeypatch):
     monkeypatch.setattr("species_wb.classify.arrivals.SETTLE", 0.2)
 
 

@@ -18,23 +18,13 @@ from test_scan import encoded, picture, tree
 from species_wb.classify import job, watch
 from species_wb.classify.arrivals import begins_as_film
 from species_wb.classify.resume import Job, Task
-from species_wb.engine import model_file, toy
+from species_wb.engine import model_file
 from species_wb.photos import sources
 from species_wb.photos.findings import findings
 from species_wb.photos.findings_text import sentences
 from species_wb.photos.scan import scan
 
-pytestmark = pytest.mark.usefixtures("workspace")
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("SPECIES_WB_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def model(tmp_path) -> Path:
-    return toy.write_toy(tmp_path / "tiny.onnx")
+pytestmark = pytest.mark.usefixtures("workspace", "own_cache")
 
 
 # Of the issue: the first nine; found beside them: a NAS of QNAP, Android's bin, half of a copy by rsync, Lightroom's
