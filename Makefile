@@ -21,14 +21,19 @@ train: $(VENV)/.train
 	@$(BIN)/species-wb train $(options)
 
 # These hold PyTorch in the tests' own processes; apart from the others, which start it in processes of theirs, everything together takes about 3 GB.
-WITH_TORCH := $(addprefix tests/,models/test_architectures.py models/test_int8.py models/test_ready_made.py train/test_finetune.py train/test_fit.py metrics/test_scores.py test_taxa.py)
+WITH_TORCH := $(addprefix tests/,models/test_architectures.py models/test_int8.py models/test_ready_made.py train/test_finetune.py train/test_detection_probe.py train/test_fit.py metrics/test_scores.py test_taxa.py)
+
+# The examples in the library's notebooks: those of the rooms that hold PyTorch one after another, beside them all others. Each further process would import PyTorch again (7 s) and hold a GB more.
+EXAMPLES := OMP_NUM_THREADS=1 $(BIN)/nbdev_test
 
 QUICK := $(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.dev
 ifndef SWB_ONLY
-	@echo "All quick tests, in three parts: ten to fifteen minutes on two cores. First the examples in the library's notebooks, for a minute without a word."
-	$(BIN)/nbdev_test --path nbs/lib --n_workers $(WORKERS)
+	@echo "All quick tests, in three parts: ten to fifteen minutes on two cores. First the examples in the library's notebooks, a minute or two with few words."
+	@$(EXAMPLES) --path nbs/lib --skip_folder_re '^([_.]|models$$|train$$)' --n_workers 2 & others=$$!; failed=0; \
+	for room in models train; do $(EXAMPLES) --path nbs/lib/$$room --n_workers 1 || failed=1; done; \
+	wait $$others && exit $$failed
 	$(QUICK) $(WITH_TORCH:%=--ignore=%)
 	$(QUICK) $(WITH_TORCH)
 else
@@ -71,5 +76,5 @@ $(VENV)/.%: settings.ini setup.py constraints.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing packages: some minutes and several GB the first time. Nothing is printed until they are there …"
 	@$(BIN)/python -m pip install --quiet --quiet --no-compile --constraint constraints.txt --editable '.[$*]'
-	@$(BIN)/python -m compileall -q -j 0 -x '/(tests?|ray|sympy|triton|openvino)/' $(VENV)/lib >/dev/null 2>&1 || true # what is often imported: pip does all of it with one core; a few packages carry files of other Pythons
+	@$(BIN)/python -m compileall -q -j 0 -x '/(tests?|testing|ray|sympy|triton|openvino|pip|mypy|mypyc|networkx|pyro|tensorboard|torchgen|graphql|_inductor)/' $(VENV)/lib >/dev/null 2>&1 || true # what is often imported: pip does all of it with one core; a few packages carry files of other Pythons
 	@touch $@

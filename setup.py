@@ -28,7 +28,7 @@ setup(
     keywords=settings["keywords"],
     python_requires=f">={settings['min_python']}",
     packages=find_packages(include=["species_wb", "species_wb.*"]),
-    package_data={"species_wb": ["data/**/*"], "species_wb.apps": ["static/**/*"], "species_wb.report": ["*.j2"]},
+    package_data={"species_wb": ["data/**/*"], "species_wb.apps": ["static/**/*"], "species_wb.report": ["report.*"]},
     install_requires=settings["requirements"].split(),
     extras_require=extras,
     entry_points={"console_scripts": [settings["console_scripts"]]},

@@ -31,7 +31,7 @@ def camera_states(page) -> Iterator[str]:
     yield "empty"
     press("Start")
     page.locator(".swb-answer:visible").wait_for()
-    press("Figures")
+    press("Timings")
     page.wait_for_timeout(1500)
     camera = "s => { s.selectedOptions[0].textContent = 'Camera'; }"  # the fake one is called by the path of its film
     page.get_by_label("Look at").evaluate(camera)

@@ -42,7 +42,7 @@ def _until(file: Iterable[bytes], end: int) -> Iterator[str]:
 # %% ../nbs/lib/15_append_only.ipynb #read-rows
 def read_rows(
     path: str | Path,  # .csv or .jsonl
-) -> Iterator[dict[str, Any]]:  # in a .csv every value is text
+) -> Iterator[dict[str, Any]]:  # one for each row; from a .csv, every value is text
     "Read the complete rows of a table that grows. An incomplete last row is left out."
     path = Path(path)
     with path.open("rb") as file:
@@ -95,7 +95,7 @@ class AppendOnlyTable:
         self,
         path: str | Path,  # .csv or .jsonl; its folder is made when missing
         names: list[str],  # the columns
-        later: Collection[str] = (),  # those of `names` that a table of an earlier version may lack
+        later: Collection[str] = (),  # columns in `names` that a table from an earlier version may lack
     ) -> None:
         self.path, is_csv = Path(path), Path(path).suffix == ".csv"
         self.names = names = csv_names(names) if is_csv else names
@@ -113,7 +113,7 @@ class AppendOnlyTable:
 
     def append(
         self,
-        rows: list[dict[str, Any]],  # other columns are left out, missing columns stay empty
+        rows: list[dict[str, Any]],  # column → value; other columns are left out, missing ones stay empty
     ) -> None:
         "Append rows and hand them to the operating system. Raises UserError where the disk is full."
         _write(self._file, self.path, self.names, [{name: row.get(name) for name in self.names} for row in rows])

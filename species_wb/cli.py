@@ -15,7 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
-from .cli_models import Models, compare, evaluate, export, mix, model_paths, train
+from .cli_models import Models, compare, evaluate, export, mix, model_paths, pack, seen, train
+from .cli_detect import detector, repeats
 from .cli_photos import check, classify, submit, watch
 from .core import UserError
 
@@ -28,12 +29,26 @@ def serve(
     host: Annotated[str, typer.Option(help=(
         "Who may use the page: 127.0.0.1 means this machine alone, 0.0.0.0 everybody in the network."
     ))] = "127.0.0.1",
+    detect: Annotated[str, typer.Option(help=(
+        "Also find the animals in each photo, and draw a box around each. By what: the file of a detector (.onnx), "
+        "self (the classifier itself), auto or none."
+    ))] = "none",
+    people: Annotated[str, typer.Option(help=(
+        "With --detect: how the page shows people. blur hides them, keep shows them, drop makes them a grey area."
+    ))] = "blur",
 ) -> None:  # fmt: skip
-    "Serve the page, until Ctrl-C."
+    "Serve the page, until Ctrl-C. Raises UserError where the model, the source of boxes or the port cannot be used."
     from species_wb.engine import model_file
     from species_wb.apps.serve import run_service
+    from species_wb.detect.choose import choose
+    from species_wb.detect.people import check_people
 
-    run_service(model_file.open_models(model_paths(model)), host, port, lambda line: print(line, flush=True))
+    check_people(people)
+    loaded = model_file.open_models(model_paths(model))
+    boxes, said = choose(detect, loaded)
+    for line in said:
+        print(line, flush=True)
+    run_service(loaded, host, port, lambda line: print(line, flush=True), detect=boxes, people=people)
 
 # %% ../nbs/lib/90_cli.ipynb #live
 def live(
@@ -58,10 +73,11 @@ def live(
 
 # %% ../nbs/lib/90_cli.ipynb #doctor
 def doctor() -> None:
-    "Say what works in this installation, and how to mend the rest."
+    "Say which jobs can be done here, and how to mend the rest."
     from species_wb.doctor import examine
+    from species_wb.models.ready_made import kept
 
-    for finding in examine():
+    for finding in examine(ready_made=kept() is not None):
         print(f"{'✓' if finding.well else '–' if finding.optional else '✗'} {finding.what}: {finding.said}")
         if finding.mend:
             print(f"    {finding.mend}")
@@ -72,13 +88,17 @@ COMMANDS: dict[Callable[..., Any], str] = {
     evaluate: "Measure how well a model recognises labelled photos.",
     compare: "Compare models: which one is better, and what it costs.",
     classify: "Name what is in photos. Every photo gets a row in the table, even a broken one.",
+    detector: "Teach a model to find animals, from boxes in your photos.",
+    repeats: "Find and drop false animals that are seen day after day.",
     submit: "Write a Kaggle submission with a line for every photo.",
-    export: "Write a model file: the ready-made model, or a faster int8 file.",
+    export: "Write a model file: the ready-made one, a detector, or int8.",
     mix: "Make a mix: several models that answer as one.",
+    pack: "Pack a finished run into one zip for publication.",
+    seen: "Say whether a model was trained on a photo.",
     watch: "Name what is in new photos from a folder, a stream or a camera. Ctrl-C ends it.",
     serve: "Serve a page that says what is in the photos dropped on it. Ctrl-C ends it.",
     live: "Open a notebook that names what a camera sees. It also shows the mistakes of a model. Ctrl-C ends it.",
-    doctor: "Say what works in this installation, and how to mend the rest.",
+    doctor: "Say which jobs can be done here, and how to mend the rest.",
 }
 
 # %% ../nbs/lib/90_cli.ipynb #app

@@ -81,7 +81,7 @@ def _by_one_clock(texts: dict[str, str]) -> dict[str, str]:
 
 # %% ../nbs/lib/06_csv_form.ipynb #split
 def _split(row: dict[str, Any]) -> dict[str, str]:
-    "Return a row's times in the form for spreadsheets, and their offset; nothing if only some times have an offset."
+    "Return a row's times as a CSV holds them, and `time_zone`; an empty dict if only some times have an offset."
     texts = {name: row[name] for name in TIMES if isinstance(row.get(name), str) and _ISO.fullmatch(row[name])}
     zones = {(_ISO.fullmatch(text) or [""] * 4)[3] for text in texts.values()}
     if len(zones) > 1 and None not in zones:
@@ -97,8 +97,8 @@ MARK = "\ufeff"  # begins a file and says that it is UTF-8
 
 
 def csv_row(
-    row: dict[str, Any],  # a column that the row lacks becomes an empty cell
-    names: list[str],  # from `csv_names`; without `time_zone` the times stay ISO 8601
+    row: dict[str, Any],  # column → value; a missing column becomes an empty cell
+    names: list[str],  # from `csv_names`; if `time_zone` is not in it, times stay ISO 8601
 ) -> list[Any]:
     "Return the cells of a row."
     if ZONE in names:
@@ -111,14 +111,14 @@ def _joined(text: str, zone: str) -> str:
     found = _ISO.fullmatch(text)
     return f"{found[1]}T{found[2]}{found[3] or zone}" if found else text
 
-
+# %% ../nbs/lib/06_csv_form.ipynb #plain-row-step
 def plain_row(
     cells: dict[str, Any],  # from a CSV: column → text
 ) -> dict[str, Any]:
     "Return a row as it was before `csv_row` wrote it, every value as text."
     cells = {name: plain_cell(name, text) if isinstance(text, str) else text for name, text in cells.items()}
     zone = re.fullmatch(r"(?:UTC([+-]\d\d:\d\d))?", str(cells.get(ZONE) or ""))
-    if zone:  # our own column `time_zone`; another program's may hold, for example, Europe/Berlin, and is kept
+    if zone:  # our own `time_zone`; the `time_zone` of another program, for example Europe/Berlin, is kept
         cells.pop(ZONE, None)
     offset = zone[1] or "" if zone else ""
     return {name: _joined(text, offset) if name in TIMES and isinstance(text, str) else text

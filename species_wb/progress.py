@@ -15,7 +15,7 @@ from typing import Any
 
 # %% ../nbs/lib/01_progress.ipynb #lines
 class _Lines:
-    "A file for tqdm that writes a line each time the bar is redrawn."
+    "A file that tqdm writes its bar to: each redrawn bar becomes a line of text."
 
     def write(self, text: str) -> None:
         if line := text.strip("\r\n "):
@@ -45,7 +45,7 @@ def progress(
     items: Iterable | None,  # what the loop runs over; None: call `.update(n)` by hand
     what: str,  # the word in front of the bar, such as "embedding"
     total: int | None = None,  # how many items there are, where `items` has no length
-    unit: str = " photos",  # what is counted
+    unit: str = " photos",  # what is counted, after a space
 ) -> Any:  # a tqdm bar
     "Show how far a long job is, how fast it goes and how long it will take."
     if os.environ.get("SPECIES_WB_PROGRESS") == "lines":

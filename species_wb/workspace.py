@@ -23,7 +23,7 @@ def unquoted(
     text: str,  # as it was typed or pasted
     folder: str | os.PathLike = "",  # from which a relative path starts; "": the current folder
 ) -> str:
-    "Remove the quotation marks around a path or address, unless a file has that very name."
+    "Remove the quotation marks around a path or address, unless a file has this name with the marks."
     if os.path.lexists(os.path.join(folder, os.path.expanduser(text))):
         return text
     text = text.strip()
@@ -35,7 +35,7 @@ def unquoted(
 def typed(
     path: str | int,  # as a person typed it; may be ""
 ) -> str:  # absolute; "" stays ""
-    "Return the full path of a typed path, which starts from the current folder."
+    "Return the full path of a typed path; a relative path starts from the current folder."
     text = unquoted(str(path))
     return str(Path(text).expanduser().absolute()) if text else ""
 
@@ -54,7 +54,7 @@ def _folder_at(
 ) -> Path | None:  # None if the address is not a folder of this machine
     return Path(unquote(urlparse(address).path)) if address.startswith("file:") else None
 
-
+# %% ../nbs/lib/02_workspace.ipynb #installed-from-step
 def installed_from() -> Path | None:  # None if the clone is not known or no longer there
     "Return the clone that this package was installed from."
     here = Path(__file__).resolve().parent.parent if "__file__" in globals() else None
@@ -98,7 +98,7 @@ def cache_folder(
 
 # %% ../nbs/lib/02_workspace.ipynb #user-cache
 def user_cache(
-    *parts: str,  # names of folders inside it
+    *parts: str,  # names of folders inside the user's own cache folder
 ) -> Path:  # made when missing
     "Return the user's own folder for files that can be made again."
     from platformdirs import user_cache_path
@@ -112,7 +112,7 @@ def user_cache(
 def placed(
     path: str | Path,  # as a person typed it into a notebook
 ) -> Path:  # absolute
-    "Return the full path: in the notebook's folder, or in the workspace if the path exists only there."
+    "Return the full path, in the notebook's folder; in the workspace if the path exists only there."
     text = unquoted(str(path))
     found = Path(typed(text))
     try:

@@ -20,6 +20,7 @@ from hypothesis import settings
 if "PYTEST_XDIST_WORKER" in os.environ:  # two workers with two threads each wait for one another more than they work
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+sys.modules.setdefault("rfc3987_syntax", None)  # jsonschema would build a grammar that takes over a second
 signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C is heard whatever started the tests: what runs in the background ignores it, and so would all its children
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,7 +33,7 @@ def examples(n: int) -> settings:
 
 
 LACKED = {"photos", "chromium", "wordnet", "weights"}  # fixtures of what a machine may lack
-FIRST = "cli finetune run watch architectures lab camera job serve".split()  # the longest: begun last, one would go on alone
+FIRST = "cli finetune run papermill watch architectures camera camera_in_lab explorer lab job serve plots house".split()  # the longest: begun last, one would go on alone
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -129,9 +130,10 @@ def model(tmp_path) -> Path:
 
 
 def once(name: str, make: Callable[[Path], None], factory: pytest.TempPathFactory) -> Path:
-    "A folder that one of the workers makes and the others wait for: look at it, change nothing in it."
+    "A folder that one of the workers makes and the others wait for: look at it, change nothing in it. It lies in the folder that SWB_TOGETHER names, where the next run of the tests finds it."
     base = factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    folder = Path(os.environ.get("SWB_TOGETHER") or (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)) / name
+    folder.parent.mkdir(exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not (done := folder / "done").exists():
             shutil.rmtree(folder, ignore_errors=True)
@@ -198,5 +200,7 @@ def give_memory_back() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def memory_given_back():
+    gc.freeze()  # what is imported stays: going through all of it for garbage takes half a second each time
     yield
+    gc.unfreeze()
     give_memory_back()

@@ -34,7 +34,7 @@ class CameraPanel(VBox):
         source: str | int | Path = "",  # an address, a camera's number, a film or a folder; "": the browser's camera
         folder: str | Path = "",  # where records are kept; "": a new folder under reports/live
         min_score: float = MIN_SCORE,  # below it an answer is "not sure"
-        seconds: float = SECONDS,  # the answers are averaged over this time
+        seconds: float = SECONDS,  # an answer is the mean over this many seconds; 0: each frame gets its own answer
     ) -> None:
         path, address = str(model) or READY_MADE, str(source)
         loaded = load(path, print)
@@ -54,10 +54,11 @@ class CameraPanel(VBox):
         self.start = switch(view, "running", "Start", start, "swb-start")
         self.source, self.address = sources.list, sources.address
         self.model, self.model_path, self.use_model = models.list, models.path, models.use
-        self.freeze = switch(view, "frozen", "Freeze", "Hold this picture and its answer")
-        mirror = "Show the picture as a mirror does; what the model sees stays as it is"
+        hold = "Hold this picture and its answer, without the mirror, so that words in the picture can be read"
+        self.freeze = switch(view, "frozen", "Freeze", hold)
+        mirror = "Show the moving picture as a mirror does; what the model sees stays as it is"
         self.mirror = switch(view, "mirrored", "Mirror", mirror)
-        self.figures = switch(view, "figures", "Figures", "Frames a second, delay and dropped frames")
+        self.timings = switch(view, "timings", "Timings", "Frames a second, delay and dropped frames")
         self.whole, self.threshold, self.seconds = decision.whole, decision.threshold, decision.seconds
         self.record, self.site, self.lat, self.lon = record.button, record.site, record.lat, record.lon
         self.more = toggle("Settings", "Threshold, site and position, another model", "swb-more")
@@ -66,12 +67,12 @@ class CameraPanel(VBox):
         self.settings.add_class("swb-settings")
         return [
             row(self.start, self.source, self.model), self.address, view,
-            row(self.freeze, self.record, self.mirror, self.whole, self.figures, self.more), self.settings,
+            row(self.record, self.freeze, self.mirror, self.whole, self.timings, self.more), self.settings,
         ]  # fmt: skip
 
     @property
     def folder(self) -> Path | None:
-        "The folder for records (tables of visits); if none was given, None before the first record begins."
+        "Return the folder for records (tables of visits); None if none was given and no record has begun."
         return self._recorder.folder
 
     def close(self) -> None:

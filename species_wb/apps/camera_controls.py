@@ -27,9 +27,9 @@ from ipywidgets import BoundedFloatText, Button, Dropdown, Text, ToggleButton, j
 
 # %% ../../nbs/lib/apps/24_camera_controls.ipynb #field
 def field(
-    kind: type,  # the kind of control
-    text: str,
-    width: str = "auto",  # of field and label together, as in a style sheet
+    kind: type,  # the class of the control, such as `Text`
+    text: str,  # the label
+    width: str = "auto",  # of field and label together, in CSS, such as "11em"
     **traits: Any,
 ) -> Any:
     "Make a field with its label before it."
@@ -37,7 +37,7 @@ def field(
 
 # %% ../../nbs/lib/apps/24_camera_controls.ipynb #switch
 def switch(view: CameraView, trait: str, text: str, hint: str, *names: str) -> ToggleButton:
-    "Make a button that the page links to a trait of the canvas."
+    "Make a button that the page links to a trait of the canvas; `names` are classes for the style sheet."
     button = toggle(text, hint, *names)
     view.links.append(jslink((view, trait), (button, "value")))
     for name, of_button in ((f"{trait}_word", "description"), (f"{trait}_off", "disabled")):
@@ -87,7 +87,7 @@ MOST_MODELS = 20
 
 
 def finished_runs() -> list[Path]:
-    "List the runs of this workspace that have a model, newest first; none where there is no workspace."
+    "List finished training runs that have a model, newest first; none where there is no workspace."
     try:
         runs = [model.parent for model in workspace().glob("reports/train/*/model.onnx")]
         newest = sorted(runs, key=lambda run: run.stat().st_mtime, reverse=True)[:100]

@@ -38,7 +38,7 @@ _MADE: dict[tuple[str, str], tuple[str, list[Any]]] = {}  # kind and cell → th
 def close_earlier(
     widget: Any,  # anything with a method `close`
 ) -> None:
-    "Close the widgets of the same kind that an earlier run of this cell made."
+    "Close the widgets of the same kind that an earlier run of this cell made, and remember this widget."
     cell, run = running()
     if not cell:
         return

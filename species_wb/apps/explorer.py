@@ -14,11 +14,13 @@ from typing import Any
 import pyarrow as pa
 
 from .cells import close_earlier
-from .explorer_controls import fill_filters, list_confusions, offer_labels, show_page, wanted
+from species_wb.apps.explorer_controls import (
+    fill_filters, label_of, label_typed, list_confusions, offer_labels, show_page, wanted,
+)  # fmt: skip
 from .controls import inside
 from .explorer_panel import Panel, shown
 from .explorer_views import ANSWERS, MAPS, PICTURES, WORDS, Part, answered, sentence
-from .explorer_words import NEW, heading, label_meant, next_photo, pictures, words
+from .explorer_words import PAGE, heading, next_photo, pictures, words
 from ..core import UserError, plural
 from ..curate import confusions
 from ..curate.correct import correct, undo
@@ -32,9 +34,10 @@ class Explorer(Panel):
         self,
         run: str | Path = "",  # a run folder or a table of predictions; "": the newest finished run
         photos: str | Path = "",  # where the photos lie now, if they were moved
+        people: str = "blur",  # how people are shown: keep, blur or drop
     ) -> None:
-        self.review: Predictions | None = open_predictions(run, photos) if str(run) else None
-        self._where, self._wish, self._offering = photos, "", False
+        self.review: Predictions | None = open_predictions(run, photos, people) if str(run) else None
+        self._where, self._wish, self._offering = (photos, people), "", False
         self._meant: dict[str, Any] = {}
         self._threads = {name: ThreadPoolExecutor(1, f"explorer-{name}") for name in (WORDS, PICTURES, MAPS)}
         undo = lambda: _press(self, "undo")  # noqa: E731
@@ -46,7 +49,7 @@ class Explorer(Panel):
 
     @property
     def photos(self) -> pa.Table:
-        "Return the photos of the open cell that fit the filters, one in each row."
+        "Return a table of the photos of the open cell that fit the filters, one row per photo."
         return confusions.photos_table(opened(self), [card["k"] for card in self.grid.cards])
 
     def correct(
@@ -54,13 +57,13 @@ class Explorer(Panel):
         action: str,  # flag, relabel, confirm or exclude
         new_label: str = "",  # for relabel
         which: Sequence[int] = (),  # numbers of photos; (): the selected ones, or the one that is looked at
-    ) -> str:  # a sentence
-        "Write down a correction of photos. Raises UserError where it is impossible or no photo is chosen."
+    ) -> str:  # a sentence that says what was done
+        "Correct one or more photos. Raises UserError where this is not possible or no photo is chosen."
         if not (which := [*which] or self.grid.meant()):
             raise UserError("Choose a photo first: click on it, or go to it with the arrow keys and press Enter.")
         return _corrected(self, correct(opened(self), which, action, new_label))
 
-    def undo(self) -> str:  # a sentence
+    def undo(self) -> str:  # a sentence that says what was undone
         "Withdraw the correction that was made last. Raises UserError where there is none."
         return _corrected(self, undo(opened(self)))
 
@@ -78,14 +81,16 @@ class Explorer(Panel):
             return part.reply(answered_here(self, question))
         try:
             self._threads[thread].submit(_answer, self, part, question)
-        except RuntimeError:  # the explorer was closed meanwhile, and nobody waits any more
+        except RuntimeError:  # the explorer was closed meanwhile: nobody waits for the answer
             return
 
 # %% ../../nbs/lib/apps/30_explorer.ipynb #observe
 def _observe(explorer: Explorer) -> None:
     matrix, grid = explorer.matrix, explorer.grid
     matrix.observe(lambda _: _open_cell(explorer), "cell")
-    matrix.observe(lambda _: _turn(explorer), "page")
+    matrix.observe(lambda _: _arrange(explorer, first=False), "page")
+    matrix.observe(lambda _: _arrange(explorer), "most_confused_first")
+    explorer.pages.find.observe(lambda _: _arrange(explorer), "value")
     grid.observe(lambda _: _look(explorer), "photo")
     grid.observe(lambda _: _say_chosen(explorer), "chosen")
     explorer.photo.observe(lambda change: grid.set_trait("photo", change.new), "k")
@@ -96,14 +101,17 @@ def _observe(explorer: Explorer) -> None:
 def opened(explorer: Explorer) -> Predictions:
     "Return the run that is shown; if none was named, the newest one. Raises UserError where there is none."
     if explorer.review is None:
-        explorer.review = open_predictions("", explorer._where)
+        explorer.review = open_predictions("", *explorer._where)
     return explorer.review
 
 # %% ../../nbs/lib/apps/30_explorer.ipynb #turn
-def _turn(explorer: Explorer) -> None:
-    columns = explorer.matrix.table["columns"]
-    classes = sum(name not in explorer.matrix.table["special"] for name in columns)
-    show_page(explorer.pages, classes, explorer.matrix.page)
+def _arrange(explorer: Explorer, first: bool = True) -> None:
+    "Show the classes in the order that is wanted now, from the first page on or on the page that is open."
+    matrix = explorer.matrix
+    if matrix.table:
+        with matrix.hold_sync():  # one message, so that the page draws once
+            matrix.page = 0 if first else matrix.page
+            matrix.classes = show_page(explorer.pages, matrix.table, matrix.page, matrix.most_confused_first)
 
 # %% ../../nbs/lib/apps/30_explorer.ipynb #show-photos
 def show_photos(explorer: Explorer, corrected: bool = False) -> None:
@@ -124,10 +132,10 @@ def show_photos(explorer: Explorer, corrected: bool = False) -> None:
 
 # %% ../../nbs/lib/apps/30_explorer.ipynb #open-cell
 def _open_cell(explorer: Explorer) -> None:
+    explorer.status.say("")  # before the photos appear: what the page says about them stays
     with explorer.grid.hold_sync():
         explorer.grid.photo, explorer.grid.chosen = None, []
     show_photos(explorer)
-    explorer.status.say("")
 
 
 def _filter(explorer: Explorer) -> None:
@@ -143,13 +151,16 @@ def draw(explorer: Explorer, corrected: bool = False) -> None:
     table = confusions.matrix(review)
     explorer.texts["title"].value = words("h2", review.name, str(review.table))
     explorer.texts["about"].value = words("p", " ".join(table["said"]))
+    if not explorer.matrix.table and len(table["columns"]) > PAGE:
+        explorer.most_confused_first.value = explorer.matrix.most_confused_first = True
     explorer.matrix.table = table
     explorer.grid.colours = explorer.photo.colours = table["colours"]
+    explorer.grid.names = explorer.photo.names = table["names"]
     list_confusions(explorer.largest, table)
     shown(explorer.aside, explorer.grid.photo is None)
     known = [name for name in dict.fromkeys([*review.labels, *table["rows"]]) if name not in table["special"]]
-    offer_labels(explorer.corrections.new_label, known, table["colours"])
-    _turn(explorer)
+    offer_labels(explorer.corrections.new_label, known, table["colours"], table["names"])
+    _arrange(explorer, first=False)
     show_photos(explorer, corrected)
 
 # %% ../../nbs/lib/apps/30_explorer.ipynb #look
@@ -175,7 +186,7 @@ def _wish(explorer: Explorer, label: str) -> None:
 
 
 def offer_maps(explorer: Explorer, maps: list[str]) -> None:
-    "Offer the maps of a photo; the map that a person chose before stays chosen."
+    "Offer a photo's maps, given by label; the label that a person chose before stays chosen if it is among them."
     explorer._offering = True
     try:
         with explorer.view.hold_sync():
@@ -190,7 +201,7 @@ def _corrected(explorer: Explorer, said: str) -> str:
     explorer.corrections.new_label.field.value = ""
     draw(explorer, corrected=True)
     if photo is not None and explorer.grid.photo == photo:
-        explorer.photo.version += 1  # more is known of this photo now
+        explorer.photo.version += 1  # so the page asks for this photo's details again
     explorer.status.say(said)
     return said
 
@@ -201,8 +212,8 @@ def _press(explorer: Explorer, what: str, action: str = "", new_label: str = "")
         if what == "undo":
             explorer.undo()
         else:
-            label = (meant.get("label") or new_label).removeprefix(NEW) if action == "relabel" else ""
-            explorer.correct(action, label, meant.get("which", ()))
+            text = (meant.get("label") or new_label) if action == "relabel" else ""
+            explorer.correct(action, label_of(explorer.corrections.new_label, text), meant.get("which", ()))
     except Exception as error:
         explorer.status.say(sentence(error), wrong=True)
 
@@ -221,13 +232,13 @@ HERE: dict[str, Callable[[Explorer, dict[str, Any]], Any]] = {
     "correct": lambda explorer, asked: explorer.correct(asked["action"], which=asked["which"]),
     "undo": lambda explorer, asked: explorer.undo(),
     "relabel": lambda explorer, asked: explorer.correct(
-        "relabel", label_meant(explorer.corrections.new_label.known, asked.get("new_label", "")), asked["which"]
+        "relabel", label_typed(explorer.corrections.new_label, asked.get("new_label", "")), asked["which"]
     ),
 }
 
 
 def answered_here(explorer: Explorer, question: dict[str, Any]) -> dict[str, Any]:
-    "Do what a question asks for, and answer the question."
+    "Do what a question asks for; return its `id`, and `error` (a sentence) if this failed."
     try:
         HERE[question["ask"]](explorer, question)
     except Exception as error:

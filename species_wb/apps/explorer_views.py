@@ -62,8 +62,8 @@ def sentence(
 # %% ../../nbs/lib/apps/27_explorer_views.ipynb #answered
 def answered(
     review: Predictions,
-    question: dict[str, Any],  # of the page
-) -> tuple[dict[str, Any], list[bytes]]:  # the message, and its buffers
+    question: dict[str, Any],  # the page's message: `id`, `ask` and other fields
+) -> tuple[dict[str, Any], list[bytes]]:  # the answer, and its JPEGs
     "Answer a question of the page."
     asked = {name: value for name, value in question.items() if name not in ("id", "ask")}
     try:
@@ -74,7 +74,7 @@ def answered(
 
 # %% ../../nbs/lib/apps/27_explorer_views.ipynb #part-script
 def part_script(name: str) -> str:  # the text of a script (an ES module)
-    "Return a part's script for the browser: the functions of all panels and of all parts, then its own script."
+    "Return the script of one part: first what all panels and all parts share, then what only this part needs."
     return "\n".join((script("explorer.js"), (STATIC / name).read_text(encoding="utf-8")))
 
 # %% ../../nbs/lib/apps/27_explorer_views.ipynb #part
@@ -107,8 +107,9 @@ class Matrix(Part):
     _esm = part_script("matrix.js")
     table = Dict().tag(sync=True)  # from `confusions.matrix`
     cell = Tuple(Unicode(), Unicode(), **CELL).tag(sync=True)  # (true label, predicted label)
-    shares = Bool(False).tag(sync=True)  # per cent of the row instead of numbers of photos
+    shares = Bool(False).tag(sync=True)  # whether cells show per cent of their row, not numbers of photos
     most_confused_first = Bool(False).tag(sync=True)
+    classes: List = List(Unicode()).tag(sync=True)  # those that are shown, in their order, twenty on a page
     page = Int(0).tag(sync=True)  # which page of classes is shown, if not all classes fit
 
 # %% ../../nbs/lib/apps/27_explorer_views.ipynb #grid
@@ -119,6 +120,7 @@ class Grid(Part):
     cards: List = List().tag(sync=True)  # from `confusions.card`
     cell = Tuple(Unicode(), Unicode(), **CELL).tag(sync=True)  # the cell of these photos
     colours = Dict().tag(sync=True)  # of labels
+    names = Dict().tag(sync=True)  # label → as people see it
     photo = Int(None, allow_none=True).tag(sync=True)  # its number in the table
     chosen = List(Int()).tag(sync=True)  # numbers
     idle = Bool(True).tag(sync=True)
@@ -137,9 +139,10 @@ class Photo(Part):
 
     _esm = part_script("photo.js")
     k = Int(None, allow_none=True).tag(sync=True)  # its number in the table
-    shows = Int(0, allow_none=True).tag(sync=True)  # 0: the photo; 1, 2: its maps (those that `detail` lists)
-    version = Int(0).tag(sync=True)  # grows when more is known of the same photo
+    shows = Int(0, allow_none=True).tag(sync=True)  # 0: the photo; 1 or 2: the first or second map of `detail`
+    version = Int(0).tag(sync=True)  # grows with each correction of the photo that is shown
     colours = Dict().tag(sync=True)  # of labels
+    names = Dict().tag(sync=True)  # label → as people see it
 
 # %% ../../nbs/lib/apps/27_explorer_views.ipynb #status
 class Status(Part):

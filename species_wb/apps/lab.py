@@ -31,11 +31,11 @@ from ..workspace import placed, typed, unquoted, workspace
 
 # %% ../../nbs/lib/apps/40_lab.ipynb #with-parameters
 def _with_parameters(
-    source: str,  # of the cell tagged `parameters`
+    source: str,  # the code of the cell tagged `parameters`
     parameters: dict[str, str],  # name → value
-    notebook: str,  # its name, for the error
-) -> str:
-    "Put values into a cell of parameters, and keep its comments."
+    notebook: str,  # the notebook's file name, for the error message
+) -> str:  # the new code of the cell
+    "Put values into a cell of parameters, and keep its comments. Raises UserError where a parameter is unknown."
     lines = source.splitlines()
     known = {line.partition(" = ")[0]: line for line in lines}
     if missing := [name for name in parameters if name not in known]:
@@ -48,7 +48,7 @@ def _with_parameters(
 
 # %% ../../nbs/lib/apps/40_lab.ipynb #private
 def _private(path: Path, text: str) -> Path:
-    "Write a file that only its owner can read."
+    "Write a file that only its owner can read, and return its path."
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
     return path
@@ -58,7 +58,7 @@ def _copy(
     notebook: Path,  # with a cell tagged `parameters`
     parameters: dict[str, str],  # name → value
     folder: Path,  # gets the copy, under the same name
-) -> Path:  # the copy
+) -> Path:  # the path of the copy
     "Copy a notebook and put parameters into the copy."
     content = json.loads(notebook.read_text(encoding="utf-8"))
     cell = next(cell for cell in content["cells"] if "parameters" in cell["metadata"].get("tags", []))
@@ -112,9 +112,9 @@ def _await(
     process: subprocess.Popen,
     port: int,
     log: Path,  # the file into which the server writes its messages
-    patience: float = 120.0,  # seconds
+    patience: float = 120.0,  # the longest wait, in seconds
 ) -> None:
-    "Wait until a server takes connections."
+    "Wait until a server takes connections. Raises UserError where it ends first or takes too long."
     until = time.monotonic() + patience
     while process.poll() is None and time.monotonic() < until:
         try:
@@ -126,7 +126,7 @@ def _await(
 
 # %% ../../nbs/lib/apps/40_lab.ipynb #show
 def _show(address: str, folder: Path) -> bool:  # whether a browser was found
-    "Open an address in the person's browser, through a file in a folder."
+    "Open an address in the person's browser, through a small file in `folder`."
     leads = f'<meta http-equiv="refresh" content="0; url={html.escape(address)}">'
     text = f'<!doctype html><meta charset="utf-8">{leads}<title>species_wb</title>'
     try:
@@ -185,11 +185,11 @@ def _parameters(model: str, source: str, run: str) -> dict[str, str]:
 def _until_the_end(
     process: subprocess.Popen,
     address: str,  # with the token
-    folder: Path,  # of this start; it holds the server's log
-    browser: bool,
-    say: Callable[[str], object],
+    folder: Path,  # the folder of this start, with the server's log
+    browser: bool,  # whether a browser is opened
+    say: Callable[[str], object],  # gets each line for the person
 ) -> None:
-    "Open a server's page, and wait until the server ends."
+    "Open a server's page, and wait until the server ends. Raises UserError where it breaks off."
     log = folder / "server.log"
     _await(process, urlsplit(address).port or 0, log)
     say(f"The live notebook is open at {address} for you alone, on this machine. Ctrl-C here ends it.")
@@ -203,7 +203,7 @@ def _until_the_end(
 def _serve(
     command: list[str],
     root: Path,  # the workspace
-    folder: Path,  # of this start
+    folder: Path,  # the folder of this start
     port: int,
     browser: bool,
     say: Callable[[str], object],
@@ -227,12 +227,12 @@ def start(
     model: str = "",  # a model file; "": the ready-made model
     source: str = "",  # a folder, film, address or camera's number; "": the browser's camera
     run: str = "",  # a run folder or table of predictions to look through; "": the newest
-    app: bool = False,  # Voila, which shows no code, in place of JupyterLab
-    port: int = 0,  # 0: any free one
-    browser: bool = True,  # open it in a browser
-    say: Callable[[str], object] = print,  # is given each line for the person who started it
+    app: bool = False,  # whether Voila, which shows no code, is used instead of JupyterLab
+    port: int = 0,  # 0: any free port
+    browser: bool = True,  # whether a browser is opened
+    say: Callable[[str], object] = print,  # gets each line for the person who started it
 ) -> int:  # exit code
-    "Open the live notebook until Ctrl-C. Raises UserError where something is not there or not installed."
+    "Serve the live notebook until Ctrl-C. Raises UserError where something is not there or not installed."
     from species_wb.report.notebooks import workbench_notebook
 
     _needed(app)

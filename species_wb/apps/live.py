@@ -22,7 +22,8 @@ from ..engine.model_file import NONE, Model
 from ..engine.predict import answer_rows, predict_one
 from ..photos.items import Row
 from ..photos.reading import BadPhoto
-from ..photos.pixels import decode
+from ..photos.pixels import header_and_pixels
+from ..roll_up import deepest, leaf_chances, node_chances
 
 # %% ../../nbs/lib/apps/20_live.ipynb #is-another-scene
 def shrunk(picture: np.ndarray) -> np.ndarray:
@@ -30,7 +31,7 @@ def shrunk(picture: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize((16, 16), Image.Resampling.BOX), np.int16)
 
 # %% ../../nbs/lib/apps/20_live.ipynb #is-cut
-CUT = 25.0  # of 255: two shrunk pictures whose mean difference is larger show two scenes
+CUT = 25.0  # of 255: a larger mean difference between two shrunk pictures means two scenes
 
 
 def is_cut(before: np.ndarray | None, after: np.ndarray) -> bool:
@@ -38,20 +39,20 @@ def is_cut(before: np.ndarray | None, after: np.ndarray) -> bool:
     return before is not None and bool(np.abs(after - before).mean() > CUT)
 
 # %% ../../nbs/lib/apps/20_live.ipynb #vote
-SECONDS = 1.0  # the vote is the mean over this time
+SECONDS = 1.0  # the vote is the mean over this number of seconds
 
 
 class Vote:
     "The mean of the probabilities over the last seconds of one scene."
 
     def __init__(self, seconds: float = SECONDS) -> None:
-        self.seconds, self.count = seconds, 0  # frames of this scene
+        self.seconds, self.count = seconds, 0  # count: the frames of this scene so far
         self._frames: deque[tuple[float, np.ndarray]] = deque()
         self._last: np.ndarray | None = None  # the frame before, shrunk
 
     def add(
         self,
-        at: float,  # seconds, by any clock that only goes forward
+        at: float,  # the time in seconds, from a clock that never goes back
         chances: np.ndarray,  # calibrated probabilities of this frame, one for each of C labels
         picture: np.ndarray,  # the frame, uint8, H×W×3
     ) -> np.ndarray:  # C numbers: the mean over the last seconds
@@ -89,15 +90,16 @@ def said(
     row: Row,  # a row of `predict_one` or `answer_rows`
     chances: np.ndarray,  # C calibrated probabilities
     info: ModelInfo,
-) -> Row:  # label, score, top, none, none_score
+) -> Row:  # label, score, top, set (what else is possible), taxon (the deepest sure name), none, none_score
     "Pick from an answer what the page shows."
     none = round(float(chances[info.label_ids.index(NONE)]), 6) if NONE in info.label_ids else None
     told = {"label": row["label_raw"], "score": row["score_raw"], "top": row["top"]}
+    told |= {"set": row.get("set") or [], "taxon": row.get("taxon")}
     return {**told, "none": bool(row["abstained"]), "none_score": none}
 
 # %% ../../nbs/lib/apps/20_live.ipynb #recorded
 def recorded(record: Record, row: Row, picture: np.ndarray, at: str) -> tuple[Path | None, str]:
-    "Write down one sure frame; return where to keep its picture (or None), and what went wrong (or an empty text)."
+    "Add a sure frame to a record; return the path for its picture (None: do not keep it), and what went wrong (or '')."
     try:
         return record.take(row, picture, at), ""
     except (UserError, OSError) as error:
@@ -116,13 +118,13 @@ class Live:
     vote: Vote = field(default_factory=Vote)
     min_score: float = MIN_SCORE  # below it an answer is "not sure"
     top: int = 5  # labels shown
-    whole: bool = False  # whether the network sees the whole frame, or only its middle
+    whole: bool = False  # whether the network sees the whole frame, squeezed, and not only its middle
     record: Record | None = None
     _turn: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def side(self) -> int:
-        "The short side in pixels that a frame should have at least."
+        "Return the least length, in pixels, that the short side of a frame should have."
         return self.model.canonical_size
 
     def look(
@@ -131,22 +133,26 @@ class Live:
         at: str | None = None,  # ISO 8601; by default now
         name: str = "This picture",  # what messages call the picture
         record: bool = True,  # whether the frame may be recorded, if there is a record
-    ) -> Row:  # status, reason, frame and steady (both from `said`), sure, seconds, keep, recorded, trouble
+    ) -> Row:  # status, frame and steady (from `said`), sure, seconds, keep (a path), recorded (visits), trouble
         "Name what is in one frame; a bad frame gets only a status and a reason."
         start = time.perf_counter()
         with self._turn:
             try:
-                picture = decode(photo, self.side, name) if isinstance(photo, bytes) else photo
+                if isinstance(photo, bytes):
+                    _, picture, missing = header_and_pixels(photo, self.side, name)
+                else:
+                    picture, missing = photo, None
                 answer = self._look(picture, at or now(), self.record if record else None)
             except BadPhoto as bad:
                 return {"status": bad.status, "reason": bad.reason}
-            return {**answer, "seconds": time.perf_counter() - start}
+            return {**answer, "reason": missing, "seconds": time.perf_counter() - start}
 
     def _look(self, picture: np.ndarray, at: str, record: Record | None) -> Row:
         seen = squeezed(picture, self.model) if self.whole else picture
         row = predict_one(self.model, seen, top=self.top, chances=True)
-        chances = self.vote.add(time.monotonic(), row["chances"], picture)
+        chances, taxon = self._steady(row, picture)
         (steady,) = answer_rows(self.model.info, chances[None], self.top)
+        steady |= taxon
         sure = not steady["abstained"] and steady["score"] >= self.min_score
         settled = record is not None and sure and self.vote.count >= SETTLED
         kept, trouble = recorded(record, {**row, **steady}, picture, at) if record and settled else (None, "")
@@ -155,6 +161,16 @@ class Live:
             "status": "ok", "frame": frame, "steady": mean, "sure": sure, "keep": kept,
             "recorded": record.written if record else None, "trouble": trouble,
         }  # fmt: skip
+
+    def _steady(self, row: Row, picture: np.ndarray) -> tuple[np.ndarray, Row]:
+        "Return the mean probabilities of the labels over the last seconds, and the name that they give."
+        roll_up, chances = self.model.roll_up, row["chances"]
+        if roll_up is None:
+            return self.vote.add(time.monotonic(), chances, picture), {}
+        leaf = leaf_chances(roll_up, chances[None], row["names"][None] if "names" in row else None)[0]
+        mean = self.vote.add(time.monotonic(), np.concatenate([chances, leaf]), picture)
+        sums = node_chances(roll_up, mean[None, len(chances):])[0]
+        return mean[: len(chances)], deepest(roll_up, sums, int(mean[: len(chances)].argmax()))
 
     def use(self, model: Model) -> None:
         "Go on with another model."
@@ -174,7 +190,7 @@ class Live:
                 self.record.quiet()
 
     def stop_record(self) -> Record | None:
-        "End the record, if there is one, and write its visits; if writing fails, the record goes on."
+        "End the record, write its visits, and return it (None: there was none). Raises UserError where writing fails."
         with self._turn:
             if self.record:
                 self.record.close()

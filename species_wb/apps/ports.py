@@ -55,7 +55,7 @@ def _socket_for(host: str, port: int) -> tuple[socket.socket, Any]:
 def listen(
     host: str,  # a name or an address
     port: int,  # 0: any free one
-    say: Callable[[str], object],
+    say: Callable[[str], object],  # is given a sentence if another port is taken
 ) -> socket.socket:  # it listens on the port
     "Take a port, or any free port if this one is in use. Raises UserError where no port can be taken."
     if not 0 <= port <= 65535:
@@ -80,7 +80,7 @@ def _shown(host: str, address: str, port: int) -> str:
 
 # %% ../../nbs/lib/apps/31_ports.ipynb #reached
 def reached(listening: socket.socket, host: str) -> tuple[list[str], tuple[str, ...], bool]:
-    "Return a service's addresses for a browser, its names, and whether only this machine reaches it."
+    "Return a service's addresses for a browser, its host names, and whether only this machine reaches it."
     address, port = listening.getsockname()[:2]
     here, machine = ipaddress.ip_address(address), socket.gethostname()
     if here.is_loopback:
@@ -111,10 +111,10 @@ def _any_free() -> int:
 
 # %% ../../nbs/lib/apps/31_ports.ipynb #free-port
 def free_port(
-    port: int,  # 0: any
-    say: Callable[[str], object],
+    port: int,  # 0: any free one
+    say: Callable[[str], object],  # is given a sentence if another port is chosen
 ) -> int:
-    "Choose a port: the one asked for, or the next one that is free. Raises UserError where the number is no port."
+    "Choose a port: the one asked for, or another free one. Raises UserError where the port is wrong or refused."
     if not 0 <= port <= 65535:
         raise UserError(f"{port} is no port: choose one from 1024 to 65535, or leave it out.")
     if port == 0:

@@ -32,12 +32,12 @@ def sharpness(
 class Visit:
     "The photo of a visit that is still going on."
 
-    path: str  # of the photo, relative to the record's folder
-    seen: float  # when the label was last seen, in seconds of a clock that only goes forward
-    sharpest: float = -1.0
+    path: str  # path of the photo, relative to the folder of the record
+    seen: float  # when the label was last seen: seconds of `time.monotonic`
+    sharpest: float = -1.0  # sharpness of the kept photo; -1: no photo yet
 
     def is_sharper(self, picture: np.ndarray) -> bool:
-        "Tell whether a frame (uint8, H×W×3) is clearly sharper than all before it; if so, remember its sharpness."
+        "Tell whether a frame (uint8, H×W×3) is clearly sharper than the kept photo; if so, remember its sharpness."
         sharp = sharpness(picture)
         better = sharp > 1.1 * self.sharpest
         self.sharpest = sharp if better else self.sharpest
@@ -45,26 +45,26 @@ class Visit:
 
 # %% ../../nbs/lib/apps/17_visits.ipynb #photo-name
 def photo_name(
-    folder: Path,  # of the record
+    folder: Path,  # the folder of the record
     label: str,
-    at: str,  # ISO 8601
+    at: str,  # time of the first frame, ISO 8601
 ) -> str:  # relative to the folder
-    "Return a name for a visit's photo; no file has this name yet."
+    "Return a path for the photo of a visit; no file has this path yet."
     stem = f"photos/{at[:19].replace(':', '')}-" + "".join(c if c.isalnum() else "-" for c in label)[:40]
     names = (f"{stem}{f'-{k}' if k > 1 else ''}.jpg" for k in range(1, 10_000))
     return next(name for name in names if not (folder / name).exists())
 
 # %% ../../nbs/lib/apps/17_visits.ipynb #record
 class Record:
-    "A table of observations: a line for each visit, with its sharpest frame."
+    "A table of observations: a line for each visit, with its sharpest photo."
 
     def __init__(
         self,
         folder: str | Path,  # gets observations.csv and photos/
         source: str,  # the name of the camera, for the column `source`
         site: str | None = None,
-        place: tuple[float, float] | None = None,  # degrees, north and east
-        gap: float = VISIT_GAP,  # seconds without the label, after which a visit is over
+        place: tuple[float, float] | None = None,  # latitude and longitude, in degrees
+        gap: float = VISIT_GAP,  # seconds; after a longer time without the label, a visit is over
     ) -> None:
         self.folder, self.site, self.place, self.gap = Path(folder), site, place or (None, None), gap
         self.observations, self.written = self.folder / "observations.csv", 0
@@ -74,10 +74,10 @@ class Record:
 
     def take(
         self,
-        row: Row,  # the answer over the last second (see `live`), as a row of the table of predictions
+        row: Row,  # the mean answer of the last second (see `live`), a row of the table of predictions
         picture: np.ndarray,  # uint8, H×W×3
-        at: str,  # ISO 8601
-    ) -> Path | None:  # where this frame is to be kept, if it becomes the photo of its visit
+        at: str,  # time of the frame, ISO 8601
+    ) -> Path | None:  # where to keep this frame as the photo of its visit; None: do not keep it
         "Add one sure frame to the record."
         self.quiet()
         visit, (lat, lon) = self._visit(row["label"], at), self.place
@@ -104,13 +104,13 @@ class Record:
         self._write(self._events.quiet(self.gap))
 
     def close(self) -> None:
-        "Write all visits."
+        "Write all remaining visits, also those that are still going on."
         self._write(self._events.close())
 
 # %% ../../nbs/lib/apps/17_visits.ipynb #keep
 def keep_photo(
-    path: Path,  # where it is kept
-    data: bytes,  # JPEG, from the page: untrusted
+    path: Path,  # where the photo is kept
+    data: bytes,  # a JPEG from the page; not yet checked
 ) -> None:
     "Write the photo of a visit. Raises BadPhoto where the bytes are no photo."
     decode(data, 256, path.name)

@@ -52,7 +52,7 @@ async def _parsed(data: bytes, headers: Any) -> Any:  # Starlette's FormData
 async def photos_in(
     data: bytes,  # the body of a request
     headers: Any,  # the headers of the request, as Starlette gives them
-    name: str,  # the name that messages use for a single photo; "": the name in the form
+    name: str,  # the name of the photo, if there is only one; "": the file name in the form
 ) -> list[tuple[str, bytes]]:  # the name and the bytes of each photo, at least one
     "Return the photos of a request's body. Raises Refused where the body is JSON or a form that cannot be used."
     if not is_form(headers.get("content-type", ""), data):

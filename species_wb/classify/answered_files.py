@@ -16,17 +16,17 @@ from ..photos.items import Row
 # %% ../../nbs/lib/classify/26_answered_files.ipynb #answered-class
 @dataclass
 class Answered:
-    "A file that has its answer."
+    "What is known of a file that has its answer."
 
     contents: set[str] = field(default_factory=set)  # the sha256 of each content that was answered
-    failure: str | None = None  # the last answer's status, where it was not ok
-    stamp: tuple[int, int] | None = None  # size and time of change when answered; None: not known
+    failure: str | None = None  # the status of the last answer if it was not ok, else None
+    stamp: tuple[int, int] | None = None  # size, and time of change in nanoseconds, when answered; None: not known
 
     def is_news(
         self,
         row: Row,  # a row of predictions (contract 4)
     ) -> bool:
-        "Tell whether a row must be written; a file that was no photo and still is none gets no second row."
+        "Tell whether a row must be written. A file that was no photo before and is none now gets no second row."
         if row["status"] == "ok" or row["status"] != self.failure:
             return True
         return row["status"] != "not-a-photo" and bool(self.contents)
@@ -44,4 +44,4 @@ def content(
     path: str,  # the path that opens the file
 ) -> str:  # "" where it is no plain file or cannot be read
     "Return the sha256 of a plain file's content."
-    return sha256_of(Path(os.path.realpath(path)))  # of what a link leads to
+    return sha256_of(Path(os.path.realpath(path)))  # for a link: the sha256 of the file that it leads to

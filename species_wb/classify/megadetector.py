@@ -14,60 +14,73 @@ from typing import Any, TextIO
 from .. import __version__
 from ..contracts import ModelInfo
 from ..core import now
+from ..detect.kinds import BLANK, PEOPLE, VEHICLES, plain
 from ..photos.films import FILMS
 from ..taxa import kingdom
 
 # %% ../../nbs/lib/classify/08_megadetector.ipynb #category-ids
 CATEGORIES = {"1": "animal", "2": "person", "3": "vehicle", "4": "plant", "5": "fungus", "6": "none of these"}
 _WORDS = {
-    "2": {"person", "persons", "people", "human", "humans", "homo sapiens"},
-    "3": {"vehicle", "vehicles", "car", "cars"},
+    "2": PEOPLE,
+    "3": VEHICLES,
     "4": {"plant", "plants", "tree", "trees", "flower", "flowers", "grass", "moss", "fern", "vegetation"},
     "5": {"mushroom", "mushrooms", "lichen", "lichens"},
-    "": {"empty", "blank", "nothing", "no animal", "background", "false trigger"},
+    "": BLANK,
 }  # fmt: skip
 
 # %% ../../nbs/lib/classify/08_megadetector.ipynb #category
 def _category(label: str, label_id: int) -> str:
-    "Return the id of a label's category; an empty text where the label says that the photo is empty."
+    "Return the category id of a label; an empty text where the label says that the photo is empty."
     if label_id < 0:
         return "6"
-    plain = " ".join(label.casefold().replace("_", " ").split())
-    said = next((category for category, words in _WORDS.items() if {plain, plain.split(" ")[-1]} & words), None)
+    both = {plain(label), plain(label).split(" ")[-1]}
+    said = next((category for category, words in _WORDS.items() if both & words), None)
     return {"Plantae": "4", "Fungi": "5"}.get(kingdom(label), "1") if said is None else said
 
 # %% ../../nbs/lib/classify/08_megadetector.ipynb #names
-_Names = dict[str, tuple[str, str]]  # label → the id of its category, and its own id or ""
+_Names = dict[str, tuple[str, str]]  # label → its category id, and its id in the model ("": no id)
 
 
 def _names(info: ModelInfo) -> _Names:
-    "Return for each label of a model the id of its category, and its own id as text."
+    "Return the category id of each label of a model, and its id in the model as text."
     labels = zip(info.labels, info.label_ids, strict=True)
     return {label: (_category(label, i), str(i) if i >= 0 else "") for label, i in labels}
 
 # %% ../../nbs/lib/classify/08_megadetector.ipynb #detection
-def _detection(row: dict[str, Any], names: _Names) -> dict[str, Any]:
-    "Write one answer as a box: its left edge, top edge, width and height, as shares of the photo's size."
+def _bbox(row: dict[str, Any]) -> list[float]:
+    "Return the left edge, top edge, width and height of a row's box, as shares of the photo's size."
     x0, y0, x1, y1 = (row[n] for n in ("x0", "y0", "x1", "y1"))
-    box = [0.0, 0.0, 1.0, 1.0] if x0 is None else [round(v, 5) for v in (x0, y0, x1 - x0, y1 - y0)]
+    return [0.0, 0.0, 1.0, 1.0] if x0 is None else [round(v, 5) for v in (x0, y0, x1 - x0, y1 - y0)]
+
+
+def _detection(row: dict[str, Any], names: _Names) -> dict[str, Any]:
+    "Return a row as a box. A box that was found has the source's score; a whole photo has the score of its label."
     ranked = [(names.get(t["label"], ("", ""))[1], round(t["score"], 5)) for t in row["top"] or []]
-    classes = [[own, score] for own, score in ranked if own]
+    classes = [[own, score] for own, score in ranked if own] if row["label"] is not None else []
     named = {"classifications": classes} if classes else {}
-    return {"category": names[row["label"]][0], "conf": round(float(row["score"]), 5), "bbox": box, **named}
+    found = row.get("box") is not None
+    category = {"person": "2", "vehicle": "3"}.get(row["code"], "1") if found else names[row["label"]][0]
+    score = row["box_score"] if found else row["score"]
+    return {"category": category, "conf": round(float(score), 5), "bbox": _bbox(row), **named}
+
+
+def _is_shown(row: dict[str, Any], names: _Names) -> bool:
+    "Tell whether a row is written as a box."
+    return row.get("box") is not None or row["label"] is not None and bool(names[row["label"]][0])
 
 # %% ../../nbs/lib/classify/08_megadetector.ipynb #frame
 def _rate(rows: list[dict[str, Any]], taken: float) -> float:
-    "Return a film's own rate, in frames a second; where no row knows it, the rate at which frames were taken."
+    "Return a film's own rate, in frames per second; where no row gives it, return the rate `taken`."
     return next((row["frame_rate"] for row in rows if row.get("frame_rate")), taken)
 
 
 def _frame(row: dict[str, Any], rate: float) -> int:
-    "Return the number of a frame in its film; a row without a time in seconds stands for the first frame."
+    "Return the number of a frame in its film; 0 where the row has no time in the film."
     return round((row["seconds"] or 0) * rate)
 
 # %% ../../nbs/lib/classify/08_megadetector.ipynb #entry
 def _entry(file: str, rows: list[dict[str, Any]], names: _Names, taken: float) -> dict[str, Any]:
-    "Make one entry of all rows of a photo or a film."
+    "Return the entry of a photo or a film, from all its rows."
     entry: dict[str, Any] = {"file": file}
     fine = [row for row in rows if row["status"] == "ok"]
     failures = [row["reason"] or row["status"] or "no answer" for row in rows if row["status"] != "ok"]
@@ -80,15 +93,16 @@ def _entry(file: str, rows: list[dict[str, Any]], names: _Names, taken: float) -
     if failures:
         entry["incomplete"] = failures[0]
     detections = [_detection(row, names) | ({"frame_number": _frame(row, rate)} if film else {})
-                  for row in fine if row["label"] is not None and names[row["label"]][0]]
+                  for row in fine if _is_shown(row, names)]
     return {**entry, "detections": detections}
 
 # %% ../../nbs/lib/classify/08_megadetector.ipynb #head
-def _head(info: ModelInfo) -> dict[str, Any]:
-    "State which model answered, when, and what the ids stand for."
+def _head(info: ModelInfo, detector: str = "") -> dict[str, Any]:
+    "Return the beginning of the file: which model answered, when, and what the ids stand for."
     when = now()[:19].replace("T", " ")
     return {
-        "info": {"format_version": "1.5", "detector": "none: whole photos", "detection_completion_time": when,
+        "info": {"format_version": "1.5", "detector": detector or "none: whole photos",
+                 "detection_completion_time": when,
                  "classifier": f"{info.spec.name} (species_wb {__version__})", "classification_completion_time": when},
         "detection_categories": CATEGORIES,
         "classification_categories": {own: label for label, (_, own) in _names(info).items() if own},
@@ -96,14 +110,15 @@ def _head(info: ModelInfo) -> dict[str, Any]:
 
 # %% ../../nbs/lib/classify/08_megadetector.ipynb #write-megadetector
 def write_megadetector(
-    file: TextIO,
+    file: TextIO,  # open for writing
     rows: Iterable[dict[str, Any]],  # rows of predictions (contract 4); the rows of one photo or film stand together
-    info: ModelInfo,  # describes the model that made the rows
-    taken: float,  # frames taken from each second, for films that do not say their own rate
+    info: ModelInfo,  # of the model that made the rows
+    taken: float,  # frames taken from each second; used as `frame_rate` where the film's own rate is not known
+    detector: str = "",  # how sentences call the source of boxes; "": whole photos
 ) -> None:
     "Write MegaDetector's batch output format 1.5, one entry per line."
     names, comma = _names(info), "\n"
-    file.write(json.dumps(_head(info), indent=1, ensure_ascii=False)[:-2] + ',\n "images": [')
+    file.write(json.dumps(_head(info, detector), indent=1, ensure_ascii=False)[:-2] + ',\n "images": [')
     for (path, member), group in groupby(rows, key=lambda row: (row["path"], row["member"])):
         entry = _entry(f"{path}/{member}" if member else path, list(group), names, taken)
         file.write(comma + json.dumps(entry, ensure_ascii=False, allow_nan=False))

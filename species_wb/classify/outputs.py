@@ -20,7 +20,10 @@ from .answers import only_sure, ranked
 from .megadetector import write_megadetector
 from ..contracts import ModelInfo
 from ..core import UserError, write_aside
-from ..predictions import FORMATS, ONLY_PARQUET, PREDICTIONS, root_text, rows_of, write_csv, write_lines
+from ..metrics.promises import SetChoice
+from species_wb.predictions import (
+    FORMATS, ONLY_PARQUET, PREDICTIONS, root_text, rows_of, shorten_csv, write_csv, write_lines
+)
 
 # %% ../../nbs/lib/classify/10_outputs.ipynb #columns
 def _columns(tables: Iterable[pa.Table]) -> pa.Schema:
@@ -99,36 +102,43 @@ def _write_parquet(aside: Path, tables: Iterable[pa.Table], schema: pa.Schema) -
 
 # %% ../../nbs/lib/classify/10_outputs.ipynb #write-text
 def _write_text(
-    aside: Path, kind: str, rows: Iterable[dict[str, Any]], names: list[str], info: ModelInfo, frame_rate: float
-) -> None:
+    aside: Path, kind: str, rows: Iterable[dict[str, Any]], names: list[str], info: ModelInfo, frame_rate: float,
+    detector: str,
+) -> list[str]:  # the columns of a CSV that hold no value in any row
     "Write rows in one of the formats that are text."
     with aside.open("w", encoding="utf-8", newline="") as file:
         if kind == ".csv":
-            write_csv(file, rows, names)
-        elif kind == ".jsonl":
+            return write_csv(file, rows, names)
+        if kind == ".jsonl":
             write_lines(file, rows)
         else:
-            write_megadetector(file, rows, info, frame_rate)
+            write_megadetector(file, rows, info, frame_rate, detector)
+    return []
 
 # %% ../../nbs/lib/classify/10_outputs.ipynb #write
 def write_rows(
-    tables: Iterable[pa.Table],  # predictions (contract 4): shards with their logits
-    path: str | Path,  # its ending is one of FORMATS
+    tables: Iterable[pa.Table],  # shards of predictions (contract 4), with logits
+    path: str | Path,  # the file to write; its ending is one of FORMATS
     info: ModelInfo,  # describes the model that made the rows
     root: str | Path,  # the folder the paths are relative to
-    top: int = 5,  # how many labels are listed
-    min_score: float = 0.0,  # answers below it get no label
+    top: int = 5,  # how many labels the column `top` lists
+    min_score: float = 0.0,  # answers with a lower score get no label
     frame_rate: float = 1.0,  # frames taken from each second of a film
+    every_column: bool = False,  # whether a CSV also gets the columns that hold no value in any row
+    detector: str = "",  # how sentences call the source of boxes; "": no boxes
+    sets: SetChoice | None = None,  # which sets of labels are made; by default those that the model file promises
 ) -> None:
     "Write all shards into one file. Raises UserError where it cannot be written or the frame rate is not above 0."
     path, kind = Path(path), ending(path)
     if not frame_rate > 0:
         raise UserError(f"A rate of {frame_rate:g} frames a second is not possible: give a rate above 0.")
-    schema, shards = _alike(only_sure(ranked(table, info, top), min_score) for table in tables)
+    schema, shards = _alike(only_sure(ranked(table, info, top, sets), min_score) for table in tables)
     with written_whole(path) as aside:
         if kind == ".parquet":
             told = {"root": root_text(root), "labels": json.dumps(info.labels, ensure_ascii=False)}
             return _write_parquet(aside, shards, schema.with_metadata(told))
         names = [name for name in schema.names if name not in ONLY_PARQUET]
         rows = (row for table in shards for row in rows_of(table.select(names)))
-        _write_text(aside, kind, rows, names, info, frame_rate)
+        empty = _write_text(aside, kind, rows, names, info, frame_rate, detector)
+        if kind == ".csv" and not every_column:
+            shorten_csv(aside, empty)

@@ -18,6 +18,7 @@ import numpy as np
 from .answers import PHOTOS
 from .outputs import written_whole
 from .sample_ids import one, photos_of_ids, written
+from ..common_names import full_name
 from ..contracts import ModelInfo
 from ..core import UserError, plural
 from ..metrics.calibration import softmax
@@ -42,7 +43,7 @@ def _chances(logits: Any, info: ModelInfo) -> np.ndarray | None:
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #answers
 def _answers(rows: Iterable[dict[str, Any]], info: ModelInfo) -> tuple[list[_Answer], list[str]]:
-    "Return the answer to each photo, and the files and frames that are no photos."
+    "Return the answer to each photo, and the paths of the rest. Raises UserError where a label is unknown."
     places = {label: k for k, (label, i) in enumerate(zip(info.labels, info.label_ids, strict=True)) if i >= 0}
     found: list[_Answer] = []
     others: list[str] = []
@@ -100,7 +101,7 @@ def _label_form(values: set[str], info: ModelInfo) -> tuple[list[str], str]:
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #columns
 def _columns(head: list[str], info: ModelInfo) -> tuple[list[int | None], str]:
-    "Return the label of each column after the id, and what to tell the person. Raises UserError if no label is known."
+    "Return each column's label index (None: unknown), and what to tell the person. Raises UserError if all are None."
     known = {str(i): k for k, i in enumerate(info.label_ids) if i >= 0}
     known |= {name.casefold(): k for k, name in enumerate(info.labels) if info.label_ids[k] >= 0}
     labels = [known.get(name.strip().casefold()) for name in head[1:]]
@@ -119,12 +120,12 @@ class _Form:
 
     head: list[str]  # the names of the columns
     ids: list[str]
-    places: list[int | None]  # the photo of each id; None where there is none
+    places: list[int | None]  # for each id, the index of its photo; None: no photo
     labels: list[str]  # the model's labels, as they are written in the lines
-    columns: list[int | None] = field(default_factory=list)  # each column's label; empty where a line has one label
+    columns: list[int | None] = field(default_factory=list)  # each column's class (index); empty in a form with labels
     notes: list[str] = field(default_factory=list)  # what to tell the person
 
-
+# %% ../../nbs/lib/classify/12_submission.ipynb #own-form
 def _own_form(found: list[_Answer], info: ModelInfo) -> _Form:
     "Decide on a form where there is no sample. Raises UserError where two photos have the same stem."
     way_out = "keep one of them, or give --sample FILE if the competition tells them apart"
@@ -136,7 +137,7 @@ def _own_form(found: list[_Answer], info: ModelInfo) -> _Form:
 
 # %% ../../nbs/lib/classify/12_submission.ipynb #like
 def _form_of(sample: Path, found: list[_Answer], info: ModelInfo) -> _Form:
-    "Return the form of a sample. Raises UserError where it cannot be read or where its ids do not name these photos."
+    "Return a sample's form. Raises UserError where the sample cannot be used or its ids do not name these photos."
     head, ids, values = _read_sample(sample)
     several = len(head) > 2
     columns, note = _columns(head, info) if several else ([], "")
@@ -188,7 +189,7 @@ def submission(
 ) -> list[str]:  # what the person should know about the submission
     """Write a submission: a line for every photo, or for every id of the sample.
 
-    Raises UserError where no photo could be read, where the sample is of no use or lists other photos,
+    Raises UserError where no photo could be read, where the sample cannot be used or lists other photos,
     and where an id could mean two photos."""
     found, others = _answers(rows, info)
     counts = Counter(a.place for a in found if a.place is not None)
@@ -201,7 +202,7 @@ def submission(
     form = _form_of(Path(sample), found, info) if sample else _own_form(found, info)
     _write(Path(path), form, found, fallback)
     how_many = f"{counts[fallback]:,} of {counts.total():,}"
-    why = f"the most frequent answer, {shown(info.labels[fallback])} ({how_many})"
+    why = f"the most frequent answer, {shown(full_name(info.labels[fallback], info.labels))} ({how_many})"
     if form.columns:
         why = f"the mean of all chances (n = {counts.total():,})"
     said = [f"{path}: {plural(len(form.ids), 'line')}.", *_about(found, form, why), *form.notes]

@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from ..append_only import AppendOnlyTable
 from .answered_files import Answered, content
 from .arrivals import Arrival, Arrivals, listen, observer, ready
-from .watch_tables import Tables, answered, close, line, open_tables, take
+from .watch_tables import Tables, answered, close, line, open_rows, open_tables, take
 from ..core import UserError, now, plural
 from ..engine.model_file import Model
 from ..engine.predict import predict_items, predict_one
@@ -34,12 +33,11 @@ from ..photos.times import frame_taken
 from ..photos.streams import Newest
 from ..photos.addresses import is_stream, source_name
 from ..photos.video import sampled
-from ..predictions import LATER, PREDICTIONS
 from ..survey.observations import GAP
 
 # %% ../../nbs/lib/classify/30_watch.ipynb #items
 def _items(arrivals: Arrivals, tables: Tables, paths: list[str]) -> Iterator[Item]:
-    "Yield photos to be read, with their sites."
+    "Yield each photo's path and site, and a function that reads the photo."
     for path in paths:
         whole = arrivals.whole(path)
         written = path_text(whole)
@@ -56,7 +54,7 @@ def _broken(error: BadPhoto) -> Callable[[], np.ndarray]:
 def _frames(
     row: Row, whole: str, every: float, behind: float, size: int, stop: threading.Event
 ) -> Iterator[Item]:
-    "Yield a film's frames later than `behind` (seconds from its start); if it breaks off, the last item says so."
+    "Yield the frames of a film after the second `behind`; the last item of a broken film raises BadPhoto when read."
     name = shown(row["path"])
     try:
         told = film(whole, name)
@@ -84,7 +82,7 @@ def _finish(arrivals: Arrivals, tables: Tables, path: str, row: Row | None = Non
 
 # %% ../../nbs/lib/classify/30_watch.ipynb #answer-photos
 def _answer_photos(model: Model, arrivals: Arrivals, tables: Tables, photos: list[tuple[str, Arrival]]) -> None:
-    "Classify photos; write the rows of those that could be read, and keep the other rows."
+    "Classify photos; write the rows of complete photos, and keep the other rows in memory."
     items = _items(arrivals, tables, [path for path, _ in photos])
     for (path, arrival), row in zip(photos, predict_items(model, items), strict=True):
         if row["status"] == "ok" and not row.get("reason"):  # a missing part of the photo may still be on its way
@@ -114,16 +112,16 @@ def _answer_film(
 
 # %% ../../nbs/lib/classify/30_watch.ipynb #answer
 def _has_answer(arrivals: Arrivals, path: str) -> bool:
-    "Tell whether the present content of a file has its answer already."
+    "Tell whether a file has been classified already, with the bytes that it has now."
     known = arrivals.done.get(path)
     return known is not None and content(arrivals.whole(path)) in known.contents
 
-
+# %% ../../nbs/lib/classify/30_watch.ipynb #answer-step
 def _answer(
     model: Model, arrivals: Arrivals, tables: Tables, films: dict[tuple[str, str], float], every: float,
     stop: threading.Event,
 ) -> bool:  # fmt: skip
-    "Classify some of the files that are ready; return False where none is."
+    "Classify up to 64 files that are ready; return False if no file is ready."
     some = list(ready(arrivals))
     fresh = [(path, arrival, a_film) for path, arrival, a_film in some
              if arrival.failed or not _has_answer(arrivals, path)]
@@ -143,7 +141,7 @@ def _watch_folder(
     model: Model, arrivals: Arrivals, tables: Tables, films: dict[tuple[str, str], float], every: float,
     stop: threading.Event,
 ) -> None:  # fmt: skip
-    "Classify the files of a folder, those that are there and those that arrive, until `stop` is set."
+    "Classify the files in a folder and the files that arrive later, until `stop` is set."
     watchdog = observer(arrivals)
     try:
         while not stop.is_set():
@@ -188,29 +186,29 @@ def _check(source: str | int | os.PathLike, every: float) -> None:
         raise UserError(f"A frame every {every} seconds is not possible: give a number above 0.")
 
 # %% ../../nbs/lib/classify/30_watch.ipynb #watch-3
-# After a stop, the contents of recently changed files are compared with their answers. Recently means: after the
-# table was last written, or less than this time before that.
+# A new start compares the sha256 of a classified file with its row, if the file may have changed since. It does so for
+# all files that changed later than this time before the last write to the table.
 RECHECK = 600.0  # seconds
 
 
 def watch(
     model: Model,  # from `model_file.open_model`
-    source: str | int | os.PathLike,  # a folder, an address, a camera's number, or a film, which is played
-    out: str | Path,  # .csv or .jsonl: one row for each photo or frame (contract 4)
-    observations: str | Path | None = None,  # .csv or .parquet: one row for each event (contract 6)
+    source: str | int | os.PathLike,  # a folder, the address of a stream, a camera's number, or a film (it is played)
+    out: str | Path,  # a .csv or .jsonl file: one row for each photo or frame (contract 4)
+    observations: str | Path | None = None,  # a .csv or .parquet file: one row for each event (contract 6)
     every: float = 1.0,  # seconds between two frames of a film or stream
     gap: float = GAP,  # seconds; after a longer pause, the next photo of a label at a site begins a new event
-    site: str | None = None,  # the site's name, or e.g. {folder1} (see `site_rule`); by default the photo's folder
+    site: str | None = None,  # a name, or a pattern such as {folder1} (see `site_rule`); None: the photo's folder
     say: Callable[[str], Any] = lambda line: None,  # called with each line for the person
     stop: threading.Event | None = None,  # ends the watch when set
     file_times: bool = False,  # whether a photo without a time gets the time of its file
-) -> dict[str, int]:  # rows, problems and events that were written
+) -> dict[str, int]:  # how many rows, problems and events were written
     "Classify new photos from a folder, a stream or a camera, until stopped. Raises UserError where it cannot begin."
     stop, out, rule = stop or threading.Event(), Path(out), site_rule(site)
     root = None if is_stream(source) or not os.path.isdir(source) else os.fspath(source)  # type: ignore[arg-type]
     _check(source, every)
     name, since = source_name(source), out.stat().st_mtime - RECHECK if out.exists() else 0.0
-    AppendOnlyTable(out, PREDICTIONS.names, LATER).close()  # made, or checked and mended, before it is read
+    open_rows(out).close()  # made, or checked and mended, before it is read
     done, films = answered(out, root, name, model.sha256[:16])
     seen = Path(observations) if observations else None
     tables = open_tables(out, seen, root, name, gap, rule, say, file_times)

@@ -7,6 +7,7 @@ __all__ = ['SIDE', 'large_photo', 'small_photo', 'similar_photos', 'map_labels',
 
 # %% ../../nbs/lib/curate/15_one_photo.ipynb #imports
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,13 @@ from ..core import UserError
 from .confusions import answered_label, card, corrections_of, true_label
 from .correct import why_not_correctable
 from .predictions import Predictions, as_number, has_workspace
+from ..detect.drawn import DrawnBox, draw_boxes, drawn_rows
+from ..detect.people import without_people
+from ..detect.repeats import frame_of
 from ..engine import maps, similar
 from ..fields import NOT_SURE, NO_ANSWER
 from ..photos.reading import BadPhoto, shown
-from ..photos.pixels import decode, thumbnail
+from ..photos.pixels import decode, shrunk, thumbnail
 from ..photos.units import Unit, items
 from ..photos.films import FILMS
 from ..taxa import colour
@@ -28,7 +32,7 @@ from ..workspace import cache_folder
 
 # %% ../../nbs/lib/curate/15_one_photo.ipynb #pixels
 def _bytes(review: Predictions, k: int) -> bytes:
-    "Read a photo's bytes as they were classified. Raises BadPhoto where that is not possible."
+    "Read the bytes of a photo. Raises BadPhoto for a film, and for a photo that is gone or has changed."
     row, name = review.rows[k], shown(review.rows[k]["path"])
     if row["path"].lower().endswith(FILMS):
         open_it = f"open it at {row['seconds'] or 0:.0f} s in a player."
@@ -45,58 +49,84 @@ def _pixels(review: Predictions, k: int, least: int) -> np.ndarray:  # H×W×3, 
     "Decode a photo, with at least `least` pixels on its short side if the photo is large enough."
     return decode(_bytes(review, k), least, shown(review.rows[k]["path"]))
 
+
+def _people(review: Predictions, k: int) -> list[DrawnBox]:
+    "Return the boxes around people in the photo of a row."
+    found = review.people.get(frame_of(review.rows[k]), [])
+    return [DrawnBox(corners, "person", person=True) for corners in found]
+
 # %% ../../nbs/lib/curate/15_one_photo.ipynb #large-photo
 def large_photo(
     review: Predictions,
-    k: int,  # the number of a row
+    k: int,  # the row's place in `review.rows`, from 0
     side: int = 900,  # pixels, the longer side
 ) -> bytes:  # JPEG
-    "Return a photo large enough to look at. Raises BadPhoto where it cannot be shown."
-    return thumbnail(_pixels(review, k, side), side)
+    "Return a photo large enough to look at, with its box and without people. Raises BadPhoto where it cannot be shown."
+    photo, own, people = _pixels(review, k, side), drawn_rows([review.rows[k]]), _people(review, k)
+    others = [box for box in people if all(box.corners != mine.corners for mine in own)]
+    if own or others:
+        photo = draw_boxes(photo, [*own, *others], review.way)
+    return thumbnail(photo, side)
 
 # %% ../../nbs/lib/curate/15_one_photo.ipynb #small
 SIDE = 256  # pixels, the longer side of a thumbnail
 
 
-def _keep(review: Predictions, sha256: str, made: bytes) -> None:
+def _name(review: Predictions, k: int) -> str:
+    "Return the name of a photo's thumbnail; an empty text where the photo has no fingerprint."
+    row, people = review.rows[k], review.people.get(frame_of(review.rows[k]), [])
+    drawn = [(box.corners, box.colour) for box in drawn_rows([row])]
+    told = hashlib.sha256(repr((drawn, people, review.way)).encode()).hexdigest()[:16] if drawn or people else ""
+    return "-".join([row["sha256"], str(SIDE), *([told] if told else [])]) if row["sha256"] else ""
+
+# %% ../../nbs/lib/curate/15_one_photo.ipynb #keep
+def _keep(review: Predictions, name: str, made: bytes) -> None:
     try:
         if has_workspace():
-            kept = cache_folder("thumbnails", sha256[:2]) / f"{sha256}-{SIDE}.jpg"
+            kept = cache_folder("thumbnails", name[:2]) / f"{name}.jpg"
             with review.lock, core.write_aside(kept) as aside:
                 aside.write_bytes(made)
             return
     except (OSError, UserError):  # with a full disk the thumbnail is kept in memory
         pass
-    review.small[sha256] = made
+    review.small[name] = made
 
-# %% ../../nbs/lib/curate/15_one_photo.ipynb #kept
-def _kept(review: Predictions, sha256: str) -> bytes | None:
-    if sha256 in review.small or not has_workspace():
-        return review.small.get(sha256)
-    kept = cache_folder("thumbnails", sha256[:2]) / f"{sha256}-{SIDE}.jpg"
+
+def _kept(review: Predictions, name: str) -> bytes | None:
+    if name in review.small or not has_workspace():
+        return review.small.get(name)
+    kept = cache_folder("thumbnails", name[:2]) / f"{name}.jpg"
     return kept.read_bytes() if kept.exists() else None
 
 # %% ../../nbs/lib/curate/15_one_photo.ipynb #small-photo
+def _small(review: Predictions, k: int) -> bytes:  # JPEG
+    "Make a thumbnail: the box of a row is drawn without words, for they stand beside it."
+    people = [box.corners for box in _people(review, k)]
+    photo = shrunk(without_people(_pixels(review, k, SIDE), people, review.way), SIDE)
+    boxes = [replace(box, text="") for box in drawn_rows([review.rows[k]])]
+    return thumbnail(draw_boxes(photo, boxes, "keep") if boxes else photo, SIDE)
+
+
 def small_photo(
     review: Predictions,
-    k: int,  # the number of a row
+    k: int,  # the row's place in `review.rows`, from 0
 ) -> bytes:  # JPEG
     "Return a photo's thumbnail, which is made once. Raises BadPhoto where the photo cannot be shown."
-    sha256 = review.rows[k]["sha256"]
-    if sha256 and (found := _kept(review, sha256)):
+    name = _name(review, k)
+    if name and (found := _kept(review, name)):
         return found
-    made = thumbnail(_pixels(review, k, SIDE), SIDE)
-    if sha256:
-        _keep(review, sha256, made)
+    made = _small(review, k)
+    if name:
+        _keep(review, name, made)
     return made
 
 # %% ../../nbs/lib/curate/15_one_photo.ipynb #neighbours
 def similar_photos(
     review: Predictions,
-    k: int,  # the number of a row
-    most: int = 8,
-) -> tuple[list[dict[str, Any]], str]:  # cards (descriptions) with `alike` (cosine similarity); why there are none
-    "Find the photos of this table that the network finds most alike."
+    k: int,  # the row's place in `review.rows`, from 0
+    most: int = 8,  # similar photos to return at most
+) -> tuple[list[dict[str, Any]], str]:  # cards (descriptions) with `alike` (cosine similarity), and why there are none
+    "Return the photos of the table that the network finds most similar to a photo."
     embeddings, numbers = review.embeddings
     if not numbers:
         return [], (
@@ -122,7 +152,7 @@ def _top(found: Any) -> list[dict[str, Any]]:
     return [{"label": label, "score": score, "colour": colour(label)} for label, score in named]
 
 # %% ../../nbs/lib/curate/15_one_photo.ipynb #why-no-map
-def _why_no_map(review: Predictions, k: int) -> str:  # "": there can be a map
+def _why_no_map(review: Predictions, k: int) -> str:  # "" if a map can be made
     if not review.network:
         return (
             "There is no model file beside this table, so heat maps cannot be shown: "
@@ -138,7 +168,7 @@ def _why_no_map(review: Predictions, k: int) -> str:  # "": there can be a map
 
 # %% ../../nbs/lib/curate/15_one_photo.ipynb #maps
 def _first_label(review: Predictions, k: int) -> str:
-    "Return the label with the best score, even if the model was not sure."
+    "Return the label that the model gave; if it gave none, the label with the best score."
     said = answered_label(review, k)
     if said not in (NOT_SURE, NO_ANSWER):
         return said
@@ -147,7 +177,7 @@ def _first_label(review: Predictions, k: int) -> str:
 # %% ../../nbs/lib/curate/15_one_photo.ipynb #map-labels
 def map_labels(
     review: Predictions,
-    k: int,  # the number of a row
+    k: int,  # the row's place in `review.rows`, from 0
 ) -> list[str]:  # labels, the answer first
     "Return the labels for which a map can be made."
     if _why_no_map(review, k) or not review.network:
@@ -158,7 +188,7 @@ def map_labels(
 # %% ../../nbs/lib/curate/15_one_photo.ipynb #looked
 def heat_map_photo(
     review: Predictions,
-    k: int,  # the number of a row
+    k: int,  # the row's place in `review.rows`, from 0
     label: str,  # one of `map_labels`
 ) -> tuple[bytes, str]:  # JPEG, and how the map was made
     "Draw where the network looked. Raises UserError where there is no map, and BadPhoto where there is no photo."
@@ -169,12 +199,13 @@ def heat_map_photo(
         raise UserError(f"The model does not know {label!r}, so there is no map for it: choose another label.")
     photo = _pixels(review, k, 512)
     found = maps.heat_map(review.network, photo, label)
-    return thumbnail(maps.overlay(photo, found), 900), found.said
+    hidden = without_people(photo, [box.corners for box in _people(review, k)], review.way)
+    return thumbnail(maps.overlay(hidden, found), 900), found.said
 
 # %% ../../nbs/lib/curate/15_one_photo.ipynb #detail
 def detail(
     review: Predictions,
-    k: int,  # the number of a row
+    k: int,  # the row's place in `review.rows`, from 0
 ) -> dict[str, Any]:  # a description of the photo
     "Return all that is known about a photo."
     row, said = review.rows[k], next(iter(corrections_of(review, k)), {})

@@ -10,9 +10,10 @@ __all__ = ['TABLES', 'COLUMNS', 'LEFT_OUT', 'newest', 'as_number', 'Predictions'
 import csv
 import json
 import math
+import os
 import re
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,8 @@ import pyarrow.parquet as pq
 from .. import core
 from ..core import UserError, plural
 from ..csv_form import plain_row
+from ..detect.people import Corners, check_people, people_in
+from ..detect.repeats import frame_of
 from ..engine import model_file
 from ..fields import text_path
 from ..photos import corrections
@@ -71,20 +74,20 @@ def _model_of(table: Path) -> Path | None:
     "Return the model file that gave the answers; None where it is unknown or gone."
     beside = table.parent / "params.json"
     params = core.read_json(beside) if beside.exists() else {}
-    named = [Path(params["model"])] if isinstance(params, dict) and params.get("model") else []
+    named = [table.parent / params["model"]] if isinstance(params, dict) and params.get("model") else []
     return next((path for path in (table.parent / "model.onnx", *named) if path.is_file()), None)
 
 # %% ../../nbs/lib/curate/05_predictions.ipynb #number
 COLUMNS = (
     "path", "member", "seconds", "sha256", "site", "status", "reason", "label", "score", "abstained", "score_raw",
-    "taken_at", "lat", "lon", "model", "truth", "split",
+    "taken_at", "lat", "lon", "model", "truth", "split", "code", "label_raw", "x0", "y0", "x1", "y1",
 )  # fmt: skip
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_NUMBERS = ("seconds", "score", "score_raw", "lat", "lon")
+_NUMBERS = ("seconds", "score", "score_raw", "lat", "lon", "x0", "y0", "x1", "y1")
 
 
 def as_number(value: Any) -> float | None:
-    "Read a number; return None for anything else, and for NaN, which JSON does not know."
+    "Read a number; return None for anything else, and for NaN and infinity, which JSON does not know."
     try:
         return float(value) if math.isfinite(float(value)) else None
     except (TypeError, ValueError):
@@ -118,7 +121,7 @@ def _read_text(table: Path) -> tuple[list[dict[str, Any]], dict[bytes, bytes], s
 
 # %% ../../nbs/lib/curate/05_predictions.ipynb #read-2
 def _read(table: Path) -> tuple[list[dict[str, Any]], dict[bytes, bytes], set[str]]:
-    "Return the rows of a table, its Parquet metadata, and its columns. Raises UserError where it cannot be read."
+    "Return the rows of a table, its Parquet metadata and its columns' names. Raises UserError where it cannot be read."
     try:
         return _read_parquet(table) if table.suffix.lower() == ".parquet" else _read_text(table)
     except FileNotFoundError:
@@ -171,15 +174,25 @@ class Predictions:
     wide: set[str]  # wide columns that stay in the Parquet file
     left_out: list[str]  # sentences on the rows that were left out
     last: dict[str, dict[str, Any]] = field(default_factory=dict)  # sha256 → a photo's latest correction
-    force: dict[str, dict[str, Any]] = field(default_factory=dict)  # sha256 → the latest correction that is no flag
+    force: dict[str, dict[str, Any]] = field(default_factory=dict)  # sha256 → the same, but without flags if possible
     made: list[dict[str, dict[str, Any]]] = field(default_factory=list)  # corrections made here, for undo: sha256 → row
-    small: dict[str, bytes] = field(default_factory=dict)  # thumbnails by sha256, where there is no workspace
+    small: dict[str, bytes] = field(default_factory=dict)  # thumbnails by name, where there is no workspace
     lock: Any = field(default_factory=threading.Lock)  # held while a thumbnail is written
+    way: str = "blur"  # how people are shown: one of `detect.people.WAYS`
 
     @property
     def name(self) -> str:
         "Return the run's name, or else the table's name."
         return self.table.parent.name if self.table.name == "predictions.parquet" else self.table.name
+
+    @cached_property
+    def people(self) -> dict[tuple[Any, ...], list[Corners]]:  # by `frame_of`
+        "Return the boxes around people in each photo that shows some."
+        found: dict[tuple[Any, ...], list[Corners]] = defaultdict(list)
+        for row in self.rows:
+            if corners := people_in([row]):
+                found[frame_of(row)] += corners
+        return dict(found)
 
     @cached_property
     def tops(self) -> Any:
@@ -214,7 +227,7 @@ def _root(table: Path, metadata: dict[bytes, bytes], rows: list[dict[str, Any]],
     if b"root" not in metadata and beside.exists():
         metadata = pq.read_schema(beside).metadata or {}
     if b"root" in metadata:
-        return text_path(metadata[b"root"].decode())
+        return os.path.join(table.absolute().parent, text_path(metadata[b"root"].decode()))  # it may be relative
     here, known = Path.cwd(), job_root(table)  # the folder that `classify` noted is tried first
     names = [text_path(row["path"]) for row in rows[:20]]
     folders = [*([Path(known)] if known else []), here, table.parent]
@@ -236,7 +249,7 @@ def refresh(review: Predictions) -> None:
 
 # %% ../../nbs/lib/curate/05_predictions.ipynb #labels-of
 def _labels(metadata: dict[bytes, bytes], rows: list[dict[str, Any]]) -> list[str]:
-    "Return the labels in the model's order if the table states it, then the labels that only rows have."
+    "Return the labels in the model's order if the table states it, then all other labels of the rows."
     try:
         known = [str(label) for label in json.loads(metadata[b"labels"])]
     except (KeyError, TypeError, ValueError):
@@ -248,9 +261,10 @@ def _labels(metadata: dict[bytes, bytes], rows: list[dict[str, Any]]) -> list[st
 def open_predictions(
     run: str | Path = "",  # a run folder or a table of predictions; "": the newest finished run
     photos: str | Path = "",  # where the photos lie now, if they were moved
+    people: str = "blur",  # how people are shown: one of `detect.people.WAYS`
 ) -> Predictions:
     "Open the answers of a run, with the corrections that hold now. Raises UserError where there are no answers."
-    table = _table_of(run)
+    table, way = _table_of(run), check_people(people)
     found, metadata, columns = _read(table)
     if not found or not {"path", "label"} <= columns:
         lacks = "no rows" if not found else "no columns path and label"
@@ -261,6 +275,6 @@ def open_predictions(
     rows, left_out = _placed(found, columns)
     wide = {"top", "embedding"} & columns if table.suffix.lower() == ".parquet" else set()
     root, model = _root(table, metadata, rows, photos), _model_of(table)
-    review = Predictions(table, rows, _labels(metadata, rows), root, model, wide, left_out)
+    review = Predictions(table, rows, _labels(metadata, rows), root, model, wide, left_out, way=way)
     refresh(review)
     return review

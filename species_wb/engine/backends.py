@@ -9,7 +9,7 @@ __all__ = ['PROVIDERS', 'open_session', 'cpu_name']
 import os
 import platform
 
-# ONNX Runtime would store on disk an id of this device and a list of what it did; switched off before the import
+# without this line, ONNX Runtime would store an id of this device and a list of what it did on disk
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
@@ -21,7 +21,7 @@ PROVIDERS = ["CPUExecutionProvider"]  # ONNX Runtime's names for devices, the pr
 
 def open_session(
     network: bytes,  # an ONNX file's bytes
-    threads: int | None = None,  # threads for one answer; by default one per processor
+    threads: int | None = None,  # for one answer; by default one for each processor
 ) -> ort.InferenceSession:
     "Open a network. Raises an exception of ONNX Runtime where the bytes are no network."
     options = ort.SessionOptions()

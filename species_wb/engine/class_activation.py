@@ -23,7 +23,7 @@ from .occlusion import evidence_lost
 class NoActivationMap(Exception):
     "The reason why a file has no class activation map."
 
-
+# %% ../../nbs/lib/engine/33_class_activation.ipynb #between
 def _between(data: bytes) -> Any:
     "Return the network between features and logits (an ONNX model). Raises NoActivationMap where there is none."
     try:
@@ -33,7 +33,7 @@ def _between(data: bytes) -> Any:
         raise NoActivationMap("the package onnx is not installed (pip install onnx)") from None
     try:
         return Extractor(onnx.load_model_from_string(data)).extract_model(["features"], ["logits"])
-    except Exception as error:  # a stranger's file may raise anything
+    except Exception as error:  # a damaged or unusual file may raise any error
         why = f"the head cannot be taken out of the model file ({type(error).__name__})"
         raise NoActivationMap(why) from None
 
@@ -62,7 +62,7 @@ def _read_again(path: Path, sha256: str) -> bytes:
 @lru_cache(maxsize=MOST_MEMBERS)
 def _head(
     path: Path,  # a model file
-    sha256: str,  # a fingerprint of the file's bytes when it was opened
+    sha256: str,  # hash of the file's bytes when it was opened
     threads: int,
 ) -> ort.InferenceSession:
     "Open the head of a model file. Raises NoActivationMap where there is none that runs alone."
@@ -82,15 +82,15 @@ def _blocks(
     return rows[:, None] * shape[1] + columns
 
 # %% ../../nbs/lib/engine/33_class_activation.ipynb #without
-COPIES = 2**22  # about how many numbers all copies in one run of the head may hold
+COPIES = 2**22  # all copies in one run of the head have at most about this many numbers
 
 
 def _without(
     head: ort.InferenceSession,
     features: np.ndarray,  # 1×D×H×W
-    shape: tuple[int, int],  # h, w: places down and across
+    shape: tuple[int, int],  # h, w: blocks down and across
 ) -> np.ndarray:  # (h·w)×C
-    "Run the head with each place set to zero, one after the other."
+    "Return the logits that the head gives when each block, one after the other, is set to zero."
     place, n = _blocks(features.shape[2:], shape), shape[0] * shape[1]
     step = max(1, COPIES // features.size)
     found = []
@@ -110,14 +110,14 @@ def _features(member: ModelFile, pixels: np.ndarray) -> list[np.ndarray]:
     return [logits, features]
 
 # %% ../../nbs/lib/engine/33_class_activation.ipynb #activation
-PLACES = 24  # the largest number of places along a side
+PLACES = 24  # the largest number of blocks along a side
 
 
 def activation_map(
     member: ModelFile,
     pixels: np.ndarray,  # S×S×3 uint8
-    k: int,  # which label
-) -> np.ndarray:  # h×w float32, 0..1
+    k: int,  # number of the label, from 0
+) -> np.ndarray:  # h×w float32, 0..1: a number for each block
     "Return the class activation map. Raises NoActivationMap with the reason where there is none."
     logits, features = _features(member, pixels)
     head, (height, width) = _head(member.path, member.sha256, member.threads), features.shape[2:]

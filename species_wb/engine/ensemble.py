@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..core import UserError, plural
+from ..core import UserError, decimals, plural
 from . import model_file
 from .mix_file import check_ensemble_name
 from .predict import predict_manifest
@@ -36,7 +36,7 @@ def photos_no_member_saw(
 
 # %% ../../nbs/lib/engine/30_ensemble.ipynb #judged
 def _judged(mix: model_file.Ensemble, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    "Return a mix's logits for labelled photos (N photos × C labels, float64), and the numbers of their labels (N)."
+    "Return the logits of a mix for labelled photos (N×C, float64), and the index of each true label (N)."
     answers = predict_manifest(mix, table)
     rows = answers.filter(pc.equal(answers["status"], "ok"))
     truth = [mix.info.labels.index(t) for t in rows["truth"].to_pylist()]
@@ -54,11 +54,11 @@ def _validation(logits: np.ndarray, truth: np.ndarray, temperature: float) -> di
     }
 
 # %% ../../nbs/lib/engine/30_ensemble.ipynb #calibrated
-LEAST = 30  # photos that a temperature needs
+LEAST = 30  # a temperature is fitted to at least this many photos
 
 
 def _calibrated(mix: model_file.Ensemble, table: pa.Table, photos: str, out: str | Path) -> model_file.Ensemble:
-    "Give a mix the temperature that fits labelled photos best. Raises UserError where there are too few."
+    "Return a mix with the temperature that fits labelled photos best. Raises UserError where there are too few."
     if len(table) < LEAST:
         raise UserError(
             f"{photos} has {plural(len(table), 'labelled photo')} for calibration (no test photos, and none that a "
@@ -81,15 +81,15 @@ def _about_calibration(mix: model_file.Ensemble) -> list[str]:
     found, temperature = mix.info.validation, mix.info.temperature
     return ([warning] if unknown else []) + [
         f"Calibrated on {plural(found['n'], 'photo')} that no member is known to have been trained on: "
-        f"temperature {temperature:.2f}, accuracy {found['accuracy']:.3f}."
+        f"temperature {temperature:.2f}, accuracy {decimals(found['accuracy'], 3)}."
     ]
 
 # %% ../../nbs/lib/engine/30_ensemble.ipynb #make
 def make_ensemble(
     paths: Sequence[str | Path],  # two model files or more
     out: str | Path,  # the .mix.json to write
-    photos: str = "",  # a labelled folder to calibrate on
-) -> list[str]:  # what to tell the person
+    photos: str = "",  # folder of labelled photos to calibrate on; empty: no calibration
+) -> list[str]:  # sentences for the person
     "Write a mix of model files. Raises UserError for a single model, a wrong ending of `out`, or too few photos."
     check_ensemble_name(out)
     mix = model_file.open_models(paths)

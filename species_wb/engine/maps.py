@@ -48,7 +48,7 @@ def _seen(
 # %% ../../nbs/lib/engine/35_maps.ipynb #part
 @dataclass(frozen=True)
 class _Part:
-    "The map of one member."
+    "The map of one network."
 
     heat: np.ndarray  # h×w float32, 0..1
     seen: Box
@@ -57,7 +57,7 @@ class _Part:
 
 # %% ../../nbs/lib/engine/35_maps.ipynb #part-of
 def _part(member: ModelFile, photo: np.ndarray, k: int) -> _Part:
-    "Make a member's map, by class activation if possible, else by occlusion."
+    "Make the map of one network, by class activation if possible, else by occlusion."
     spec = member.info.spec
     pixels, seen = prepare(photo, spec), _seen(photo, spec)
     try:
@@ -67,7 +67,7 @@ def _part(member: ModelFile, photo: np.ndarray, k: int) -> _Part:
 
 # %% ../../nbs/lib/engine/35_maps.ipynb #how
 def _how(part: _Part, label: str) -> str:
-    "Say how a member's map was made."
+    "Say how the map of one network was made."
     places = "×".join(map(str, part.heat.shape))
     lost = f"the evidence for {label} that {part.name} loses when"
     said = f"Class activation: {lost} one of {places} places is taken out of the features."

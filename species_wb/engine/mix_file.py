@@ -17,7 +17,7 @@ from ..core import UserError, read_json, write_json
 class Member(NamedTuple):
     "One member of a mix."
 
-    path: str  # of the model file; inside a mix file: relative to the mix file
+    path: str  # of the model file; in a mix file, relative to the folder of the mix file
     sha256: str  # of the model file
     weight: float  # its share of the answer
 
@@ -27,11 +27,11 @@ class Mix(NamedTuple):
 
     members: list[Member]
     temperature: float
-    validation: dict[str, Any]  # how the temperature was found, and the scores on the photos that it was found on
+    validation: dict[str, Any]  # how the temperature was found, and the scores on the photos used for this
 
 # %% ../../nbs/lib/engine/14_mix_file.ipynb #check-mix-name
 def check_ensemble_name(path: str | Path) -> Path:
-    "Return the path of a mix file. Raises UserError where it does not end in .mix.json."
+    "Check the name of a mix file, and return its path. Raises UserError where it does not end in .mix.json."
     if not Path(path).name.endswith(".mix.json"):
         raise UserError(f"{Path(path).name} cannot be the name of a mix: give a name that ends in .mix.json.")
     return Path(path)
@@ -41,7 +41,7 @@ def write_mix(
     path: str | Path,  # ends in .mix.json
     members: Sequence[Member],  # their paths relative to the current folder, or absolute
     temperature: float,
-    validation: dict[str, Any],
+    validation: dict[str, Any],  # as in Mix
 ) -> None:
     "Write a mix file. Raises UserError where its name does not end in .mix.json."
     path = check_ensemble_name(path)

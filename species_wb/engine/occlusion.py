@@ -19,14 +19,14 @@ def evidence(
     return logits[:, k] - logits.mean(1)
 
 # %% ../../nbs/lib/engine/31_occlusion.ipynb #parts
-ROUNDING = 1e-5  # times the largest logit: smaller values are rounding errors of float32
+ROUNDING = 1e-5  # as a share of the largest logit; smaller losses are rounding errors of float32
 
 
 def evidence_lost(
     logits: np.ndarray,  # 1×C, with nothing taken out
-    without: np.ndarray,  # (h·w)×C, each with one place taken out
+    without: np.ndarray,  # (h·w)×C, one row for each place that is taken out
     k: int,  # which label
-    shape: tuple[int, int],  # h, w
+    shape: tuple[int, int],  # h, w: places down and across
 ) -> np.ndarray:  # h×w float32, 0..1
     "Return the evidence for a label that is lost without each place, as a share of the largest loss."
     parts = np.maximum(evidence(logits, k) - evidence(without, k), 0)

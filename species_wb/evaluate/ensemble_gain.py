@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from ..contracts import manifest_table
 from ..core import plural
-from ..engine import model_file, predict, speed
+from ..engine import model_file, predict, turns
+from . import looks
 from .evaluation import Evaluation
 from .scoring import Scored
 from ..metrics import intervals, paired, scores
@@ -22,8 +23,8 @@ from ..metrics import intervals, paired, scores
 def _in_order(
     member: model_file.ModelFile,
     labels: list[str],  # of the mix
-    table: pa.Table,  # the member's predictions; each photo has an answer
-) -> np.ndarray:  # N×C calibrated probabilities
+    table: pa.Table,  # the member's predictions, an answer for each photo
+) -> np.ndarray:  # calibrated probabilities: N photos × C labels of the mix
     "Put a member's probabilities into the order of the mix."
     logits = np.array(table["logits"].to_pylist(), np.float64)
     found = np.zeros((len(logits), len(labels)))
@@ -34,8 +35,7 @@ def _in_order(
 def score_members(
     judged: Evaluation,
     scored: Scored,  # of the mix
-    latency: dict[str, Any],  # of the mix, from `speed.latency`
-) -> list[dict[str, Any]]:  # for each model, the mix first: name, scores, latency, size, difference (mix − member)
+) -> list[dict[str, Any]]:  # for each model, the mix first: name, scores, ms, size, difference (mix − member)
     "Score the members of a mix on the same photos as the mix; return [] where the model is no mix."
     mix = judged.model
     if not isinstance(mix, model_file.Ensemble):
@@ -45,20 +45,23 @@ def score_members(
     answers = [_in_order(m, scored.labels, predict.predict_manifest(m, kept)) for m in mix.members]
     groups = intervals.tied([row["group"] for row in scored.rows])
     pairs = paired.paired([scored.probabilities, *answers], scored.truth, groups)["pairs"][: len(answers)]
-    rows = [_row(mix.info.spec.name, scored.scores, latency, mix.size, None)]
-    for member, answer, pair in zip(mix.members, answers, pairs, strict=True):
+    mix_ms, *ms = turns.in_turns([mix, *mix.members]).tolist()
+    rows = [_row(mix.info.spec.name, scored.scores, mix_ms, mix.size, None)]
+    for member, answer, pair, times in zip(mix.members, answers, pairs, ms, strict=True):
         found = scores.scores(answer, scored.truth, scored.labels, groups)
         name = f"{member.info.spec.name} ({member.path.parent.name}/{member.path.name})"
-        rows.append(_row(name, found, speed.latency(member), member.size, pair))
+        rows.append(_row(name, found, times, member.size, pair))
+        shas, accuracy = [row["sha256"] for row in scored.rows], found["accuracy"]["value"]
+        looks.log(member.path, looks.look(member.sha256, shas, len(shas), accuracy, judged.run))
     return rows
 
 # %% ../../nbs/lib/evaluate/35_ensemble_gain.ipynb #row
-def _row(name: str, scores: dict, latency: dict, size: int, difference: dict | None) -> dict[str, Any]:
-    return {"name": name, "scores": scores, "latency": latency, "size": size, "difference": difference}
+def _row(name: str, scores: dict, ms: list[float], size: int, difference: dict | None) -> dict[str, Any]:
+    return {"name": name, "scores": scores, "ms": ms, "size": size, "difference": difference}
 
 # %% ../../nbs/lib/evaluate/35_ensemble_gain.ipynb #points
 def _points(difference: dict[str, Any]) -> str:
-    "Write a difference in points (hundredths), with its interval."
+    "Write a difference of accuracy in percentage points, with its interval."
     value, low, high = (f"{100 * difference[end]:+.1f}" for end in ("value", "low", "high"))
     return f"{value} ({low} to {high}){'' if difference['established'] else ', not established'}"
 
@@ -71,9 +74,10 @@ def gain_table(
     for row in rows:
         accuracy, loss = (intervals.with_interval(row["scores"][name]) for name in ("accuracy", "log_loss"))
         difference = _points(row["difference"]["accuracy"]) if row["difference"] else "–"
-        times = [f"{row['latency']['p50']:.1f}", f"{row['latency']['photos_per_second']:.0f}"]
-        cells.append([row["name"], accuracy, difference, loss, *times, f"{row['size'] / 1e6:.1f}"])
-    columns = ["model", "accuracy (95 %)", "the mix is better by, points", "log loss", "ms a photo", "photos/s", "MB"]
+        time = intervals.median_interval(row["ms"])
+        ms = f"{time['value']:.3g} ({time['low']:.3g} to {time['high']:.3g})"
+        cells.append([row["name"], accuracy, difference, loss, ms, f"{row['size'] / 1e6:.1f}"])
+    columns = ["model", "accuracy (95 %)", "the mix is better by, points", "log loss", "ms a photo", "MB"]
     return columns, cells
 
 # %% ../../nbs/lib/evaluate/35_ensemble_gain.ipynb #gain-sentence
@@ -84,10 +88,12 @@ def gain_sentence(
     "Say how much the mix gains over its best member, and how much longer it takes."
     best = max(rows[1:], key=lambda row: row["scores"]["accuracy"]["value"])
     gain, mix = best["difference"]["accuracy"], rows[0]
-    times = best["latency"]["photos_per_second"] / mix["latency"]["photos_per_second"]
-    what = f"{abs(100 * gain['value']):.1f} points of accuracy {'more' if gain['value'] >= 0 else 'less'}"
+    times = intervals.median_interval((np.array(mix["ms"]) / best["ms"]).tolist())
+    longer = f"{times['value']:.1f} times as long ({times['low']:.1f} to {times['high']:.1f})"
+    value, low, high = (f"{100 * gain[end]:+z.1f}".replace("-", "−") for end in ("value", "low", "high"))
     sure = "established" if gain["established"] else "not established"
     return (
-        f"The mix has {what} than its best member, {best['name']}, and takes {times:.1f} times as long. "
-        f"The difference is {sure} on {plural(n, 'photo')}."
+        f"Against its best member, {best['name']}, the mix gains {value} ({low} to {high}) points of accuracy. "
+        f"The difference is {sure} on {plural(n, 'photo')}. "
+        f"The mix takes {longer}, timed in turns with it in {plural(len(mix['ms']), 'round')}."
     )

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from ..core import plural
+from ..core import decimals, plural
 from ..metrics.intervals import wilson
 from species_wb.report.style import (
     BLUE, GREY, ORANGE, SKY, VERMILLION, WIDTH, Picture, heading, label_lines, row_edges, row_labels, styled,
@@ -44,7 +44,7 @@ BARS = (
 
 
 def _stack(axes: Axes, rows: np.ndarray, width: float, counts: np.ndarray, labels: Sequence[str]) -> None:
-    "Draw a bar and its total in each row, from splits×rows `counts`; with a `width` of 1, neighbouring bars touch."
+    "Draw one stacked bar in each row, with its total. `counts` is splits×rows; with a `width` of 1, bars touch."
     ends = counts.cumsum(axis=0)
     fixed = {"orient": "y", "native_scale": True, "errorbar": None, "edgecolor": "#222222", "linewidth": 0.7}
     for n, end, label, look in zip(counts, ends, labels, BARS, strict=False):
@@ -103,7 +103,7 @@ def _bins(days: np.ndarray) -> tuple[str, np.ndarray]:  # week, month or year; d
 
 # %% ../../nbs/lib/evaluate/14_run_plots.ipynb #date-axis
 def _date_axis(axes: Axes, edges: np.ndarray) -> None:  # the days on which bins begin and end
-    "Show all bins, with room for at least eleven: without this room, a single bin would fill the figure."
+    "Set up the date axis with room for at least eleven bins, so that a single bin does not fill the figure."
     length = edges[1] - edges[0]
     spare = max(0.0, 11 * length - (edges[-1] - edges[0])) / 2
     axes.set_xlim(edges[0] - spare - length / 2, edges[-1] + spare + length / 2)
@@ -177,7 +177,7 @@ def _curves(axes: Axes, history: Sequence[Mapping[str, Any]], kind: str) -> None
 # %% ../../nbs/lib/evaluate/14_run_plots.ipynb #learning-curves
 @styled
 def learning_curves(
-    history: Sequence[Mapping[str, Any]],  # for each epoch: number; if known, train_loss, valid_loss, …_accuracy
+    history: Sequence[Mapping[str, Any]],  # a row for each epoch: `epoch`, `train_loss`, `valid_accuracy` and so on
 ) -> Figure:
     "Draw loss and accuracy against the epoch. Raises ValueError where the history has neither loss nor accuracy."
     there = {key for row in history for key, value in row.items() if value is not None}
@@ -232,7 +232,7 @@ def strength_curve(
         _by_strength(axes, strength, values, (chosen["strength"], chosen[key]))
         axes.set_ylabel({"log_loss": "log loss (nats)", "accuracy": "share right"}[key])
     photos = f", n = {plural(n, 'photo')}" if n else ""
-    taken = f"{chosen['strength']:.3g} (log loss {chosen['log_loss']:.3f}, {chosen['accuracy']:.3f} right)"
+    taken = f"{chosen['strength']:.3g} (log loss {chosen['log_loss']:.3f}, {decimals(chosen['accuracy'], 3)} right)"
     heading(figure, f"{plural(len(loss), 'candidate')}, out of fold{photos}; chosen: {taken}")
     return figure
 
@@ -247,7 +247,7 @@ def _percentile(axes: Axes, value: float, text: str, linestyle: str, side: int) 
 # %% ../../nbs/lib/evaluate/14_run_plots.ipynb #latency
 @styled
 def latency(
-    milliseconds: Sequence[float],  # the time of each photo
+    milliseconds: Sequence[float],  # the time that the model takes for each photo
     p50: float,  # ms, the median
     p95: float,  # ms; 95 % of the photos take at most this time
 ) -> Figure:

@@ -11,15 +11,15 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from ..core import now, plural
+from ..core import decimals, plural
 from ..engine import model_file, predict
-from . import evaluation, scoring
+from . import evaluation, looks, scoring
 
 # %% ../../nbs/lib/evaluate/30_seeds.ipynb #folders
 def folders(
     run: Path,  # a run folder
-) -> list[Path]:  # the folders of its further seeds, in their order
-    "Find the models that a run trained with further seeds."
+) -> list[Path]:  # one for each further seed, smallest seed first
+    "Find the folders of the models that a run trained with further seeds."
     return sorted((f.parent for f in run.glob("seed-*/model.onnx")), key=_seed)
 
 
@@ -35,21 +35,22 @@ def _spread(found: list[dict[str, Any]], name: str) -> dict[str, Any]:  # mean, 
 
 # %% ../../nbs/lib/evaluate/30_seeds.ipynb #score-all
 def score_all_seeds(
-    judged: evaluation.Evaluation,
-    scored: scoring.Scored,  # the scores of the model in the run folder itself
-) -> dict[str, Any] | None:  # n, seeds, photos, accuracy, weighted_f1; scorings (`scoring.record` writes them)
+    judged: evaluation.Evaluation,  # the model in the run folder, and the test photos
+    scored: scoring.Scored,  # the scores of the same model
+) -> dict[str, Any] | None:  # n (models), seeds, photos (number), accuracy, weighted_f1, scorings (to record)
     "Score the models of all seeds on the same test photos; return None where there is only one seed."
     if not (further := folders(judged.run)):
         return None
-    found, looks = [scored.scores], []
+    found, scorings, photos = [scored.scores], [], [row["sha256"] for row in scored.rows]
     for folder in further:
         other = replace(judged, model=model_file.open_model(folder / "model.onnx"))
         answers = predict.predict_manifest(other.model, evaluation.to_predict(judged.manifest))
         found.append(scoring.score(other, answers, resamples=2).scores)
         accuracy = found[-1]["accuracy"]["value"]
-        looks.append({"at": now(), "n": len(scored.rows), "model": other.model.sha256, "accuracy": accuracy})
+        scorings.append(looks.look(other.model.sha256, photos, len(photos), accuracy, judged.run))
+        looks.log(other.model.path, scorings[-1])
     seeds = [judged.model.info.provenance.get("seed", 0), *map(_seed, further)]
-    about: dict[str, Any] = {"scorings": looks, "n": len(found), "photos": len(scored.rows), "seeds": seeds}
+    about: dict[str, Any] = {"scorings": scorings, "n": len(found), "photos": len(scored.rows), "seeds": seeds}
     return about | {name: _spread(found, name) for name in ("accuracy", "weighted_f1")}
 
 # %% ../../nbs/lib/evaluate/30_seeds.ipynb #sentence
@@ -61,9 +62,9 @@ def sentence(
     return (
         f"The model was trained {plural(found['n'], 'time')} on the same photos, with the seeds "
         f"{', '.join(map(str, found['seeds']))}, and each was scored on the same {photos}. "
-        f"Weighted F1 is {f1['mean']:.3f} on average, with a standard deviation of {f1['sd']:.3f} "
-        f"({min(f1['values']):.3f} to {max(f1['values']):.3f}). "
-        f"Accuracy is {accuracy['mean']:.3f} ± {accuracy['sd']:.3f}. "
+        f"Weighted F1 is {decimals(f1['mean'], 3)} on average, with a standard deviation of {f1['sd']:.3f} "
+        f"({decimals(min(f1['values']), 3)} to {decimals(max(f1['values']), 3)}). "
+        f"Accuracy is {decimals(accuracy['mean'], 3)} ± {accuracy['sd']:.3f}. "
         "Two trainings may differ by about three standard deviations by chance alone. "
         "From so few seeds, the standard deviation itself is only a rough estimate."
     )

@@ -17,8 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ..common_names import full_name
 from ..contracts import manifest_root
-from ..core import cpu_count, in_threads, plural
+from ..core import cpu_count, decimals, in_threads, plural
 from . import evaluation_text, run_plots
 from .evaluation import Evaluation
 from ..fields import text_path
@@ -59,11 +60,11 @@ def spread(
 
 # %% ../../nbs/lib/evaluate/23_training_plots.ipynb #examples-of
 def _examples(
-    manifest: pa.Table,  # the table of photos, one row for each (form: contract 1 in the module `contracts`)
+    manifest: pa.Table,  # one row for each photo; the module `contracts` describes the columns (contract 1)
     each: int,  # photos for each class
     most: int,  # classes at most
 ) -> dict[str, list[str]]:  # class → paths, the classes in alphabetical order
-    "Choose photos of each class; if there are many classes, choose only the largest classes."
+    "Choose photos of each class, or of the `most` largest classes."
     rows = [r for r in manifest.select(["path", "label", "status"]).to_pylist() if r["status"] == "ok" and r["label"]]
     counts = Counter(row["label"] for row in rows)
     chosen = sorted(label for label, _ in counts.most_common(most))
@@ -92,7 +93,7 @@ def class_photos(
     figure = Picture(figsize=(WIDTH, 0.35 + 1.08 * max(rows, 1)), layout="constrained")
     panels = figure.subplots(max(rows, 1), 2, squeeze=False).ravel()
     for axes, (label, paths) in zip(panels, chosen.items(), strict=False):
-        _strip(axes, label, [next(pictures) for _ in paths], each)
+        _strip(axes, full_name(label, chosen), [next(pictures) for _ in paths], each)
     for axes in panels[len(chosen) :]:
         axes.set_axis_off()
     heading(figure, f"Photos of each class{f': the {len(chosen)} largest of {n:,} classes' if n > len(chosen) else ''}")
@@ -101,7 +102,7 @@ def class_photos(
 # %% ../../nbs/lib/evaluate/23_training_plots.ipynb #learned
 STRENGTHS = (
     "How well the head names photos that it was not fitted to, for each strength of its penalty. The curves show heads "
-    "without mirrored photos; the diamond is the chosen head. The test photos had no part in this."
+    "that differ only in this strength; the diamond is the chosen head. The test photos had no part in this."
 )
 CURVES = (
     "Learning curves: loss and accuracy on the training photos and on the validation photos. Training photos are "
@@ -112,7 +113,7 @@ CURVES = (
 def learned(
     judged: Evaluation,  # a model, and how it was trained
 ) -> list[tuple[Figure, str, str]]:  # figure, caption and alternative text; [] if there is nothing to show
-    "Show how a model learned: curves over the epochs, or over the strengths that were tried."
+    "Draw curves of how a model learned: over the epochs, or over the strengths of the penalty."
     found = []
     if judged.history:
         figure = run_plots.learning_curves(judged.history)
@@ -124,10 +125,10 @@ def learned(
 
 # %% ../../nbs/lib/evaluate/23_training_plots.ipynb #wrong
 def _wrong(
-    predictions: pa.Table,  # answers with truth and split (form: contract 4 in the module `predictions`)
-    most: int,
-) -> tuple[list[dict[str, Any]], int, int]:  # the surest mistakes, the number of mistakes, the number of answers
-    "Find the test photos that are named wrong, those with the highest scores first."
+    predictions: pa.Table,  # one row for each photo; the module `predictions` describes the columns (contract 4)
+    most: int,  # mistakes to return at most
+) -> tuple[list[dict[str, Any]], int, int]:  # the first mistakes, how many mistakes, how many answers
+    "Find test photos of known classes that are named wrong, those with the highest scores first."
     known, columns = set(prediction_labels(predictions)), ["path", "truth", "split", "label", "score"]
     rows = [r for r in predictions.select(columns).to_pylist() if r["split"] == "test" and r["truth"] in known]
     answered = [row for row in rows if row["label"]]
@@ -137,18 +138,19 @@ def _wrong(
 # %% ../../nbs/lib/evaluate/23_training_plots.ipynb #first-mistakes
 @styled
 def first_mistakes(
-    predictions: pa.Table,  # one row for each photo, with truth and split
+    predictions: pa.Table,  # one row for each photo, with its true label and its split (train, valid or test)
     most: int = 8,  # photos
 ) -> Figure:
     "Show the test photos that are named wrong with the highest scores."
-    shown, n, of = _wrong(predictions, most)
+    (shown, n, of), known = _wrong(predictions, most), prediction_labels(predictions)
     said = f"{n:,} of {plural(of, 'test photo')} {'is' if n == 1 else 'are'} named wrong"
     rows = -(-len(shown) // 4)
     figure = Picture(figsize=(WIDTH, 0.4 + 2.2 * rows), layout="constrained")
     panels = figure.subplots(rows, 4, squeeze=False).ravel() if rows else ()
     pictures = squares(manifest_root(predictions), [row["path"] for row in shown])
     for axes, row, picture in zip(panels, shown, pictures, strict=False):
-        lines = label_lines([f"✗ {row['label']} {row['score']:.2f}", f"is {row['truth']}"], 22)
+        answer, truth = full_name(row["label"], known), full_name(row["truth"], known)
+        lines = label_lines([f"✗ {answer} {decimals(row['score'])}", f"is {truth}"], 22)
         axes.imshow(picture)
         axes.set_title("\n".join(lines), size=9)
     for axes in panels:

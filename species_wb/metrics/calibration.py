@@ -29,7 +29,7 @@ def checked_arrays(
     numbers: Any,  # N×C: logits or probabilities
     truth: Any,  # N true classes
 ) -> tuple[np.ndarray, np.ndarray]:  # N×C; N, int64
-    "Return both as arrays. Raises UserError where there is no photo, and ValueError where they do not fit together."
+    "Return the two as arrays. Raises UserError where there is no photo, ValueError where the two do not fit together."
     numbers, truth = np.asarray(numbers), np.asarray(truth)
     if len(numbers) == len(truth) == 0:
         raise UserError(
@@ -43,7 +43,7 @@ def checked_arrays(
 def blocks(
     numbers: np.ndarray,  # N×C
 ) -> Iterator[tuple[slice, np.ndarray]]:  # which rows, and their numbers
-    "Yield some rows at a time, as float64: at most 2 million numbers."
+    "Yield blocks of rows as float64, each with at most 2 million numbers."
     step = max(1, 2_000_000 // max(1, numbers.shape[1]))
     for start in range(0, len(numbers), step):
         rows = slice(start, start + step)
@@ -60,7 +60,7 @@ def _shifted(logits: np.ndarray) -> np.ndarray:
 # %% ../../nbs/lib/metrics/15_calibration.ipynb #softmax
 def softmax(
     logits: Any,  # N×C
-    temperature: float = 1.0,  # the logits are divided by it
+    temperature: float = 1.0,  # the logits are divided by this number
 ) -> np.ndarray:  # N×C float64, each row sums to 1
     "Turn logits into probabilities. Raises ValueError where the temperature or a logit is no usable number."
     if not 0 < temperature < np.inf:
@@ -69,9 +69,9 @@ def softmax(
     return powers / powers.sum(axis=1, keepdims=True)
 
 # %% ../../nbs/lib/metrics/15_calibration.ipynb #slope
-def _slope(logits: np.ndarray, truth: np.ndarray, inverse: float) -> tuple[float, float]:
-    "Return the first and second derivative of the log loss by 1/T, summed over photos (Guo et al. 2017)."
-    slope = curvature = 0.0
+def _slope(logits: np.ndarray, truth: np.ndarray, inverse: float, prior: float = 0.0) -> tuple[float, float]:
+    "Return the first two derivatives of the log loss with respect to 1/T, summed over photos (Guo et al. 2017)."
+    slope, curvature = prior * np.log(inverse) / inverse, prior * (1 - np.log(inverse)) / inverse**2
     for rows, block in blocks(logits):
         z = np.maximum(_shifted(block), -1e4)  # −∞ times a probability of 0 is not a number
         own = np.take_along_axis(z, truth[rows, None], axis=1)[:, 0]
@@ -86,11 +86,11 @@ def _slope(logits: np.ndarray, truth: np.ndarray, inverse: float) -> tuple[float
 TEMPERATURES = (0.05, 20.0)
 
 
-def _minimum(logits: np.ndarray, truth: np.ndarray) -> float:
+def _minimum(logits: np.ndarray, truth: np.ndarray, prior: float = 0.0) -> float:
     "Return 1/T where the slope of the log loss is 0, by Newton's method kept inside a bracket."
     (low, high), inverse, step = (1 / TEMPERATURES[1], 1 / TEMPERATURES[0]), 1.0, np.inf
     while abs(step) > 1e-9 * inverse:
-        slope, curvature = _slope(logits, truth, inverse)
+        slope, curvature = _slope(logits, truth, inverse, prior)
         low, high = (low, inverse) if slope > 0 else (inverse, high)
         newton = -slope / curvature if curvature > 0 else np.inf
         halving = low < inverse + newton < high and abs(newton) < abs(step) / 2
@@ -102,6 +102,7 @@ def _minimum(logits: np.ndarray, truth: np.ndarray) -> float:
 def fit_temperature(
     logits: Any,  # N×C, of photos that the head was not fitted to
     truth: Any,  # N true classes
+    prior: float = 0.0,  # how firmly T is held at 1 before any photo is seen: it adds prior·(log T)²/2 to the loss
 ) -> float:  # T, 0.05..20
     "Find the temperature with the least log loss (Guo et al. 2017). Raises UserError where there is no photo."
     logits, truth = checked_arrays(logits, truth)
@@ -110,9 +111,9 @@ def fit_temperature(
         return 1.0
     if not possible.all():
         logits, truth = logits[possible], truth[possible]
-    slope, curvature = _slope(logits, truth, 1 / TEMPERATURES[1])
+    slope, curvature = _slope(logits, truth, 1 / TEMPERATURES[1], prior)
     if curvature == 0:
         return 1.0
-    if slope >= 0 or _slope(logits, truth, 1 / TEMPERATURES[0])[0] <= 0:
+    if slope >= 0 or _slope(logits, truth, 1 / TEMPERATURES[0], prior)[0] <= 0:
         return TEMPERATURES[1] if slope >= 0 else TEMPERATURES[0]
-    return 1 / _minimum(logits, truth)
+    return 1 / _minimum(logits, truth, prior)

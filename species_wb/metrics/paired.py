@@ -23,8 +23,8 @@ from .scores import by_photo
 class Tally:
     "What each of U groups of photos adds to the scores of M models with C classes."
 
-    photos: np.ndarray  # U
-    support: Any  # U×C, sparse: photos of each class
+    photos: np.ndarray  # U: photos in each group
+    support: Any  # U×C, sparse: photos of each true class
     right: np.ndarray  # U×M, photos named right
     loss: np.ndarray  # U×M, sum of the log loss (natural logarithm)
     answered: list[Any]  # M matrices U×C, sparse: answers of each class
@@ -32,7 +32,7 @@ class Tally:
 
 # %% ../../nbs/lib/metrics/25_paired.ipynb #tally-2
 def tally(
-    probabilities: Iterable[Any],  # M arrays N×C, calibrated; read one by one, so a generator saves memory
+    probabilities: Iterable[Any],  # M arrays N×C, calibrated; a generator saves memory
     truth: Any,  # N true classes
     groups: Sequence[Any] | None = None,  # N group ids, or None: photos are independent
 ) -> Tally:
@@ -55,7 +55,7 @@ def tally(
 
 # %% ../../nbs/lib/metrics/25_paired.ipynb #draws
 def _draws(units: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    "Yield how often each group counts, for B resamples at a time: B×U."
+    "Yield arrays B×U: how often each of U groups counts in each of B resamples."
     drawn = draws(units, resamples, seed)
     while several := list(islice(drawn, max(1, min(1000, 4_000_000 // units)))):
         yield np.stack(several)
@@ -64,10 +64,10 @@ def _draws(units: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
 BY_CLASS = ("f1", "recall")
 
 
-def _scored_classes(known: Tally, weights: np.ndarray, support: np.ndarray) -> dict[str, list[np.ndarray]]:  # M of B×C
-    "Score all models on some resamples, class by class."
+def _scored_classes(known: Tally, weights: np.ndarray, support: np.ndarray) -> dict[str, list[np.ndarray]]:
+    "Return F1 and recall by class on B resamples: for each of the two, M arrays B×C."
     classes: dict[str, list[np.ndarray]] = {name: [] for name in BY_CLASS}
-    with np.errstate(invalid="ignore"):  # 0/0 is NaN: this resample says nothing of this class
+    with np.errstate(invalid="ignore"):  # 0/0 is NaN: this resample says nothing about this class
         for hits, answered in zip(known.hits, known.answered, strict=True):
             found = weights @ hits
             classes["f1"].append(2 * found / (weights @ answered + support))
@@ -79,7 +79,7 @@ MEASURES = ("weighted_f1", "accuracy", "log_loss")
 
 
 def _scored(known: Tally, weights: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, list[np.ndarray]]]:
-    "Score all models on some resamples: all classes together (B×M), and by class (M of B×C)."
+    "Return the scores of M models on B resamples: MEASURES (arrays B×M), and BY_CLASS (M arrays B×C each)."
     n, support = (weights @ known.photos)[:, None], weights @ known.support
     classes = _scored_classes(known, weights, support)
     weighted = np.stack([np.nansum(f1 * support, axis=1) / support.sum(axis=1) for f1 in classes["f1"]], 1)
@@ -87,11 +87,11 @@ def _scored(known: Tally, weights: np.ndarray) -> tuple[dict[str, np.ndarray], d
     return {"weighted_f1": weighted, "accuracy": right, "log_loss": loss}, classes
 
 # %% ../../nbs/lib/metrics/25_paired.ipynb #together
-PLAIN = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)  # standard errors: 1.96
+PLAIN = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)  # 1.96 standard errors
 
 
 def together(
-    drawn: np.ndarray,  # first the K differences on the photos as they are, then on each resample
+    drawn: np.ndarray,  # (R+1)×K differences: first on the photos as they are, then on each resample
 ) -> float:  # z, in standard errors
     "Return how far K intervals must reach to be right together (Westfall and Young 1993)."
     spread = drawn[1:].std(axis=0)
@@ -100,17 +100,17 @@ def together(
 
 # %% ../../nbs/lib/metrics/25_paired.ipynb #sign-test
 def _enough(
-    units: int,  # k groups in which two models differ
+    units: int,  # k, the number of groups in which two models differ
     z: float,  # how far the interval reaches, in standard errors
 ) -> bool:
-    "Tell whether k groups that all favour the same model would be surprising (sign test, McNemar 1947)."
+    "Tell whether two models differ in enough groups for an established difference (sign test, McNemar 1947)."
     return 2 * 0.5**units <= 2 - 2 * NormalDist().cdf(z)
 
 # %% ../../nbs/lib/metrics/25_paired.ipynb #difference
 def _difference(
-    drawn: np.ndarray,  # first the difference on the photos as they are, then on each resample
+    drawn: np.ndarray,  # R+1 differences: first on the photos as they are, then on each resample
     z: float,  # from `together`
-    units: int | None = None,  # groups in which the two models differ; None: no sign test
+    units: int | None = None,  # number of groups in which the two models differ; None: no sign test
 ) -> dict[str, Any]:
     "Return a difference with both intervals, and whether it is established."
     value, far = float(drawn[0]), z * float(drawn[1:].std()) if z > PLAIN else 0.0
@@ -124,7 +124,7 @@ def _difference(
 
 # %% ../../nbs/lib/metrics/25_paired.ipynb #leaders
 def _leaders(by_class: list[np.ndarray], support: np.ndarray) -> list[tuple[int, int, int]]:
-    "Return each class that has photos, with its best and second-best model; of equal models, the first wins."
+    "Return each class that has photos, its best model and its second-best model; equal models keep their order."
     scored = np.nan_to_num(np.stack([found[0] for found in by_class]))
     order = np.argsort(-scored, axis=0, kind="stable")
     return [(c, int(order[0, c]), int(order[1, c])) for c in np.flatnonzero(support).tolist()]
@@ -138,7 +138,7 @@ def _differing(known: Tally, measure: str, c: int, a: int, b: int) -> int:
 
 # %% ../../nbs/lib/metrics/25_paired.ipynb #resampled
 def _resampled(known: Tally, resamples: int, seed: int) -> tuple[dict[str, np.ndarray], dict[str, list[Any]]]:
-    "Return the differences (R+1) × comparisons, of all pairs and of each class's two best; and who these two are."
+    "Return the differences, (R+1) × comparisons for each score, and the two best models of each class."
     a, b = np.triu_indices(known.right.shape[1], 1)
     leaders: dict[str, list[tuple[int, int, int]]] = {}
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (*MEASURES, *BY_CLASS)}
@@ -182,7 +182,7 @@ def paired(
     groups: Sequence[Any] | None = None,  # N group ids, or None: photos are independent
     resamples: int = 10_000,
     seed: int = 0,
-) -> dict[str, Any]:  # ready for JSON: n, groups, z; `pairs`: a, b, MEASURES; `classes`: for each of BY_CLASS
+) -> dict[str, Any]:  # n, groups, resamples, confidence, z, pairs, classes; ready for JSON
     "Compare models on the same photos, by a bootstrap that draws the same photos or groups for all."
     known = tally(probabilities, truth, groups)
     units, models = known.right.shape

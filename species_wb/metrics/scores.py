@@ -16,7 +16,7 @@ from .intervals import CONFIDENCE, draws, group_numbers, percentile_interval
 
 # %% ../../nbs/lib/metrics/20_scores.ipynb #block-sums
 def _block_sums(p: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, ...]:
-    "Return answer, score, right, top3, log_loss and brier of each photo. Raises ValueError for wrong probabilities."
+    "Return answer, score, right, top3, log_loss and brier, N each. Raises ValueError for wrong probabilities."
     if not (p.min() >= 0 and np.abs(p.sum(axis=1) - 1).max() < 1e-3):  # false for NaN, too
         raise ValueError("probabilities must lie in 0..1 and each row must sum to 1")
     own = np.take_along_axis(p, true[:, None], axis=1)
@@ -29,9 +29,9 @@ def _block_sums(p: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, ...]:
 # %% ../../nbs/lib/metrics/20_scores.ipynb #by-photo
 def by_photo(
     probabilities: np.ndarray,  # N×C, each row sums to 1
-    truth: np.ndarray,  # N true classes
+    truth: np.ndarray,  # N numbers of the true classes
 ) -> dict[str, np.ndarray]:  # N each: truth, answer, score, right, top3, log_loss, brier
-    "Return the answer of each photo and what it adds to the scores. Raises ValueError for wrong probabilities."
+    "Return the values of each photo by name. Raises ValueError for wrong probabilities."
     parts = [_block_sums(p, truth[rows]) for rows, p in blocks(probabilities)]
     answer, score, *rest = (np.concatenate(column) for column in zip(*parts, strict=True))
     right, top3, loss, brier = (column.astype(float) for column in rest)
@@ -46,24 +46,24 @@ def bin_numbers(
     score: np.ndarray,  # N, 0..1
     bins: int,  # of equal width; a score on a border belongs to the lower bin
 ) -> np.ndarray:  # N
-    "Return the number of each score's bin; bin 0 holds the scores from 0 to 1/bins."
+    "Return the bin number of each score; bin 0 holds the scores from 0 to 1/bins."
     return (np.searchsorted(np.linspace(0, 1, bins + 1), score, side="left") - 1).clip(0, bins - 1)
 
 # %% ../../nbs/lib/metrics/20_scores.ipynb #binned-error
 def _gaps(photos: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Return each photo's bin, its gap (the score, minus 1 if right), and this gap minus the mean gap of the bin."
+    "Return three arrays of N: the bin, the gap (score − right), and the gap minus the mean gap of its bin."
     gap, bins = photos["score"] - photos["right"], bin_numbers(photos["score"], BINS)
     return bins, gap, gap - (np.bincount(bins, gap) / np.maximum(np.bincount(bins), 1))[bins]
 
 
 def _binned_error(bins: np.ndarray, weighted: np.ndarray, total: float) -> float:
-    "Return the ECE (Naeini et al. 2015): the mean distance of the bins, weighted by their photos."
+    "Return the ECE (Naeini et al. 2015) from the bins, the weighted gaps of the photos, and the total of the weights."
     return np.abs(np.bincount(bins, weighted)).sum() / total
 
 # %% ../../nbs/lib/metrics/20_scores.ipynb #by-class
 def _by_class(hits: np.ndarray, answered: np.ndarray, support: np.ndarray) -> dict[str, np.ndarray]:
-    "Return precision, recall, F1 (van Rijsbergen 1979) of each class, and the macro and weighted means of F1."
-    with np.errstate(invalid="ignore"):  # 0/0 is NaN: this resample says nothing of this class
+    "Return precision, recall and F1 (van Rijsbergen 1979) of each class, and two means of F1, for each resample."
+    with np.errstate(invalid="ignore"):  # 0/0 is NaN: this resample says nothing about this class
         found = {"precision": hits / answered, "recall": hits / support, "f1": 2 * hits / (answered + support)}
     weighted = np.nansum(found["f1"] * support, axis=1) / support.sum(axis=1)
     return {"macro_f1": np.nanmean(found["f1"], axis=1), "weighted_f1": weighted, **found}
@@ -90,17 +90,17 @@ def _resample(
 
 # %% ../../nbs/lib/metrics/20_scores.ipynb #ece-interval
 def _ece_interval(
-    ece: np.ndarray,  # first for the photos as they are, then for each resample
-    noise: np.ndarray,  # the same, from gaps minus the mean gap of their bin: as if every bin were calibrated
+    ece: np.ndarray,  # R+1: the ECE of the photos as they are, then of R resamples
+    noise: np.ndarray,  # R+1: the same, but from gaps minus the mean gap of their bin, as if the model were calibrated
 ) -> dict[str, float]:
-    "Return the calibration error with its interval (upper end: Davison and Hinkley 1997, §2.4)."
+    "Return the ECE with its interval: value, low, high (high: Davison and Hinkley 1997, §2.4)."
     value, tail = float(ece[0]), (1 - CONFIDENCE) / 2
     low = max(0.0, value - float(np.quantile(noise[1:], 1 - tail)))
     return {"value": value, "low": low, "high": max(value, 2 * value - float(np.quantile(ece[1:], tail)))}
 
 # %% ../../nbs/lib/metrics/20_scores.ipynb #units
 def _units(group: np.ndarray, classes: int, *numbers: np.ndarray) -> np.ndarray:
-    "Count, for each class, the groups in which it occurs."
+    "Count, for each class, the groups in which it occurs; `numbers` are arrays of N class numbers."
     pairs = np.unique(np.concatenate([group * classes + number for number in numbers]))
     return np.bincount(pairs % classes, minlength=classes)
 
@@ -129,12 +129,12 @@ def _overall(drawn: dict[str, np.ndarray], units: int, classes: int) -> dict[str
 # %% ../../nbs/lib/metrics/20_scores.ipynb #scores
 def scores(
     probabilities: Any,  # N×C, calibrated, each row sums to 1
-    truth: Any,  # N true classes
-    labels: Sequence[str],  # C, in the order of the columns
+    truth: Any,  # N numbers of the true classes
+    labels: Sequence[str],  # C class names, in the order of the columns
     groups: Sequence[Any] | None = None,  # N group ids, or None: photos are independent
     resamples: int = 1000,
     seed: int = 0,
-) -> dict[str, Any]:  # ready for JSON; every score is {"value", "low", "high"}
+) -> dict[str, Any]:  # can be written as JSON; every score is a dict with value, low and high
     "Compute all scores, each with a 95 % bootstrap interval. Raises UserError where there is no photo."
     probabilities, truth = checked_arrays(probabilities, truth)
     classes = probabilities.shape[1]
@@ -151,11 +151,11 @@ def scores(
 
 # %% ../../nbs/lib/metrics/20_scores.ipynb #shares
 def shares(
-    columns: Any,  # N×K, 0..1: what each photo adds to each share
+    columns: Any,  # N×K, 0..1; a column for each share, with 1 for a photo that counts fully
     groups: Sequence[Any] | None = None,  # N group ids, or None: photos are independent
     resamples: int = 1000,
     seed: int = 0,
-) -> list[dict[str, float]]:  # K scores
+) -> list[dict[str, float]]:  # K scores, each with value, low and high
     "Return the mean of each column, with a 95 % bootstrap interval."
     columns = np.asarray(columns, dtype=np.float64)
     group = group_numbers(groups, len(columns))

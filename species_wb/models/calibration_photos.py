@@ -30,7 +30,7 @@ from ..simulate.survey import survey
 
 # %% ../../nbs/lib/models/37_calibration_photos.ipynb #usable
 def _outside_of_test(
-    manifest: pa.Table,  # contract 1: the table of photos
+    manifest: pa.Table,  # the manifest (contract 1), a table with a row for each file
 ) -> list[dict[str, Any]]:
     "Return the rows of photos that can be read: those in train and valid, else those without label and split."
     columns = ["path", "label", "split", "group", "sha256", "status", "source"]
@@ -39,11 +39,11 @@ def _outside_of_test(
     return split or [row for row in rows if not row["split"] and not row["label"]]
 
 # %% ../../nbs/lib/models/37_calibration_photos.ipynb #enough
-CALIBRATE, JUDGE, LEAST = 128, 1000, 90  # photos: most to calibrate, most to judge, least in all
+CALIBRATE, JUDGE, LEAST = 128, 1000, 90  # numbers of photos: most to calibrate, most to judge, fewest in all
 
 
 def _usable(
-    manifest: pa.Table,  # contract 1: the table of photos
+    manifest: pa.Table,  # the manifest (contract 1), a table with a row for each file
 ) -> list[dict[str, Any]]:
     "Return the rows that may be used. Raises UserError where they are fewer than LEAST."
     rows = _outside_of_test(manifest)
@@ -57,11 +57,11 @@ def _usable(
 
 # %% ../../nbs/lib/models/37_calibration_photos.ipynb #shuffled-groups
 def _shuffled_groups(
-    rows: list[dict[str, Any]],  # of a manifest
+    rows: list[dict[str, Any]],  # rows of a manifest
     trained: set[str],  # first 16 digits of the sha256 of the photos the model was trained on
     seed: int,
 ) -> list[list[dict[str, Any]]]:  # groups with a photo new to the model come last
-    "Put the rows into their groups, in a random order."
+    "Put the rows into groups, and the groups in a random order."
     groups = defaultdict(list)
     for row in rows:
         groups[row["group"] or row["sha256"]].append(row)
@@ -71,14 +71,14 @@ def _shuffled_groups(
     return [groups[name] for name in names]
 
 # %% ../../nbs/lib/models/37_calibration_photos.ipynb #deal
-Rows = list[dict[str, Any]]  # of a manifest
+Rows = list[dict[str, Any]]  # rows of a manifest
 
 
 def _deal(
     rows: Rows,
     trained: set[str],  # first 16 digits of the sha256 of the photos the model was trained on
     seed: int,
-) -> tuple[Rows, Rows]:  # photos to calibrate with (a multiple of 8), photos to judge on
+) -> tuple[Rows, Rows]:  # photos to calibrate with (their number is a multiple of 8), photos to judge on
     "Divide whole groups into two sets. Raises UserError where nearly all photos belong to one group."
     groups, first = _shuffled_groups(rows, trained, seed), Rows()
     wanted = min(CALIBRATE, len(rows) // 3)
@@ -98,11 +98,11 @@ class CalibrationPhotos:
     "Photos in the form that a network takes."
 
     pixels: np.ndarray  # N×S×S×3 uint8
-    truth: np.ndarray  # N numbers of labels; −1: not known, or no label of the model
+    truth: np.ndarray  # N class numbers; −1: the label is not known, or the model does not have it
     new: np.ndarray  # N: true if the model was not trained on the photo
-    hash: str  # of photos and labels
+    hash: str  # of photos, labels and splits
 
-
+# %% ../../nbs/lib/models/37_calibration_photos.ipynb #readable
 def _readable(rows: Rows, root: str, spec: ModelSpec, what: str) -> list[tuple[np.ndarray, dict[str, Any]]]:
     "Read photos; leave out those that cannot be read any more."
 
@@ -131,12 +131,12 @@ def _load(rows: Rows, manifest: pa.Table, info: ModelInfo, what: str) -> Calibra
     return CalibrationPhotos(pixels, np.array(truth), np.array(new), data_hash(pa.Table.from_pylist(kept)))
 
 # %% ../../nbs/lib/models/37_calibration_photos.ipynb #manifest
-SIMULATED = {"photos": 480, "size": 256}  # what is drawn if no photos are given
+SIMULATED = {"photos": 480, "size": 256}  # pictures, and their side in pixels, if no photos are given
 
 
 @contextmanager
 def _manifest(photos: Path | None, seed: int) -> Iterator[pa.Table]:
-    "Scan the given photos, or the pictures of a simulated survey."
+    "Yield the manifest of the given photos, or of a simulated survey."
     if photos is not None:
         yield scan(photos, seed=seed)
         return
@@ -146,7 +146,7 @@ def _manifest(photos: Path | None, seed: int) -> Iterator[pa.Table]:
 
 # %% ../../nbs/lib/models/37_calibration_photos.ipynb #about
 def _about(photos: Path | None, first: CalibrationPhotos, judges: CalibrationPhotos, drawn: bool) -> str:
-    "Say which photos were used, and what this means for the results."
+    "Return a text: which photos were used, and what this means for the results."
     n, seen = len(judges.pixels), int((~judges.new).sum())
     where = "of a simulated survey, drawn for this because no photos were given" if photos is None else f"of {photos}"
     calibrated = f"Calibrated with {plural(len(first.pixels), 'photo')}"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..contracts import ModelInfo
-from ..core import UserError, byte_size, now, plural
+from ..core import UserError, byte_size, now, percent, plural
 from ..engine.model_file import ModelFile, open_model
 from ..metrics.calibration import fit_temperature
 from .calibration_photos import CalibrationPhotos, two_sets
@@ -30,8 +30,8 @@ def _attempt(
     ready: Ready,
     plan: Variant,
     file: ModelFile,  # fp32
-    theirs: np.ndarray,  # N×C, its logits
-    judges: CalibrationPhotos,
+    theirs: np.ndarray,  # N×C, logits of the fp32 file
+    judges: CalibrationPhotos,  # N photos to compare the files on
     gate: Gate,
 ) -> Try:
     "Make a variant, judge it and measure its speed."
@@ -44,8 +44,8 @@ def _attempt(
 def _search(
     ready: Ready,
     file: ModelFile,  # fp32
-    theirs: np.ndarray,  # N×C, its logits
-    judges: CalibrationPhotos,
+    theirs: np.ndarray,  # N×C, logits of the fp32 file
+    judges: CalibrationPhotos,  # N photos to compare the files on
     gate: Gate,
 ) -> tuple[list[Try], list[dict[str, Any]]]:  # tries, and the most harmful layers
     "Try variants until one passes."
@@ -66,18 +66,18 @@ def _search(
 
 # %% ../../nbs/lib/models/40_int8.ipynb #rank
 def _rank(one: Try) -> tuple[bool, float, float]:
-    "Return the key that ranks tries: first the tries that passed, then by agreement."
+    "Return the sort key of a try: passed or not, agreement, and minus the divergence; the largest is the best."
     return one[1]["passed"], one[1]["agreement"], -one[1]["divergence"]
 
 # %% ../../nbs/lib/models/40_int8.ipynb #notclose
 class NotClose(UserError):
-    "No int8 variant answers like the fp32 file."
+    "The error that no int8 variant passes the gate."
 
     def __init__(self, sentence: str, found: dict[str, Any]):
         super().__init__(sentence)
-        self.found = found  # as `quantise` returns it, but with no chosen variant
+        self.found = found  # as `quantise` returns it, but without a chosen variant
 
-
+# %% ../../nbs/lib/models/40_int8.ipynb #harm
 def _harm(layers: list[dict[str, Any]]) -> str:
     "Name the most harmful layers."
     if not layers:
@@ -97,7 +97,7 @@ def _asked(gate: Gate) -> str:
 def _none_passed(
     path: Path, photos: Path | None, gate: Gate, best: dict[str, Any], found: dict[str, Any]
 ) -> NotClose:
-    "Say how close the best try came, and what to do."
+    "Return an error that says how close the best try came, and what to do."
     fell, way_out = "", "Use the fp32 file, or allow more (--agreement, --loss)."
     if gate.accuracy is not None:
         lost = 100 * (gate.accuracy - best["accuracy"])
@@ -106,7 +106,7 @@ def _none_passed(
         way_out = "Name a folder of your own photos (--photos): drawn pictures are unfamiliar to a network"
         way_out += " that was trained on real ones."
     tried = f"the best of {plural(len(found['tries']), 'try', 'tries')} ({best['variant']})"
-    same = f"gives the fp32 file's label to {100 * best['agreement']:.1f} % of {best['agreement_n']:,} photos"
+    same = f"gives the fp32 file's label to {percent(best['agreement'], 1)} of {best['agreement_n']:,} photos"
     said = f"{path} was not quantised, and nothing was written: {tried} {same}{fell}, where {_asked(gate)}."
     return NotClose(f"{said} {_harm(found['layers'])} {way_out}", found)
 
@@ -115,7 +115,7 @@ REFIT = 100  # a fit needs at least this many labelled calibration photos that a
 
 
 def _temperature(made: ModelFile, photos: CalibrationPhotos) -> tuple[float, str]:
-    "Fit the temperature again if there are enough new, labelled calibration photos; else keep it."
+    "Return the temperature, and a sentence about it; it is fitted again if enough photos are labelled and new."
     usable, old = photos.new & (photos.truth >= 0), made.info.temperature
     kind, n = "labelled calibration photos that the model was not trained on", int(usable.sum())
     if n < REFIT:
@@ -153,8 +153,8 @@ def _check(source: Path, out: Path, loss: float, agreement: float) -> ModelFile:
 def _told(
     file: ModelFile,  # fp32
     temperature: float,
-    sets: dict[str, CalibrationPhotos],  # calibration, judging
-    chosen: dict[str, Any],  # a row of the tries
+    sets: dict[str, CalibrationPhotos],  # keys: "calibration" and "judging"
+    chosen: dict[str, Any],  # the row of the chosen variant
     accuracy: float | None,  # of the fp32 file
     seed: int,
 ) -> ModelInfo:
@@ -173,7 +173,7 @@ def _told(
 
 # %% ../../nbs/lib/models/40_int8.ipynb #fast-bytes
 def _fast_bytes() -> bool | None:
-    "Tell whether this processor multiplies bytes in one step (VNNI, or ARM's dot product); None if unknown."
+    "Tell whether this processor has instructions for multiplying bytes (VNNI, ARM's dot product); None if unknown."
     try:
         words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     except OSError:
@@ -184,11 +184,11 @@ def _fast_bytes() -> bool | None:
 def _same_labels(before: dict[str, Any], chosen: dict[str, Any]) -> str:
     "Say how often the int8 file agrees with the fp32 file, and how often each is right."
     n, same = chosen["agreement_n"], round(chosen["agreement"] * chosen["agreement_n"])
-    low, high = 100 * chosen["agreement_low"], 100 * chosen["agreement_high"]
-    agrees = f"{100 * chosen['agreement']:.1f} %, 95 % interval {low:.1f} to {high:.1f}"
+    low, high = percent(chosen["agreement_low"], 1), percent(chosen["agreement_high"], 1)
+    agrees = f"{percent(chosen['agreement'], 1)}, 95 % interval {low} to {high}"
     said = f"The int8 file ({chosen['variant']}) gives the fp32 file's label to {same:,} of {n:,} photos ({agrees})."
     if chosen["accuracy"] is not None:
-        right = f"{100 * chosen['accuracy']:.1f} % are right, with fp32 {100 * before['accuracy']:.1f} %"
+        right = f"{percent(chosen['accuracy'], 1)} are right, with fp32 {percent(before['accuracy'], 1)}"
         said += f" {right} (n = {chosen['accuracy_n']:,})."
     return said
 
@@ -213,13 +213,13 @@ NO_VNNI = (
 
 
 def quantise(
-    source: Path,  # an fp32 model file (its form: contract 3 in the module `contracts`)
+    source: Path,  # an fp32 model file (contract 3 in the module `contracts`)
     photos: Path | None,  # a folder, .csv or manifest; None: a simulated survey
     out: Path,  # the int8 model file to write
     loss: float = 0.005,  # allowed loss of accuracy, a share: 0.005 is half a percentage point
     agreement: float = 0.98,  # share of photos that must get the fp32 file's label
     seed: int = 0,  # for dividing the photos into two sets
-) -> dict[str, Any]:  # tries (a row each), chosen (the variant), before, after, layers (worst first), sentences
+) -> dict[str, Any]:  # tries (a row for each), chosen (a variant), before (fp32), after (int8), layers, sentences
     "Write an int8 file that answers like the fp32 file. Raises NotClose, or UserError where it cannot work."
     source, out = Path(source).expanduser(), Path(out).expanduser()
     file = _check(source, out, loss, agreement)

@@ -40,8 +40,8 @@ def _in_bytes(
     bias: np.ndarray,  # K
     scale: np.ndarray,  # 3: the network gets pixel × scale − shift
     shift: np.ndarray,  # 3
-) -> tuple[np.ndarray, np.ndarray, int]:  # weight, bias, and the middle value, which is subtracted from bytes
-    "Return the convolution that gives the same result from plain bytes."
+) -> tuple[np.ndarray, np.ndarray, int]:  # weight, bias, middle value
+    "Return weight and bias that give the same result from bytes minus a middle value."
     zero = shift / scale
     middle = round(float(zero.mean()))
     weight = weight * scale.reshape(1, 3, 1, 1)
@@ -49,7 +49,7 @@ def _in_bytes(
 
 # %% ../../nbs/lib/models/38_int8_variants.ipynb #normalisation
 def _normalisation(graph: "onnx.GraphProto") -> tuple[list["onnx.NodeProto"], list[str]]:
-    "Return the first five nodes and the constants that only they use, or nothing if the file starts differently."
+    "Return the first five nodes and the constants that only they use, or empty lists if the file starts differently."
     nodes = _chain(graph, "pixels", ("Transpose", "Cast", "Mul", "Sub", "Conv"))
     names = [name for node in nodes[2:] for name in node.input[1:]]  # scale, shift, weight and perhaps bias
     shared = any(sum(name in node.input for node in graph.node) > 1 for name in names)
@@ -57,7 +57,7 @@ def _normalisation(graph: "onnx.GraphProto") -> tuple[list["onnx.NodeProto"], li
     return (nodes, names) if fits else ([], [])
 
 # %% ../../nbs/lib/models/38_int8_variants.ipynb #put-folded
-CENTRED = "centred_bytes"  # the tensor between the bytes and the first convolution
+CENTRED = "centred_bytes"  # the input of the first convolution: bytes minus the middle value
 
 
 def _put(graph: "onnx.GraphProto", nodes: list["onnx.NodeProto"], names: list[str], values: list[np.ndarray]) -> None:
@@ -77,7 +77,7 @@ def _put(graph: "onnx.GraphProto", nodes: list["onnx.NodeProto"], names: list[st
 # %% ../../nbs/lib/models/38_int8_variants.ipynb #fold
 def _fold(
     model: "onnx.ModelProto",  # changed in place
-) -> int | None:  # the middle value; None if the file starts differently (nothing is then changed)
+) -> int | None:  # the middle value; None: the file starts differently and is not changed
     "Move the normalisation into the first convolution."
     from onnx import numpy_helper
 
@@ -94,7 +94,7 @@ def _fold(
 # %% ../../nbs/lib/models/38_int8_variants.ipynb #body
 def _body(
     graph: "onnx.GraphProto",
-) -> set[int]:  # positions of its nodes
+) -> set[int]:  # positions of these nodes in the graph
     "Return the nodes that compute the features, or the embedding if the file has no features."
     made = {tensor: k for k, node in enumerate(graph.node) for tensor in node.output}
     found: set[int] = set()
@@ -112,7 +112,7 @@ TYPES = (*WEIGHTED, "Clip", "Relu", "Add", "Mul", "MaxPool", "AveragePool", "Glo
 
 
 def _layers(
-    model: "onnx.ModelProto",  # each of its nodes gets a name of its own
+    model: "onnx.ModelProto",  # changed in place: each node gets a name of its own
 ) -> dict[str, list[str]]:  # a layer's name → its nodes' names
     "Find the layers that can be quantised, in the order of the network. Raises UserError where there is none."
     weights, body = {t.name for t in model.graph.initializer}, _body(model.graph)
@@ -154,9 +154,9 @@ class Ready:
 
     folder: Path
     info: ModelInfo
-    middle: int | None  # the middle value, if the normalisation was folded
+    middle: int | None  # the middle value; None: the normalisation was not folded
     layers: dict[str, list[str]]
-    calibration: np.ndarray  # N×S×S×3 uint8, N a multiple of 8
+    calibration: np.ndarray  # photos, N×S×S×3 uint8; N is a multiple of 8
 
 
 def make_ready(model: "onnx.ModelProto", info: ModelInfo, folder: Path, calibration: np.ndarray) -> Ready:
@@ -175,7 +175,7 @@ class Variant:
     "One way of quantising."
 
     per_channel: bool = True  # one scale for each channel of a weight; else one for the whole weight
-    percentile: float = 0.0  # % of activations in the range; 0: from the smallest to the largest seen
+    percentile: float = 0.0  # % of activations in the range; 0: all that were seen
     kept: tuple[str, ...] = ()  # layers that stay in floats
 
     def __str__(self) -> str:
@@ -186,7 +186,7 @@ class Variant:
 
 # %% ../../nbs/lib/models/38_int8_variants.ipynb #calibration
 class _Calibration:
-    "The photos, one after another, in the form that ONNX Runtime's tools need."
+    "The calibration photos, one after another, in the form that ONNX Runtime's tools need."
 
     def __init__(self, pixels: np.ndarray):
         self.pixels = pixels
@@ -230,9 +230,9 @@ def _straight(graph: "onnx.GraphProto") -> None:
 
 
 def write_file(
-    path: Path,  # as ONNX Runtime's tools wrote it
+    path: Path,  # the file that ONNX Runtime's tools wrote
     info: ModelInfo,
-    out: Path,  # may be the same
+    out: Path,  # the corrected file; may be the same path
 ) -> None:
     "Write a corrected model file with its metadata."
     import onnx
@@ -251,7 +251,7 @@ def write_file(
 
 # %% ../../nbs/lib/models/38_int8_variants.ipynb #options
 def _options(ready: Ready, variant: Variant, layers: list[str]) -> dict[str, Any]:
-    "Return the extra options of ONNX Runtime's tools."
+    "Return the extra options for ONNX Runtime's tools."
     options: dict[str, Any] = {"CalibStridedMinMax": 8}  # photos whose activations are in memory at once
     if ready.middle is not None and next(iter(ready.layers)) in layers:
         first = {"scale": np.array(1, np.float32), "zero_point": np.array(ready.middle, np.uint8)}
@@ -264,7 +264,7 @@ def _options(ready: Ready, variant: Variant, layers: list[str]) -> dict[str, Any
 def make_variant(
     ready: Ready,
     variant: Variant,
-    only: list[str] | None = None,  # quantise these layers and no others
+    only: list[str] | None = None,  # the layers to quantise, except `variant.kept`; None: all
 ) -> Path:  # a model file
     "Quantise a network as one variant says."
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static

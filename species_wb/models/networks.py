@@ -62,8 +62,8 @@ class Network(nn.Module):
         body: Body,  # N×3×S×S, normalised → N×D×h×w
         width: int,  # D
         classes: int,  # C
-        dropout: float = 0.0,  # of the embedding, in training
-        auxiliary: nn.Module | None = None,  # the body's first map → logits N×C, in training only
+        dropout: float = 0.0,  # share of the embedding's numbers that is set to 0 in training
+        auxiliary: nn.Module | None = None,  # the map after the body's first step → logits N×C; used in training only
         unit: bool = False,  # the head gets the embedding divided by its root mean square
     ):
         super().__init__()
@@ -145,7 +145,7 @@ class _AtLeast17(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x if min(x.shape[2:]) >= 17 else nn.functional.interpolate(x, (17, 17), mode="bilinear")
 
-
+# %% ../../nbs/lib/models/17_networks.ipynb #inception
 def inception(classes: int) -> Network:
     "Build Inception v3 with random weights and its auxiliary head."
     from torchvision.models import inception_v3
@@ -168,7 +168,7 @@ def timm_map(net: nn.Module, x: torch.Tensor) -> torch.Tensor:  # N×3×S×S →
 # %% ../../nbs/lib/models/17_networks.ipynb #timm
 def timm_network(
     name: str,  # timm's own name
-    size: int,  # pixels
+    size: int,  # S, pixels
     dropout: float = 0.0,
 ) -> Callable[[int], Network]:  # number of classes → network with random weights
     "Return a function that builds one of timm's networks, or raises UserError if its features form no square map."
@@ -195,7 +195,7 @@ def works_at(
     network: Network,  # not changed
     size: int,  # pixels
 ) -> bool:
-    "Tell whether a network accepts an input size: some need a minimum, and many transformers accept one size only."
+    "Tell whether a network accepts an input size: some need a minimum; many transformers accept only one size."
     parameter, training = next(network.parameters()), network.training
     try:
         with torch.no_grad():

@@ -20,9 +20,9 @@ from .weights import COUNTER, Match, first_few, match, read_weights
 # %% ../../nbs/lib/models/19_pretrained.ipynb #fit-weights
 def fit_weights(
     network: Network,  # changed in place
-    state: dict[str, torch.Tensor],  # under our names or the published ones
-    top: str = "",  # published name of the layer that the head replaces
-) -> Match:
+    state: dict[str, torch.Tensor],  # the entries of a file, under our names or the published ones
+    top: str = "",  # the published name of the layer that our head replaces
+) -> Match:  # entries taken, missing in the file, without a place in the network, and of another shape
     "Fill a network with every entry whose name and shape fit."
 
     def places(name: str) -> Iterator[str]:
@@ -38,7 +38,7 @@ def fit_weights(
 
 # %% ../../nbs/lib/models/19_pretrained.ipynb #in-body
 def in_body(names: Iterable[str]) -> list[str]:
-    "Keep the names of the body's entries, without the counters of batches, which older files lack."
+    "Keep the names of the body's entries, except its counters of batches, which older files lack."
     return [name for name in names if name.startswith("body.") and not name.endswith(COUNTER)]
 
 # %% ../../nbs/lib/models/19_pretrained.ipynb #of-the-head
@@ -52,8 +52,8 @@ def _of_the_head(found: Match, classes: int) -> str:
 
 # %% ../../nbs/lib/models/19_pretrained.ipynb #account
 def _account(
-    found: Match,
-    classes: int,  # C
+    found: Match,  # from `fit_weights`
+    classes: int,  # the number of classes of the network
 ) -> list[str]:  # sentences
     "Say which entries of a file fitted and which did not."
     said = [_of_the_head(found, classes)]
@@ -69,18 +69,18 @@ def _account(
 
 # %% ../../nbs/lib/models/19_pretrained.ipynb #further
 def _further(network: Network, found: Match) -> list[str]:
-    "Return a file's entries for layers that the body lacks, inside parts (such as `layer1`) that it has."
+    "List the file's entries that lie in a part of the body, such as `layer1`, but in a layer that the body lacks."
     parts = [f".{name}." for name, _ in network.body.net.named_children()]
     return [k for k in found.unexpected if any(part in f".{k}" for part in parts) and not k.endswith(COUNTER)]
 
 # %% ../../nbs/lib/models/19_pretrained.ipynb #from-file
 def from_file(
     network: Network,  # changed in place
-    path: str,
-    name: str,  # of the architecture
-    top: str,  # published name of the layer that the head replaces
-) -> tuple[str, list[str], dict[str, Any]]:  # where the weights are from, sentences, lists of entries
-    "Fill a network from a file, and say how. Raises UserError where the file holds another architecture's weights."
+    path: str,  # .pth, .pt or .safetensors
+    name: str,  # the name of the architecture
+    top: str,  # the published name of the layer that our head replaces
+) -> tuple[str, list[str], dict[str, Any]]:  # source of the weights; sentences; taken (a number), missing, …
+    "Fill a network from a file, and report the fit. Raises UserError where the file is from another architecture."
     found = fit_weights(network, read_weights(path), top)
     body, fitted, further = len(in_body(network.state_dict())), len(in_body(found.taken)), _further(network, found)
     another = "it holds another architecture's weights."
@@ -94,17 +94,22 @@ def from_file(
     return where, _account(found, network.head.out_features), {"taken": len(found.taken), **fit}
 
 # %% ../../nbs/lib/models/19_pretrained.ipynb #linear
-Linear = tuple[torch.Tensor, torch.Tensor]  # weight C×D, bias C
-Classifier = Callable[[dict[str, torch.Tensor]], Linear | None]  # published entries → a layer that fits our head
+Linear = tuple[torch.Tensor, torch.Tensor]  # weight C×D, bias C; C: classes, D: numbers in the embedding
+Classifier = Callable[[dict[str, torch.Tensor]], Linear | None]  # published entries → a layer on our embedding, or None
 
 
-def linear(layer: str) -> Classifier:
-    "Return a function that finds a linear layer by its published name."
+def linear(
+    layer: str,  # the published name of the layer
+) -> Classifier:
+    "Return a function that takes a linear layer out of the published entries."
     return lambda state: (state[f"{layer}.weight"], state[f"{layer}.bias"])
 
 # %% ../../nbs/lib/models/19_pretrained.ipynb #normalised
-def normalised(norm: str, layer: str) -> Classifier:
-    "Return a function that finds a linear layer, merged with the scale and shift of the normalisation before it."
+def normalised(
+    norm: str,  # the published name of the normalisation before the layer
+    layer: str,  # the published name of the layer
+) -> Classifier:
+    "Return a function that takes out a linear layer, merged with the scale and shift of the normalisation before it."
 
     def fold(state: dict[str, torch.Tensor]) -> Linear:
         weight, bias = linear(layer)(state)
@@ -114,7 +119,7 @@ def normalised(norm: str, layer: str) -> Classifier:
 
 # %% ../../nbs/lib/models/19_pretrained.ipynb #same-answers
 def _same_answers(net: nn.Module, found: Linear, size: int) -> bool:
-    "Tell whether a linear layer on our embedding gives the same logits as one of timm's networks."
+    "Tell whether a linear layer on our embedding gives the same logits as the whole timm network."
     with torch.no_grad():
         x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
         embedding = timm_map(net, x).mean((2, 3))
@@ -122,9 +127,12 @@ def _same_answers(net: nn.Module, found: Linear, size: int) -> bool:
             return False
         return torch.allclose(nn.functional.linear(embedding, *found), net(x), rtol=1e-3, atol=1e-3)
 
-
-def linear_in_timm(name: str, size: int) -> Classifier:  # timm's own name; pixels
-    "Return a function that finds the classifier of one of timm's networks, or None if it does not fit our embedding."
+# %% ../../nbs/lib/models/19_pretrained.ipynb #linear-in-timm
+def linear_in_timm(
+    name: str,  # timm's own name of the network
+    size: int,  # width and height of its input, in pixels
+) -> Classifier:
+    "Return a function that takes out a timm network's classifier, or returns None if it does not fit our embedding."
 
     def find(state: dict[str, torch.Tensor]) -> Linear | None:
         import timm

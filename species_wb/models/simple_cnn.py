@@ -28,7 +28,7 @@ class Residual(nn.Module):
     def __init__(
         self,
         wide: int,  # channels
-        drop: float,  # share of the photos that skip the block in training
+        drop: float,  # share of the photos for which the block is skipped in training
     ):
         super().__init__()
         *second, act = _conv(wide, wide)
@@ -41,7 +41,7 @@ class Residual(nn.Module):
         return self.act(x + self.drop(self.main(x)))
 
 # %% ../../nbs/lib/models/15_simple_cnn.ipynb #simple-cnn-3
-WIDTH = 256  # of the embedding
+WIDTH = 256  # numbers in the embedding
 
 
 def simple_cnn() -> nn.Sequential:  # N×3×S×S → N×256×S/16×S/16

@@ -45,11 +45,11 @@ def _load_untrusted(path: Path) -> Any:  # whatever the file holds
         raise UserError(f"{path} cannot be read as weights ({type(error).__name__}): {reason}") from None
 
 # %% ../../nbs/lib/models/10_weights.ipynb #named-tensors
-WRAPPERS = ("state_dict", "model_state_dict", "model", "network")  # the key under which a checkpoint holds entries
+WRAPPERS = ("state_dict", "model_state_dict", "model", "network")  # keys for the entries in a checkpoint
 
 
 def _named_tensors(state: Any) -> dict[str, torch.Tensor]:
-    "Unwrap a training checkpoint and keep its named tensors."
+    "Return the named tensors in a file's content; if there are none, return an empty dictionary."
     while isinstance(state, dict):
         inner = next((state[k] for k in WRAPPERS if isinstance(state.get(k), dict)), None)
         if not inner:
@@ -60,9 +60,9 @@ def _named_tensors(state: Any) -> dict[str, torch.Tensor]:
 # %% ../../nbs/lib/models/10_weights.ipynb #listed
 def first_few(
     names: Iterable[str],
-    most: int = 4,  # how many are named
+    most: int = 4,  # number of names to write out
 ) -> str:
-    "Name the first few and count the rest."
+    "Return a text with the first few names and the number of the others."
     names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
@@ -70,7 +70,7 @@ def first_few(
 def read_weights(
     path: str | Path,  # .pth, .pt or .safetensors
 ) -> dict[str, torch.Tensor]:
-    "Read named tensors from a file, but run no code in it. Raises UserError where it has none, or one is not finite."
+    "Read the named tensors of a file, safely. Raises UserError where there are none, or where one is not finite."
     path = weights_file(path)
     state = _named_tensors(_load_untrusted(path))
     if not state:
@@ -98,18 +98,18 @@ COUNTER = "num_batches_tracked"
 class Match:
     "The entries of a file that fit a network, and those that do not."
 
-    taken: dict[str, torch.Tensor]  # under the network's names
+    taken: dict[str, torch.Tensor]  # name in the network → entry of the file
     missing: list[str]  # entries of the network that the file lacks
     unexpected: list[str]  # entries of the file that the network has no place for
-    reshaped: dict[str, tuple[list[int], list[int]]]  # entry of the network → shape in the file, shape in the network
+    reshaped: dict[str, tuple[list[int], list[int]]]  # name in the network → shape in the file, shape in the network
 
 # %% ../../nbs/lib/models/10_weights.ipynb #match-2
 def match(
     own: dict[str, torch.Tensor],  # the network's entries
     state: dict[str, torch.Tensor],  # the file's entries
-    places: Callable[[str], Iterable[str]] = lambda name: (name,),  # published name → names it may have in the network
+    places: Callable[[str], Iterable[str]] = lambda name: (name,),  # name in the file → possible names in the network
 ) -> Match:
-    "Find the place in a network for every entry of a file."
+    "Match every entry of a file to an entry of a network."
     taken: dict[str, torch.Tensor] = {}
     reshaped: dict[str, tuple[list[int], list[int]]] = {}
     unexpected = []
@@ -148,9 +148,9 @@ def _read_package(n: int) -> dict[str, torch.Tensor]:
 
 # %% ../../nbs/lib/models/10_weights.ipynb #answers
 def _ask(url: str, seconds: float) -> bool:
-    "Tell whether a hub answers a HEAD request (a request without the content) for a file."
+    "Ask a hub for a file, without its content (a HEAD request), and tell whether it answers."
     try:
-        asked = Request(url, method="HEAD")  # noqa: S310 (the registry's own https addresses)
+        asked = Request(url, method="HEAD")  # noqa: S310 (https addresses from torchvision and timm)
         with urlopen(asked, timeout=seconds) as answer:  # noqa: S310
             return answer.status < 400
     except Exception:  # no connection, unknown name, refusal, a proxy's error page: not reachable now
@@ -158,10 +158,10 @@ def _ask(url: str, seconds: float) -> bool:
 
 
 def _answers(
-    url: str,  # of a file on a hub
-    seconds: float = 5.0,  # longest wait, name look-up included
+    url: str,  # the address of a file on a hub
+    seconds: float = 5.0,  # longest wait, including the look-up of the name
 ) -> bool:
-    "Tell whether a hub can be reached; a request that hangs is abandoned."
+    "Tell whether a hub answers within the given time."
     found: list[bool] = []
     thread = threading.Thread(target=lambda: found.append(_ask(url, seconds)), daemon=True)
     thread.start()
@@ -170,7 +170,7 @@ def _answers(
 
 # %% ../../nbs/lib/models/10_weights.ipynb #download
 def _download(url: str, hub: str) -> dict[str, torch.Tensor]:
-    "Read a file of weights from torch's cache, or from a hub that answers."
+    "Read a file of weights from torch's cache on this machine, or from a hub that answers."
     kept = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
     if not kept.exists() and not _answers(url):
         raise Unreachable(f"the hub that {hub}'s weights come from did not answer within 5 s")
@@ -188,11 +188,11 @@ def _read_torchvision(weights_name: str) -> dict[str, torch.Tensor]:
     return _download(get_weight(weights_name).url, "torchvision")
 
 # %% ../../nbs/lib/models/10_weights.ipynb #from-hub
-SAFETENSORS = "model.safetensors"  # the file's name on timm's hub
+SAFETENSORS = "model.safetensors"  # name of every file of weights on timm's hub
 
 
 def _from_hub(repository: str) -> dict[str, torch.Tensor]:
-    "Read a safetensors file from the hub's cache, or from the hub if it answers."
+    "Read a safetensors file from the local cache, or from timm's hub if the hub answers."
     from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
     from safetensors.torch import load_file
 

@@ -19,13 +19,14 @@ from .reading import MAX_BYTES, BadPhoto, shown
 # %% ../../nbs/lib/photos/36_addresses.ipynb #without-user
 def without_user(
     root: str,  # an address, or a folder
-) -> str:  # for tables and sentences; a folder is not changed
+) -> str:  # for messages and tables; the path of a folder stays as it is
     "Remove user and password from an address of files."
     scheme, mark, rest = root.partition("://")
     host, slash, path = rest.partition("/")
     return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"
 
 # %% ../../nbs/lib/photos/36_addresses.ipynb #is-stream
+# Where a live stream is expected, http and https mean a stream. Elsewhere, they mean files in a store.
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "tcp", "udp", "rtp", "srt")
 
 
@@ -42,7 +43,7 @@ _SECRET = re.compile(r"(?i)((?:user|usr|login|pass|pwd|pw|token|key|auth|secret|
 
 def source_name(
     source: str | int | os.PathLike,  # what a person typed
-) -> str:  # for sentences and rows
+) -> str:  # for messages and tables
     "Return the name of a source without user, password or token."
     if not is_stream(source):
         return shown(source)  # type: ignore[arg-type]
@@ -54,7 +55,7 @@ def source_name(
 # %% ../../nbs/lib/photos/36_addresses.ipynb #local-path
 def local_path(
     address: str,
-) -> str:  # an address of another place stays as it is
+) -> str:  # any other address stays as it is
     "Return the path that a `file://…` address means, whether its blanks are written as %20 or not."
     scheme, mark, path = address.partition("://")
     if not mark or scheme.lower() not in ("file", "local"):
@@ -78,13 +79,15 @@ def file_system(
         raise UserError(f"{address} cannot be reached ({error}): look at the address.") from None
 
 # %% ../../nbs/lib/photos/36_addresses.ipynb #changed
-def _changed(about: dict[str, Any]) -> str:
-    "Return the size and the mark of change of a file, from what its store says about it."
+def _changed(
+    about: dict[str, Any],  # what the store says about the file
+) -> str:
+    "Return a file's size and its mark of the last change as one text."
     return f"{about.get('size')}-{about.get('mtime') or about.get('ETag') or about.get('LastModified') or ''}"
 
 # %% ../../nbs/lib/photos/36_addresses.ipynb #listed-folder
 def _not_listed(number: int, error: Exception) -> tuple[str, str, BadPhoto]:
-    "Return a row for a folder that could not be listed."
+    "Return what `files_below` yields for a folder that could not be listed."
     why = f"A folder could not be listed ({shown(str(error))})"
     reason = f"{why}: look at its permissions, and give the same command again."
     return f"folder {number} that could not be listed", "", BadPhoto("unreadable", reason, passing=True)
@@ -106,7 +109,7 @@ def not_to_open(
 # %% ../../nbs/lib/photos/36_addresses.ipynb #files-below
 def files_below(
     root: str,  # the address of a folder
-) -> Iterator[tuple[str, str, BadPhoto | None]]:  # path below it; size and mark of change; why it is not read
+) -> Iterator[tuple[str, str, BadPhoto | None]]:  # path below root, result of `_changed`, why it is not read
     "List all files below an address, in order; then the folders that could not be listed."
     system, start = file_system(root)
     failed: list[Exception] = []

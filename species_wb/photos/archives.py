@@ -19,14 +19,14 @@ from .reading import MAX_BYTES, BadPhoto, not_read, shown
 @lru_cache(4)
 def archive_at(
     path: str,
-    changed: str,  # size and time of change of its file: if one differs, it is opened again
+    changed: str,  # size and time of change of the file; with other values, the file is opened again
 ) -> ZipFile:
     "Open a zip archive; the last four stay open."
     return ZipFile(path)
 
 # %% ../../nbs/lib/photos/38_archives.ipynb #directory-size
 def _directory_size(path: str) -> int | None:  # bytes
-    "Return the stated length of an archive's list of members, or None if it is no archive (ZIP APPNOTE 4.3.16)."
+    "Return the stated length of an archive's list of members; None if the file is no archive (ZIP APPNOTE 4.3.16)."
     with open(path, "rb") as file:
         if file.read(2) != b"PK":
             return None
@@ -52,7 +52,7 @@ def _check_directory(whole: str, name: str) -> None:
 
 # %% ../../nbs/lib/photos/38_archives.ipynb #members-2
 def _entries(whole: str, name: str, changed: str) -> dict[str, ZipInfo]:
-    "Return the files in an archive by their names. Raises BadPhoto where it cannot be read."
+    "Return the files in an archive by their names. Raises BadPhoto where the archive cannot be read."
     try:
         _check_directory(whole, name)
         found = archive_at(whole, changed).infolist()
@@ -67,18 +67,18 @@ def _entries(whole: str, name: str, changed: str) -> dict[str, ZipInfo]:
 
 # %% ../../nbs/lib/photos/38_archives.ipynb #members-2-2
 def members(
-    whole: str,  # where the archive is
-    name: str,  # its name in sentences
-    changed: str,  # size and time of change of its file
+    whole: str,  # path of the archive
+    name: str,  # name of the archive in sentences
+    changed: str,  # size and time of change of the archive
 ) -> list[tuple[str, str]]:  # each member's name as `path_text` writes it, and its size and checksum
-    "List the files in a zip archive. Raises BadPhoto where it cannot be read or holds none."
+    "List the files in a zip archive. Raises BadPhoto where it cannot be read or holds no file."
     entries = _entries(whole, name, changed)
     if not entries:
         raise BadPhoto("empty", f"{name} has no files in it: make the archive again.")
     return [(path_text(member), f"{entry.file_size}-{entry.CRC}") for member, entry in entries.items()]
 
 # %% ../../nbs/lib/photos/38_archives.ipynb #check-entry
-_UNIX = (3, 19)  # systems whose archives keep a file's mode (ZIP APPNOTE 4.4.2): Unix and macOS
+_UNIX = (3, 19)  # Unix and macOS (ZIP APPNOTE 4.4.2): their archives record whether a member is a file, a link, …
 
 
 def _check_entry(entry: ZipInfo, called: str) -> None:
@@ -99,7 +99,7 @@ def _check_entry(entry: ZipInfo, called: str) -> None:
 
 # %% ../../nbs/lib/photos/38_archives.ipynb #unpacked
 def _unpacked(archive: ZipFile, name: str, called: str) -> bytes:
-    "Unpack a member, up to one byte more than its stated size. Raises BadPhoto where it is refused."
+    "Unpack a member, at most its stated size plus one byte. Raises BadPhoto where the member is refused."
     entry = archive.getinfo(text_path(name))
     _check_entry(entry, called)
     with archive.open(entry) as file:
@@ -107,10 +107,10 @@ def _unpacked(archive: ZipFile, name: str, called: str) -> bytes:
 
 # %% ../../nbs/lib/photos/38_archives.ipynb #member
 def read_member(
-    whole: str,  # where the archive is
-    changed: str,  # size and time of change of its file
-    name: str,  # of the member, as `path_text` writes it
-    called: str,  # the name of the member in sentences
+    whole: str,  # path of the archive
+    changed: str,  # size and time of change of the archive
+    name: str,  # name of the member, as `path_text` writes it
+    called: str,  # name of the member in sentences
 ) -> bytes:
     "Read a member of a zip archive. Raises BadPhoto where it cannot be read or is empty."
     try:

@@ -19,7 +19,7 @@ HELD = ("valid", "test")
 
 
 def _newly_labelled(row: dict[str, Any], held: set[str], name: str) -> dict[str, Any]:
-    "Return the split, code and reason of a photo that had no label and got one by hand."
+    "Return what changes in split, code and reason if a photo without a label gets one by hand."
     if row.get("code") == "damaged" and row.get("why"):  # the photo is left out, whatever its label
         return {}
     labelled = f"{name} was labelled by hand, and"
@@ -63,11 +63,11 @@ def not_scored(name: str, label: str) -> str:
 
 # %% ../../nbs/lib/photos/27_corrected.ipynb #apply
 def apply(
-    rows: list[dict[str, Any]],  # of a manifest with splits; `given` is the split that the photo's folder gives
-    words: dict[str, dict[str, Any]],  # the corrections that count, from `corrections.in_force`
-    shown: Callable[[str], str] = str,  # writes a path so that it can stand in a sentence
+    rows: list[dict[str, Any]],  # of a manifest; `given`: the split of the photo's folder
+    words: dict[str, dict[str, Any]],  # sha256 → correction, from `corrections.in_force`
+    shown: Callable[[str], str] = str,  # makes the text for a path in a sentence
 ) -> None:
-    "Change the rows of corrected photos, and record it in `corrected`, `label_before` and `split_before`."
+    "Change the rows of corrected photos, and fill in their `corrected`, `label_before` and `split_before`."
     held = {row["group"] for row in rows if row["split"] in HELD or row["label"] and row["given"] in HELD}
     mine = [row for row in rows if row["status"] == "ok" and row["sha256"] in words]
     for row in mine:
@@ -84,8 +84,8 @@ VERBS = {"relabel": "relabelled", "exclude": "excluded", "flag": "flagged", "con
 
 def count_corrections(
     rows: Iterable[dict[str, Any]],  # of a manifest
-) -> dict[str, dict[str, int]]:  # "all" and "test" → action → photos
-    "Count the corrected photos, and how many of them are or were test photos."
+) -> dict[str, dict[str, int]]:  # "all" and "test" → action → number of photos
+    "Count the corrected photos, and those of them that are or were test photos."
     mine = [row for row in rows if row.get("corrected") in VERBS]
     test = [row for row in mine if "test" in (row["split"], row.get("split_before"))]
     counted = {which: Counter(row["corrected"] for row in some) for which, some in (("all", mine), ("test", test))}

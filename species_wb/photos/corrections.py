@@ -49,18 +49,19 @@ COLUMNS = ("sha256", "path", "action", "old_label", "new_label", "who", "when")
 
 
 def _plain(row: dict[str, Any]) -> dict[str, str]:
-    "Return a row with all columns as text: the hash in lower case, the label as the module `scan` writes it."
+    "Return a row with all columns as text: the sha256 in lower case, the label in Unicode form NFC (as in a manifest)."
     text = {name: str(row.get(name) or "") for name in COLUMNS}
     return text | {"sha256": text["sha256"].lower(), "new_label": unicodedata.normalize("NFC", text["new_label"])}
 
 # %% ../../nbs/lib/photos/25_corrections.ipynb #checked
 def _checked(raw: dict[str, Any], path: Path, line: int) -> dict[str, str]:
-    "Return a row of the file with the columns of the table. Raises UserError where the row cannot be right."
+    "Check a row of the file, and return it with all columns as text. Raises UserError where the row cannot be right."
     if (columns := [name for name in raw if name not in (None, ZONE)]) != list(COLUMNS):
         what = f"its columns are {', '.join(columns)}, and not {', '.join(COLUMNS)}"
         raise UserError(f"{path}, line 1: {what}; mend that line, or put the file elsewhere.")
     row = _plain(raw)
-    # A table may have a column for the time zone. `read_rows` removes it, except if a text in it is wrong:
+    # `read_rows` removes the column of time zones, except where a text in it is wrong. A None comes from a row with
+    # too many or too few cells.
     whole = not {None, ZONE} & set(raw) and None not in raw.values()
     if wrong := _wrong(row) if whole else f"it does not have {len(COLUMNS)} cells":
         raise UserError(f"{path}, line {line}: {wrong}; mend that line, or take it out.")
@@ -68,9 +69,9 @@ def _checked(raw: dict[str, Any], path: Path, line: int) -> dict[str, str]:
 
 # %% ../../nbs/lib/photos/25_corrections.ipynb #read
 def read_corrections(
-    path: Path | None = None,  # of the table; by default the workspace's
-) -> list[dict[str, str]]:  # every row of the table, in order; none where there is no file
-    "Read corrections, and check them. Raises UserError where a row is wrong or the file cannot be read."
+    path: Path | None = None,  # the table; by default, the table of the workspace
+) -> list[dict[str, str]]:  # all rows of the table, in order; an empty list if there is no file
+    "Read and check all corrections. Raises UserError where a row is wrong or the file cannot be read."
     path, line = path or file(), 2
     found: list[dict[str, str]] = []
     try:
@@ -111,8 +112,8 @@ def _name() -> str:
 
 # %% ../../nbs/lib/photos/25_corrections.ipynb #append
 def append(
-    rows: list[dict[str, Any]],  # with the columns of the table; `when` and `who` are filled in where absent
-    path: Path | None = None,  # of the table, which is made if it is missing; by default the workspace's
+    rows: list[dict[str, Any]],  # one dict for each correction: column → value; a missing `who` or `when` is filled in
+    path: Path | None = None,  # the table, made if it is missing; by default, the table of the workspace
 ) -> None:
     "Append all corrections, or none of them. Raises UserError where one is wrong or the table cannot be written."
     path = path or file()
@@ -125,8 +126,8 @@ def append(
 
 # %% ../../nbs/lib/photos/25_corrections.ipynb #in-force
 def in_force(
-    rows: Iterable[dict[str, Any]],  # of the table, in order
-    training: bool = False,  # skip flags if there is another correction
+    rows: Iterable[dict[str, Any]],  # the rows of the table, in order
+    training: bool = False,  # skip the flags of a photo that has another correction
 ) -> dict[str, dict[str, Any]]:  # sha256 → the row that counts
     "Return the correction that counts, for each photo that has one."
     said: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -140,7 +141,7 @@ def in_force(
 
 # %% ../../nbs/lib/photos/25_corrections.ipynb #of-workspace
 def of_workspace() -> dict[str, dict[str, Any]]:  # sha256 → the row that counts
-    "Return the corrections that count in this workspace, or none outside of a workspace."
+    "Return the corrections in the workspace that count for training; an empty dict if there is no workspace."
     try:
         path = file()
     except UserError:

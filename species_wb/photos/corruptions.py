@@ -47,11 +47,11 @@ def _dark(photo: np.ndarray, stops: float, seed: int) -> np.ndarray:
     return np.rint(255 * coded).astype(np.uint8)[photo]
 
 # %% ../../nbs/lib/photos/20_corruptions.ipynb #grain
-_STEPS = 32  # how many levels one standard deviation is; noise is kept as bytes, up to 4 deviations
+_STEPS = 32  # byte values in one standard deviation; noise beyond 4 deviations is cut off
 
 
 def _grain(rows: int, columns: int, seed: int) -> np.ndarray:  # uint8, rows×columns×3
-    "Return random normally distributed noise around 128; one standard deviation is _STEPS levels."
+    "Return random normally distributed noise around 128; one standard deviation is _STEPS byte values."
     drawn = np.random.default_rng(seed).standard_normal((rows, columns, 3), np.float32)
     drawn *= _STEPS
     drawn += 128
@@ -91,7 +91,7 @@ class Corruption:
     "One way of making photos worse."
 
     meaning: str  # what it stands for in the field
-    measure: str  # what the values are
+    measure: str  # what the values measure, and their unit
     values: tuple[float, ...]  # one for each of STRENGTHS
     function: Callable[[np.ndarray, float, int], np.ndarray]  # photo, value, seed → photo
 
@@ -105,7 +105,7 @@ CORRUPTIONS = {
 }
 
 # %% ../../nbs/lib/photos/20_corruptions.ipynb #reduced
-LARGEST = 512  # pixels; the short side is not reduced below this
+LARGEST = 512  # pixels; the short side is reduced below this only in a panorama
 
 
 def _reduced(photo: np.ndarray) -> np.ndarray:

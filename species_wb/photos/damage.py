@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 # %% ../../nbs/lib/photos/07_damage.ipynb #said-length
-# The bytes that state the length, and what is added to it.
-# (A TIFF states only where its list of fields begins, so its length is at least this.)
+# For each format: the first byte of the stated length, the byte after its last one, and a number to add to the length.
+# A TIFF states only where its list of fields begins, so its length is at least this.
 _LENGTH = {"WEBP": (4, 8, 8), "BMP": (2, 6, 0), "TIFF": (4, 8, 0)}
 
 
@@ -27,7 +27,7 @@ def _end_of_boxes(data: bytes) -> int:
 
 # %% ../../nbs/lib/photos/07_damage.ipynb #said-length-2
 def said_length(data: bytes, kind: str) -> int:
-    "Return the length in bytes that a file states (a TIFF: the least length); 0 if its format states none."
+    "Return the length in bytes that a file states (for a TIFF, the least length), or 0 if its format states none."
     if kind in ("AVIF", "HEIC"):
         return _end_of_boxes(data)
     first, last, more = _LENGTH.get(kind, (0, 0, 0))
@@ -60,7 +60,7 @@ def by_rows(
 
 # %% ../../nbs/lib/photos/07_damage.ipynb #sound-png
 def sound_png(data: bytes) -> bytes:
-    "Return the bytes of a PNG before the first part of its picture that is complete but has a wrong checksum."
+    "Return a PNG up to the first complete part of its picture that has a wrong checksum."
     import zlib
 
     at = 8
@@ -75,7 +75,7 @@ def sound_png(data: bytes) -> bytes:
 # %% ../../nbs/lib/photos/07_damage.ipynb #filled-up
 _FILLS = (b"\0", b"\1" + bytes(7), b"\x80" + bytes(63), b"\xff")
 FILLED = ("WEBP", "AVIF", "HEIC")
-_MOST = 250_000_000  # bytes
+_MOST = 250_000_000  # bytes; a file that states a greater length is not filled up
 
 
 def filled_up(data: bytes, kind: str) -> Iterator[bytes]:
@@ -89,9 +89,9 @@ def filled_up(data: bytes, kind: str) -> Iterator[bytes]:
 def by_filling(
     data: bytes,  # of a WebP, AVIF or HEIC
     kind: str,
-    decode: Callable[[bytes], np.ndarray],  # → H×W×3
-) -> tuple[np.ndarray, np.ndarray] | None:  # the picture, and H×W, whether a pixel is missing; None if nothing is left
-    "Decode what is left of a photo whose format needs all of its bytes."
+    decode: Callable[[bytes], np.ndarray],  # makes pixels (H×W×3) from the bytes of a file
+) -> tuple[np.ndarray, np.ndarray] | None:  # pixels (H×W×3), and whether each is missing (H×W)
+    "Decode what is left of a cut photo whose format needs all of its bytes; return None if this is not possible."
     pictures = []
     for full in filled_up(data, kind):
         try:
@@ -118,10 +118,10 @@ def greyed(
 
 # %% ../../nbs/lib/photos/07_damage.ipynb #remark
 def remark(
-    name: str,  # the name of the photo in sentences
+    name: str,  # the name of the photo in this sentence
     missing: np.ndarray,  # H×W, whether a pixel is missing
-    coarse: bool = False,  # whether fine detail is missing in the whole picture
-    ended: bool = False,  # whether the file has its end; the damage is then in its middle
+    coarse: bool = False,  # whether the whole picture lacks its finest detail
+    ended: bool = False,  # whether the end of the file is there, so that only its middle is damaged
 ) -> str:
     "Say what is missing in a photo."
     again = "Copy it again from the card if you can."

@@ -58,12 +58,12 @@ def _as_counts(values: np.ndarray, low: float, high: float) -> np.ndarray | None
         return None
     return values.clip(0, 65535).astype(np.uint16)
 
-
+# %% ../../nbs/lib/photos/10_depth.ipynb #to-8-bit-step
 def to_8_bit(
     values: np.ndarray,  # whole numbers or floating point, any shape
     said: int | None = None,  # the white that the file states
 ) -> np.ndarray:  # uint8, the same shape
-    "Scale the values of a deep picture."
+    "Scale the values of a deep picture to 8 bits."
     whole: np.ndarray | None
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:
         low, high, whole = 0.0, 65535.0, values
@@ -104,8 +104,8 @@ def _said_by_png(data: bytes, values: np.ndarray) -> int | None:
 # %% ../../nbs/lib/photos/10_depth.ipynb #said
 def said_white(
     image: Image.Image,  # as Pillow opened it
-    data: bytes,  # of the whole file
-    values: np.ndarray,  # the values of its pixels
+    data: bytes,  # the bytes of the whole file
+    values: np.ndarray,  # the values of the image's pixels
 ) -> int | None:
     "Return the white that a file states; None if it states none."
     if image.format == "TIFF":
@@ -130,9 +130,9 @@ def is_deep_colour(
 
 # %% ../../nbs/lib/photos/10_depth.ipynb #deep-colour-3
 def low_bytes(image: Image.Image) -> Image.Image:
-    "Prepare a picture of deep colour so that its low bytes are decoded."
+    "Change a picture of deep colour so that decoding gives its low bytes; return the same picture."
     mode = raw_mode(image)
-    swapped = "RGBA" if mode.startswith("LA") else mode[:-1] + _SWAPPED[mode[-1]]  # grey, transparency: all four bytes
+    swapped = "RGBA" if mode.startswith("LA") else mode[:-1] + _SWAPPED[mode[-1]]  # LA: 2 bytes of grey, 2 of opacity
     image.tile = [  # type: ignore[attr-defined]
         tile._replace(args=swapped if isinstance(tile.args, str) else (swapped, *tile.args[1:]))
         for tile in image.tile  # type: ignore[attr-defined]
@@ -141,16 +141,16 @@ def low_bytes(image: Image.Image) -> Image.Image:
 
 # %% ../../nbs/lib/photos/10_depth.ipynb #shallow
 def is_dark(high: np.ndarray) -> bool:
-    "Tell from the high bytes whether a picture perhaps uses 14 bits or fewer."
+    "Tell from the high bytes whether a picture may use 14 bits or fewer."
     colours = high[..., :3]
     return int((colours >= 64).sum()) <= colours.size // ODD
 
 # %% ../../nbs/lib/photos/10_depth.ipynb #shallow-2
 def joined(
-    high: np.ndarray,  # H×W×3 or H×W×4, uint8
-    low: np.ndarray,  # H×W×3 or H×W×4, uint8; for grey with transparency, all four bytes
+    high: np.ndarray,  # H×W×3 or H×W×4, uint8: the picture as Pillow decodes it
+    low: np.ndarray,  # H×W×3 or H×W×4, uint8: the decoded picture of `low_bytes`
     mode: str,  # from `raw_mode`
-) -> np.ndarray:  # uint16
+) -> np.ndarray:  # uint16, as large as `high`
     "Join the high and the low bytes of deep colour."
     low = low[..., [1, 1, 1, 3]] if mode.startswith("LA") else low
     return high.astype(np.uint16) << 8 | low[..., : high.shape[2]]

@@ -14,7 +14,7 @@ from PIL import Image
 from .times import iso
 
 # %% ../../nbs/lib/photos/06_exif.ipynb #time
-_FIELDS = (  # EXIF's name, and the tags (field numbers) of the time, its fraction of a second, its offset
+_FIELDS = (  # the field's name; the tags (field numbers) of its time, its fraction of a second and its offset
     ("DateTimeOriginal", 0x9003, 0x9291, 0x9011),
     ("DateTimeDigitized", 0x9004, 0x9292, 0x9012),
     ("DateTime", 0x0132, 0x9290, 0x9010),
@@ -39,7 +39,7 @@ def _other_times(info: dict[Any, Any]) -> dict[str, str]:  # "XMP" or "PNG" → 
 
 # %% ../../nbs/lib/photos/06_exif.ipynb #degrees
 def _degrees(written: Any, sides: str, side: Any, most: float) -> float | None:
-    "Return degrees from EXIF's degrees, minutes and seconds; north and east are positive."
+    "Return a coordinate in degrees (north and east are positive), or None if it cannot be right."
     try:
         d, m, s = (float(v) for v in written)
         side = side.strip("\0 ").upper()
@@ -78,7 +78,7 @@ def _ifd(exif: Image.Exif, tag: int | None = None) -> dict[int, Any]:
 def time_and_place(
     exif: Image.Exif,
     info: dict[Any, Any] | None = None,  # what Pillow says of the photo besides EXIF: `image.info`
-) -> dict[str, Any]:  # "taken_at" (ISO 8601), "taken_from" (a word of `times.WRITTEN_IN`), "lat" and "lon" (degrees)
+) -> dict[str, Any]:  # "taken_at" (ISO 8601), "taken_from" (such as "XMP"), "lat" and "lon" (degrees)
     "Return when and where a photo was taken; None if not known."
     times = _times({**_ifd(exif), **_ifd(exif, 0x8769)}) or _other_times(info or {})
     taken_from = next(iter(times), None)
@@ -99,8 +99,8 @@ def _png_exif(data: bytes) -> Image.Exif:
 
 # %% ../../nbs/lib/photos/06_exif.ipynb #read-exif
 def read_exif(
-    image: Image.Image,  # opened, not decoded
-    data: bytes,  # of its whole file
+    image: Image.Image,  # opened with Pillow; it need not be decoded
+    data: bytes,  # the whole file
 ) -> Image.Exif:  # empty if it cannot be read
     "Read the EXIF of a photo."
     try:

@@ -18,14 +18,14 @@ from .reading import shown
 
 # %% ../../nbs/lib/photos/30_files.ipynb #entries
 def _leads(entry: os.DirEntry) -> str:
-    "Tell whether an entry is a `real` folder, a `link` to a folder, or a file (an empty text)."
+    "Return `real` for a folder, `link` for a link to a folder, and an empty text for a file."
     if entry.is_dir(follow_symlinks=False):
         return "real"
     return "link" if entry.is_symlink() and os.path.isdir(entry.path) else ""
 
-
+# %% ../../nbs/lib/photos/30_files.ipynb #entries-step
 def _entries(folder: str, left: Counter) -> list[tuple[str, str]]:
-    "List the names in a folder in order, each with `real`, `link` or an empty text; count leftovers."
+    "List the names in a folder, sorted, each with its answer of `_leads`; count leftovers and leave them out."
     with os.scandir(folder) as found:
         named = sorted((entry.name, _leads(entry)) for entry in found)
     kinds = [leftover(name, bool(leads)) for name, leads in named]
@@ -47,9 +47,9 @@ FOLDER = "folder"
 
 def walk(
     root: str,  # a folder
-    enter: Callable[[str], bool] = lambda folder: True,  # gets the path of a folder; tells whether it is read
-    left: Counter | None = None,  # counts what programs left behind, by kind
-) -> Iterator[tuple[str, Any]]:  # path relative to the root; None (a file), FOLDER, or status and reason
+    enter: Callable[[str], bool] = lambda folder: True,  # whether to read a folder, from its path
+    left: Counter | None = None,  # counter of leftovers by kind; `walk` adds to it
+) -> Iterator[tuple[str, Any]]:  # path below the root; None for a file, FOLDER, or {status, reason} if not read
     "Yield all files and folders below a folder except leftovers, in an order that is always the same."
     real, seen, left = [""], set(), Counter() if left is None else left
     links: list[str] = []
@@ -76,7 +76,7 @@ def walk(
 def walked(
     root: str,  # a folder
     left: Counter | None = None,  # as in `walk`
-) -> tuple[list[str], list[str], dict[str, dict[str, str]]]:  # files; folders; folders not read → why
+) -> tuple[list[str], list[str], dict[str, dict[str, str]]]:  # files, folders, {unread folder: {status, reason}}
     "List all files and folders below a folder, except leftovers."
     found = list(walk(root, left=left))
     files, folders = ([path for path, what in found if what == kind] for kind in (None, FOLDER))
@@ -97,7 +97,7 @@ def has_split_folders(
 def label_and_split(
     path: str,  # of a photo, relative to the root
     split_folders: bool,  # from `has_split_folders`
-) -> dict[str, Any]:  # "label"; "given": train, valid, test or None; "why": the reason for no label
+) -> dict[str, Any]:  # "label", "given" (train, valid, test or None), "why" (the reason for no label)
     "Return the label and the given split of a photo, from its path."
     *above, _ = path.split("/")
     given = SPLIT_FOLDERS.get(above[0].casefold()) if split_folders and above else None

@@ -34,7 +34,7 @@ _KINDS = [
 
 
 def _kind(head: bytes) -> str | None:
-    "Return the container (the format of the file) by FFmpeg's name, from the first bytes, or None."
+    "Return FFmpeg's name of a film's container (its file format), from the first bytes; None if it is no film."
     if format_of(head):  # a photo: HEIC and AVIF begin as .mp4 does
         return None
     return next((kind for pattern, kind in _KINDS if re.match(pattern, head, re.DOTALL)), None)
@@ -66,7 +66,7 @@ def _head(path: str | os.PathLike, name: str) -> bytes:
     return head
 
 # %% ../../nbs/lib/photos/34_films.ipynb #mov-end
-MOST_ATOMS = 1000  # at the top level; a normal film has only a few
+MOST_ATOMS = 1000  # atoms at the top level that are read at most; a normal film has only a few
 
 
 def _mov_end(file: BinaryIO) -> int:
@@ -205,7 +205,7 @@ class Film:
     fps: float | None  # pictures a second, on average
     width: int  # pixels, as stored
     height: int
-    began: str | None = None  # ISO 8601, with an offset only where the file holds one
+    began: str | None = None  # when the film began, ISO 8601; with a UTC offset only if the file holds one
 
 # %% ../../nbs/lib/photos/34_films.ipynb #film-says
 def film(

@@ -84,7 +84,7 @@ def _known_format(data: bytes, name: str) -> str:
 # %% ../../nbs/lib/photos/08_headers.ipynb #open
 def open_photo(
     data: bytes,  # of a whole file
-    name: str,  # its name in sentences
+    name: str,  # the file's name, for error messages
 ) -> Image.Image:
     "Open a photo without decoding a pixel. Raises BadPhoto where the file is no photo or cannot be opened."
     kind = _known_format(data, name)
@@ -110,9 +110,9 @@ MAX_PIXELS_IN_FULL = 100_000_000  # for progressive JPEGs, and formats that cann
 def check_pixels(
     width: int,
     height: int,
-    most: int,  # how many pixels are allowed
-    name: str,  # the name of the file in sentences
-    film: bool = False,  # whether it is a film, which has many pictures
+    most: int,  # the highest number of pixels that is allowed
+    name: str,  # the file's name, for error messages
+    film: bool = False,  # whether the file is a film
 ) -> None:
     "Refuse a picture that is too large. Raises BadPhoto."
     if width * height > most:
@@ -163,9 +163,9 @@ class Header:
     width: int  # pixels, upright
     height: int
     mode: str  # Pillow's name for the colours: "RGB", "L", "CMYK", "I;16", …
-    frames: int  # pictures in the file: 1, or 2 if there are several; the first one is the photo
-    taken_at: str | None  # ISO 8601, the camera's clock, with an offset only where the file gives one
-    taken_from: str | None  # where this time was written: a word of `times.WRITTEN_IN`
+    frames: int  # 1, or 2 if the file holds several pictures (the first one is the photo)
+    taken_at: str | None  # ISO 8601, the camera's clock; with an offset from UTC if the file gives one
+    taken_from: str | None  # where the file holds this time, such as "DateTimeOriginal" (see `times.WRITTEN_IN`)
     lat: float | None  # degrees, WGS 84
     lon: float | None
 
@@ -179,7 +179,7 @@ def _frames(image: Image.Image) -> int:
 
 # %% ../../nbs/lib/photos/08_headers.ipynb #opened-or-filled
 def _opened(data: bytes, name: str) -> Image.Image:
-    "Open a photo; if it was cut and its format needs all bytes, fill it up. Raises BadPhoto as `open_photo` does."
+    "Open a photo; fill it up if it was cut short and cannot be opened. Raises BadPhoto as `open_photo` does."
     try:
         return open_photo(data, name)
     except BadPhoto as bad:
@@ -193,8 +193,8 @@ def _opened(data: bytes, name: str) -> Image.Image:
 # %% ../../nbs/lib/photos/08_headers.ipynb #header-and-orientation
 def header_and_orientation(
     data: bytes,  # of a whole file
-    name: str,  # its name in sentences
-) -> tuple[Header, int, tuple[int, int]]:  # also orientation (1 to 8), and (width, height) as stored
+    name: str,  # the file's name, for error messages
+) -> tuple[Header, int, tuple[int, int]]:  # header; orientation in EXIF, 1 to 8; stored width and height
     "Read the header, and how the picture is stored. Raises BadPhoto where the photo must not be decoded."
     image = _opened(data, name)
     _check_size(image, data, name)
@@ -207,7 +207,7 @@ def header_and_orientation(
 # %% ../../nbs/lib/photos/08_headers.ipynb #header
 def header(
     data: bytes,  # of a whole file
-    name: str = "This file",  # its name in sentences
+    name: str = "This file",  # the file's name, for error messages
 ) -> Header:
     "Read the header of a photo. Raises BadPhoto where the photo must not be decoded."
     return header_and_orientation(data, name)[0]

@@ -59,7 +59,7 @@ def _stamp(root: str, path: str) -> tuple[int, int, int] | None:
 def cache_file(
     photos: Path,  # a folder or a CSV
 ) -> Path | None:
-    "Return the file in which the scans of a folder or CSV are stored; None outside of a workspace."
+    "Return the file in which the results of scanning a folder or CSV are stored; None outside of a workspace."
     try:
         return cache_folder("scans") / f"{hashlib.sha256(os.fsencode(photos)).hexdigest()[:16]}.parquet"
     except (OSError, UserError):
@@ -86,7 +86,7 @@ CACHE_VERSION = b"3"  # increase it when the same bytes would give another resul
 
 
 def _write_cache(file: Path | None, stamps: dict[str, tuple | None], found: dict[str, dict[str, Any]]) -> None:
-    "Store the results of a scan; if the disk is full or read-only, nothing is stored and no error is raised."
+    "Store the results of a scan, if the disk allows it; a full or read-only disk raises no error."
     table = _cache_table(stamps, found).replace_schema_metadata({"version": CACHE_VERSION})
     try:
         if file:
@@ -122,11 +122,11 @@ def _looked(root: str, todo: list[str], pool: ThreadPoolExecutor) -> Iterable[tu
 
 # %% ../../nbs/lib/photos/57_inspection.ipynb #look-at-all
 def inspected(
-    root: str,
-    paths: list[str],  # relative to the root
+    root: str,  # folder
+    paths: list[str],  # of files, relative to the root
     cache: Path | None,  # from `cache_file`
-    workers: int | None = None,  # threads; by default one more than the processor has cores
-) -> dict[str, dict[str, Any]]:  # path → the manifest's columns
+    workers: int | None = None,  # threads; by default the number of cores + 1, at most 32
+) -> dict[str, dict[str, Any]]:  # path → its result, as from `_look_at`
     "Inspect each file, or use the result in the cache. Raises UserError where imagehash is not installed."
     _check_imagehash()
     known = _read_cache(cache)

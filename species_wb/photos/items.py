@@ -19,13 +19,13 @@ Item = tuple[Row, Callable[[], bytes | np.ndarray]]  # the function returns the 
 
 
 def name_of(row: Row) -> str:
-    "Return the name of a photo in sentences."
+    "Return the name by which a sentence calls a photo."
     inside = f" in {shown(row['path'])}" if row.get("member") else ""
     at = f" at {row['seconds']:g} s" if row.get("seconds") is not None else ""
     return f"{shown(row.get('member') or row.get('path') or 'This photo')}{at}{inside}"
 
 # %% ../../nbs/lib/photos/15_items.ipynb #failed
 def failed(row: Row, bad: BadPhoto) -> Row:
-    "Return the row with the reason why its photo has no answer."
+    "Return the row with the status and the reason of the failure."
     why = {"status": bad.status, "reason": bad.reason}
     return {**row, **why, **({"passing": True} if bad.passing else {})}

@@ -18,19 +18,19 @@ import simplejpeg
 class _Jpeg:
     "What the header of a JPEG says about how its picture is stored."
 
-    frame: int  # the byte at which the frame header begins
-    scan: int  # the first byte of the first pass over the picture
-    unit: tuple[int, int]  # height and width in pixels of a unit, the smallest block that is stored
+    frame: int  # the byte at which the frame header (size and colours of the picture) begins
+    scan: int  # the first byte of the picture itself, after all headers
+    unit: tuple[int, int]  # height and width of a unit (the smallest block that is stored), in pixels
     every: int  # units between two restart markers (see below); 0: there are no restart markers
-    progressive: bool
+    progressive: bool  # whether the picture is stored in several passes (see below)
 
-
+# %% ../../nbs/lib/photos/09_jpeg_damage.ipynb #segments
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:  # marker, begin, end
-    "Yield the segments (parts with a marker) of a JPEG up to its first pass over the picture."
+    "Yield the segments of a JPEG before its picture; a segment is a part that begins with a marker of two bytes."
     at, marker = 2, 0
     while marker != 0xDA and at + 4 <= len(data) and data[at] == 0xFF:
         marker, end = data[at + 1], at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker != 0xFF:  # otherwise it is a byte of padding
+        if marker != 0xFF:  # otherwise this byte is padding
             yield marker, at, end
         at = end if marker != 0xFF else at + 1
 
@@ -67,7 +67,7 @@ HOLE = bytes(512)
 
 
 def _sound_end(data: bytes, start: int) -> int:
-    "Return where the undamaged part of a JPEG ends."
+    "Return the byte at which the undamaged part of a JPEG ends."
     end = len(data.rstrip(b"\0"))
     hole = data.find(HOLE, start, end)
     end = hole if hole >= 0 else end
@@ -95,7 +95,7 @@ def has_end(data: bytes) -> bool:
 
 # %% ../../nbs/lib/photos/09_jpeg_damage.ipynb #grey-end
 def _grey_end(pixels: np.ndarray, tall: int) -> np.ndarray:
-    "Find the grey at the end of a picture: whole rows, and the right ends of the last `tall` rows above."
+    "Mark the grey end of a picture as missing: whole rows, and the right ends of the `tall` rows above them."
     grey = (pixels == 128).all(2)
     to_the_right = np.minimum.accumulate(grey[:, ::-1], axis=1)[:, ::-1]
     below = np.minimum.accumulate(to_the_right[::-1, 0])[::-1]
@@ -124,7 +124,7 @@ _RESTART = re.compile(rb"\xff([\xd0-\xd7])")
 
 
 def _pieces(scan: bytes, n: int) -> dict[int, bytes]:  # number of the piece, from 0 to n − 1 → its bytes
-    "Divide a pass over the picture at its restart markers."
+    "Divide the bytes of a picture into pieces, at the restart markers."
     marks = [*_RESTART.finditer(scan)]
     ends = [*(m.start() for m in marks), len(scan)]
     pieces = [scan[a:b] for a, b in zip((0, *(m.end() for m in marks)), ends, strict=True)]
@@ -144,7 +144,7 @@ _PIECES = 5000  # a JPEG with more pieces is not searched for damaged ones
 
 
 def _mended(data: bytes, head: _Jpeg, size: tuple[int, int]) -> tuple[bytes, np.ndarray] | None:
-    "Empty the damaged pieces of a JPEG, and return which units are missing; None without usable restart markers."
+    "Return a JPEG without its damaged pieces, and which units are missing; None without usable restart markers."
     high, wide = (-(-side // unit) for side, unit in zip(size[::-1], head.unit, strict=True))
     n = -(-high * wide // head.every) if head.every else 0
     if not 2 <= n <= _PIECES or head.progressive or head.every * head.unit[1] > 65_000:
@@ -160,8 +160,8 @@ def _mended(data: bytes, head: _Jpeg, size: tuple[int, int]) -> tuple[bytes, np.
 def by_jpeg(
     data: bytes,
     size: tuple[int, int],  # width and height as stored
-    scale: int,  # 1, 2, 4 or 8
-) -> tuple[np.ndarray, np.ndarray, int | None] | None:  # H×W×3; H×W, missing or not; complete passes (None: all)
+    scale: int,  # 1, 2, 4 or 8: the picture is decoded at 1/scale of its size
+) -> tuple[np.ndarray, np.ndarray, int | None] | None:  # pixels H×W×3; missing H×W; complete passes (None: all)
     "Decode what is left of a damaged JPEG; return None if nothing is left."
     if not (head := _read_head(data)):
         return None
@@ -176,7 +176,7 @@ def by_jpeg(
     missing = _grey_end(pixels, tall) if units is None else _enlarged(units, head.unit, scale, pixels.shape[:2])
     return pixels, missing, _passes(sound, head) if head.progressive else None
 
-
+# %% ../../nbs/lib/photos/09_jpeg_damage.ipynb #enlarged
 def _enlarged(units: np.ndarray, unit: tuple[int, int], scale: int, shape: tuple[int, ...]) -> np.ndarray:
     "Give each pixel the value of its unit."
     rows, columns = (np.arange(side) * scale // u for side, u in zip(shape, unit, strict=True))

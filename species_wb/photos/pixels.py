@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEAST', 'PASSES', 'LARGE', 'canonical_scale', 'header_and_pixels', 'decode', 'prepare', 'load', 'encode_jpeg',
-           'thumbnail']
+           'shrunk', 'thumbnail']
 
 # %% ../../nbs/lib/photos/12_pixels.ipynb #imports
 import math
@@ -33,7 +33,7 @@ def canonical_scale(
 
 # %% ../../nbs/lib/photos/12_pixels.ipynb #from-pillow
 def _of_depth(image: Image.Image, low: Image.Image, mode: str, data: bytes) -> Image.Image:
-    "Convert colour with 16 bits to 8 bits, from its high bytes (`image`) and its low bytes."
+    "Convert colour with 16 bits to 8 bits, from its high bytes (`image`) and its low bytes (`low`)."
     values = depth.joined(np.asarray(image), np.asarray(low), mode)
     bands = [depth.to_8_bit(values[..., :3], depth.said_white(image, data, values[..., :3]))]
     bands += [depth.to_8_bit(values[..., 3:])] if values.shape[2] == 4 else []
@@ -54,8 +54,8 @@ def _rgb(image: Image.Image, data: bytes) -> np.ndarray:
 # %% ../../nbs/lib/photos/12_pixels.ipynb #from-pillow-2
 def _from_pillow(
     image: Image.Image, data: bytes, name: str, load: Callable[[Image.Image], object] = Image.Image.load
-) -> np.ndarray:
-    "Decode a picture that Pillow opened, H×W×3, as stored, by the argument `load`. Raises BadPhoto for any error."
+) -> np.ndarray:  # H×W×3, not turned upright yet
+    "Decode a picture that Pillow opened, with the function `load`. Raises BadPhoto for any error."
     try:
         mode = depth.raw_mode(image)
         load(image)
@@ -71,8 +71,8 @@ def _from_pillow(
 _DAMAGED = "premature end of data segment|bad huffman|resync|inconsistent progression"
 
 
-def _from_jpeg(data: bytes, size: tuple[int, int], scale: int, name: str) -> np.ndarray:
-    "Decode a JPEG at 1/scale, H×W×3, as stored. Raises BadPhoto."
+def _from_jpeg(data: bytes, size: tuple[int, int], scale: int, name: str) -> np.ndarray:  # H×W×3, not upright yet
+    "Decode a JPEG at 1/scale. Raises BadPhoto."
     width, height = (-(-side // scale) for side in size)
     try:
         return simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width, min_factor=scale)
@@ -91,7 +91,7 @@ PASSES = 4  # how many complete passes of a progressive JPEG must be there
 
 def _pixels_of_part(
     data: bytes, kind: str, size: tuple[int, int], scale: int, name: str
-) -> tuple[np.ndarray, np.ndarray, int | None] | None:  # as `jpeg_damage.by_jpeg` returns it
+) -> tuple[np.ndarray, np.ndarray, int | None] | None:  # H×W×3; H×W, missing or not; complete passes or None
     "Decode what is left of a photo; None if nothing is left. Raises any error of a decoder."
     if kind == "JPEG":
         return jpeg_damage.by_jpeg(data, size, scale)
@@ -105,8 +105,8 @@ def _pixels_of_part(
 
 def _part(
     data: bytes, kind: str, size: tuple[int, int], scale: int, name: str
-) -> tuple[np.ndarray, str | None] | None:  # pixels (grey where missing), a sentence; None: too little is left
-    "Decode a damaged photo."
+) -> tuple[np.ndarray, str | None] | None:  # pixels, grey where missing; what is missing, in words, or None
+    "Decode a damaged photo; return None if too little of it is left."
     try:
         found = _pixels_of_part(data, kind, size, scale, name)
     except Exception:  # decoders raise anything
@@ -140,7 +140,7 @@ def header_and_pixels(
     data: bytes,  # of a whole file
     canonical_size: int | None,  # pixels that the short side should have at least; None: full size
     name: str = "This file",  # its name in sentences
-) -> tuple[Header, np.ndarray, str | None]:  # the pixels: uint8, H×W×3, RGB, upright; a sentence if some are missing
+) -> tuple[Header, np.ndarray, str | None]:  # pixels: uint8, H×W×3, RGB, upright; a sentence if damaged
     "Read the header and decode the canonical photo. Raises BadPhoto where either cannot be done."
     head, orientation, size = header_and_orientation(data, name)
     jpeg = head.format == "JPEG"
@@ -196,11 +196,19 @@ def encode_jpeg(
     return simplejpeg.encode_jpeg(np.ascontiguousarray(photo), quality, "RGB", "420")
 
 # %% ../../nbs/lib/photos/12_pixels.ipynb #thumbnail
+def shrunk(
+    photo: np.ndarray,  # uint8, H×W×3, RGB
+    side: int,  # the longest side of the result, pixels
+) -> np.ndarray:  # uint8, h×w×3
+    "Shrink a photo; a small one keeps its size."
+    image = Image.fromarray(photo)
+    image.thumbnail((side, side), Image.Resampling.BICUBIC)
+    return np.array(image)
+
+
 def thumbnail(
     photo: np.ndarray,  # uint8, H×W×3, RGB
     side: int,  # the longest side of the result, pixels
 ) -> bytes:  # JPEG
     "Shrink a photo for a gallery; a small one keeps its size."
-    image = Image.fromarray(photo)
-    image.thumbnail((side, side), Image.Resampling.BICUBIC)
-    return encode_jpeg(np.array(image), 80)
+    return encode_jpeg(shrunk(photo, side), 80)

@@ -17,7 +17,7 @@ from ..fields import path_text
 # %% ../../nbs/lib/photos/05_reading.ipynb #shown
 def shown(path: str | bytes | os.PathLike) -> str:
     "Write a path so that it can stand in a sentence."
-    text = path_text(path).replace("\\x5cx", "\\x")  # a backslash that is part of the name
+    text = path_text(path).replace("\\x5cx", "\\x")  # `path_text` writes \x5c for a \ before x and two digits
     return "".join(c if c.isprintable() else "�" for c in text)
 
 # %% ../../nbs/lib/photos/05_reading.ipynb #badphoto
@@ -33,7 +33,7 @@ class BadPhoto(Exception):
         return self.reason
 
 # %% ../../nbs/lib/photos/05_reading.ipynb #accept
-# For the file dialog of a web page. Browsers also need the endings of some file names.
+# For the file dialog of a web page. Browsers know some picture formats only by the ending.
 ACCEPT = "image/*,.heic,.heif,.avif,.tif,.tiff"
 
 # %% ../../nbs/lib/photos/05_reading.ipynb #format-of-brands
@@ -53,7 +53,7 @@ _STARTS = {
     "GIF": (b"GIF87a", b"GIF89a"),
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
 }
-_BMP = (12, 40, 52, 56, 64, 108, 124)  # bytes: a BMP has two headers; these lengths are possible for the later one
+_BMP = (12, 40, 52, 56, 64, 108, 124)  # possible lengths of the second header of a BMP, in bytes
 
 
 def format_of(data: bytes) -> str | None:
@@ -122,7 +122,7 @@ def not_read(path: str | bytes | os.PathLike, name: str, error: Exception) -> Ba
 
 # %% ../../nbs/lib/photos/05_reading.ipynb #whole
 def _whole(path: str | bytes | os.PathLike, size: int, name: str) -> bytes:
-    "Read a file that had `size` bytes a moment ago; if it has grown, read at most MAX_BYTES + 1."
+    "Read a file that had `size` bytes a moment ago, and any bytes added since: at most MAX_BYTES + 1 bytes."
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with open(handle, "rb") as file:
         if size > MAX_BYTES:
@@ -134,7 +134,7 @@ def _whole(path: str | bytes | os.PathLike, size: int, name: str) -> bytes:
 def read_bytes(
     path: str | bytes | os.PathLike,  # of a file
     name: str | None = None,  # the name in sentences, by default the path
-) -> bytes:  # at most MAX_BYTES, at least one
+) -> bytes:  # from 1 to MAX_BYTES bytes
     "Read a file without ever waiting for it. Raises BadPhoto where there is nothing to read, or too much."
     name = name or shown(path)
     try:

@@ -20,6 +20,7 @@ from ..contracts import manifest_root, manifest_table, read_manifest
 from ..core import UserError, plural
 from ..fields import path_text, text_path
 from . import corrected, corrections
+from .credits import credits_of, join_sources
 from .file_times import with_file_time
 from .files import has_split_folders, label_and_split, walked
 from .groups import tie
@@ -39,7 +40,7 @@ class _Listed:
     rows: dict[str, dict[str, Any]]  # path → label, given split, further columns
     barred: dict[str, dict[str, str]] = field(default_factory=dict)  # folders that were not read → status, reason
     empty: list[str] = field(default_factory=list)  # class folders without files
-    left: Counter = field(default_factory=Counter)  # what programs left behind, by kind
+    left: Counter = field(default_factory=Counter)  # number of files that other programs left behind, by kind
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #empty-folders-2
 def _empty_folders(folders: Iterable[str], paths: Iterable[str], split_folders: bool) -> list[str]:
@@ -61,12 +62,12 @@ def _in_folder(folder: Path) -> _Listed:
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #list-photos
 def _list(photos: Path) -> _Listed:
-    "List the files that a person named. Raises UserError where it is no folder or CSV, or holds no files."
+    "List the files of a folder or a CSV. Raises UserError where it is neither of the two, or holds no files."
     if photos.is_dir():
         found = _in_folder(photos.resolve())
     elif photos.suffix.lower() == ".csv" and photos.is_file():
         photos = photos.resolve()
-        root = Path(job_root(photos) or photos.parent)  # for a table of `classify`: the folder of its photos
+        root = Path(job_root(photos) or photos.parent)  # for a table from `classify`: its folder of photos
         found = _Listed(photos, root, photos_in_csv(photos, root))
     else:
         what = "is not a folder, a .csv or a .parquet file" if photos.exists() else "is not there"
@@ -77,15 +78,18 @@ def _list(photos: Path) -> _Listed:
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #join
 def _join(found: _Listed, metadata: str | Path | None) -> list[str]:
-    "Add the columns of tables to the rows; return sentences for the person. Raises UserError."
+    "Add the columns of tables to the rows; return what to tell the person. Raises UserError for bad `metadata`."
     notes = []
     if (own := found.root / "manifest.parquet").is_file() and found.photos == found.root:
         try:
             notes.append(join_table(found.rows, own, found.root))
         except UserError as error:
             notes.append(f"manifest.parquet in this folder was not used. {error}")
+    notes += join_sources(found.rows, found.root)
     if metadata:
         notes.append(join_table(found.rows, Path(metadata).expanduser(), found.root))
+    for row in found.rows.values():
+        row |= credits_of(row)
     return notes
 
 # %% ../../nbs/lib/photos/60_scan.ipynb #opened
@@ -132,9 +136,9 @@ def _manifest(table: list[dict[str, Any]], root: Path, seed: int, use_damaged: b
 # %% ../../nbs/lib/photos/60_scan.ipynb #scan
 def scan(
     photos: str | Path,  # a folder, a .csv that names photos and their classes, or a manifest (.parquet)
-    metadata: str | Path | None = None,  # a .csv with a column path or file, and further columns for these photos
+    metadata: str | Path | None = None,  # a .csv with a column `path` or `file`, and more columns on these photos
     seed: int = 0,  # for the splits
-    workers: int | None = None,  # threads; by default one more than the processor has cores
+    workers: int | None = None,  # threads; by default one more than the processor has cores, at most 32
     file_times: bool = False,  # whether a photo without a time gets the time of its file
     use_damaged: bool = False,  # whether damaged photos are used for training like all others
 ) -> pa.Table:  # the manifest; its metadata also contain `notes`, `empty_folders` and `left`

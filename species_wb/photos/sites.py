@@ -27,20 +27,20 @@ def _without_dcf(folders: list[str]) -> list[str]:
 
 # %% ../../nbs/lib/photos/43_sites.ipynb #folders-of
 def _folders(path: str, member: str | None) -> list[str]:
-    "List the folders of a photo below the top folder, without those that cameras make."
+    "List the folders of a photo below the top folder, except those that cameras make."
     parts = [*path.split("/")[:-1]]
     if member is not None:
         parts += [*([posixpath.splitext(posixpath.basename(path))[0]] if path else []), *member.split("/")[:-1]]
     return _without_dcf([part for part in parts if part not in ("", ".")])
 
 # %% ../../nbs/lib/photos/43_sites.ipynb #site-rule
-SiteRule = Callable[[str, str | None], str | None]  # path below the top folder, file in a zip archive → the site
+SiteRule = Callable[[str, str | None], str | None]  # path below the top folder, path in a zip archive → site or None
 _FOLDER = re.compile(r"\{folder([1-9])\}")
 
 
 def site_rule(
-    said: str | None = None,  # a name, which may contain {folder1}, {folder2}, …; by default all folders
-    top: str = "",  # a zip archive that a person named
+    said: str | None = None,  # the site, which may contain {folder1}, {folder2}, …; None: all folders make the site
+    top: str = "",  # the zip archive, if a person named one
 ) -> SiteRule:
     "Return the rule that names the site of a photo. Raises UserError where `said` has other text in braces."
     said = said or ""
@@ -62,8 +62,8 @@ def site_rule(
 # %% ../../nbs/lib/photos/43_sites.ipynb #fill-sites
 def fill_sites(
     table: pa.Table,  # the table of answers; the module `predictions` lists its columns
-    rule: SiteRule,
-) -> pa.Table:
+    rule: SiteRule,  # from `site_rule`
+) -> pa.Table:  # the same table, with the column `site` filled in
     "Give each row without a site the site of its photo."
     rows = table.select(["path", "member", "site"]).to_pylist()
     sites = pa.array([row["site"] or rule(row["path"], row["member"]) for row in rows], pa.string())

@@ -28,9 +28,9 @@ from ..workspace import unquoted
 class Sources:
     "What is to be classified."
 
-    root: str  # an absolute folder, or the address of one
+    root: str  # the absolute path or the address of a folder
     named: tuple[str, ...]  # the named paths, relative to the root; "" is the root itself
-    prefix: str  # the root as it was typed, for sentences
+    prefix: str  # the root as it was typed, for messages
 
     @property
     def remote(self) -> bool:
@@ -68,7 +68,7 @@ def _matches(path: str) -> list[str]:
 def _outermost(
     named: list[str],  # sorted, relative to one root
 ) -> Iterator[str]:
-    "Leave out names inside a folder that is also named, so that nothing is listed twice."
+    "Yield all names except those inside a folder that is also named, so that nothing is listed twice."
     known = set(named)
     for name in named:
         parts = name.split(os.sep)
@@ -169,7 +169,7 @@ def _members(whole: str, path: str, changed: str, left: Counter) -> Iterator[Uni
 
 # %% ../../nbs/lib/photos/40_sources.ipynb #file-or-members
 def _file(root: str, path: str, left: Counter) -> Iterator[Unit]:
-    "List a file; of a zip archive, list the files in it."
+    "List a file, or the files in it if it is a zip archive."
     whole = os.path.join(root, text_path(path))
     changed = stamp(whole)  # "" if it cannot be reached: reading it will say why
     if changed and path.lower().endswith(".zip") and not changed.startswith("0-"):
@@ -207,9 +207,9 @@ def _remote_file(root: str, name: str) -> Unit:
 # %% ../../nbs/lib/photos/40_sources.ipynb #units
 def units(
     where: Sources,
-    left: Counter | None = None,  # counts what programs left behind, by kind
+    left: Counter | None = None,  # counts the leftovers by kind
 ) -> Iterator[Unit]:
-    "List everything that gets a row: all files except leftovers, or a leftover if it is all that a person named."
+    "List all units except leftovers; list a leftover only if it is all that a person named."
     left = Counter() if left is None else left
     if where.remote:
         yield from [_remote_file(where.root, name) for name in where.named if name] or _remote(where.root, left)

@@ -25,9 +25,9 @@ def _order(groups: dict[str, Counter], rare: set[str], seed: int) -> list[str]:
 
 # %% ../../nbs/lib/photos/50_splits.ipynb #choice
 def _choice(
-    labels: Iterable[str],  # of a group
+    labels: Iterable[str],  # the classes of a group
     rare: set[str],  # classes with fewer than three groups
-    left: Counter,  # label → groups that are not dealt yet
+    left: Counter,  # label → number of groups that are not dealt yet
     missing: dict[str, set[str]],  # label → splits that have no photo of it yet
     splits: Iterable[str],
 ) -> set[str]:
@@ -42,8 +42,8 @@ def _choice(
 
 # %% ../../nbs/lib/photos/50_splits.ipynb #deal-2
 def deal(
-    groups: dict[str, Counter],  # group → label → photos
-    shares: dict[str, float],  # split → share of the photos; one is "train"
+    groups: dict[str, Counter],  # group → label → number of photos
+    shares: dict[str, float],  # split → share of the photos (0..1); one split must be "train"
     seed: int,  # for the order of groups of equal size
 ) -> dict[str, str]:  # group → split
     "Deal groups into splits, so that each split gets its share of every class."
@@ -66,7 +66,7 @@ def deal(
 
 # %% ../../nbs/lib/photos/50_splits.ipynb #as-given
 def damaged(row: dict[str, Any]) -> str | None:
-    "Return the code of a photo of which a part is missing; None for others."
+    "Return the code `damaged` if a part of the photo is missing, else None."
     return "damaged" if row["status"] == "ok" and row.get("code") == "damaged" else None
 
 
@@ -110,7 +110,7 @@ def _leak(row: dict[str, Any], held: list[dict[str, Any]]) -> str:
 
 # %% ../../nbs/lib/photos/50_splits.ipynb #drop-leaks
 def _drop_leaks(rows: list[dict[str, Any]]) -> None:
-    "Leave photos out of training or validation if their group has a photo for test, or (for training) for validation."
+    "Leave out training photos with a held-out photo in their group, and validation photos with a test photo in it."
     rank = ("train", "valid", "test")
     held = defaultdict(list)
     for row in rows:
@@ -143,7 +143,7 @@ def _drop_unknown(rows: list[dict[str, Any]]) -> None:
 
 # %% ../../nbs/lib/photos/50_splits.ipynb #shares
 def _shares(given: set[str]) -> dict[str, float]:
-    "Return the share of each split, which depends on the given splits; empty if validation is given."
+    "Return the share of each split for the photos still to be dealt out; empty if validation is given."
     if "valid" in given:
         return {}
     return {"train": 0.85, "valid": 0.15} if "test" in given else {"train": 0.7, "valid": 0.15, "test": 0.15}
@@ -168,7 +168,7 @@ def _deal_free(rows: list[dict[str, Any]], seed: int) -> None:
 
 # %% ../../nbs/lib/photos/50_splits.ipynb #split
 def split(
-    rows: list[dict[str, Any]],  # with "given" and "why" from `scan`; gets "split", "code" and "reason"
+    rows: list[dict[str, Any]],  # photos with "given" and "why" from `scan`; "split", "code", "reason" are added
     seed: int,  # for the order of groups of equal size
     use_damaged: bool = False,  # whether damaged photos are used like all others
 ) -> None:

@@ -39,7 +39,7 @@ def _text(path: Path) -> str:
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #read-csv
 def _read_csv(path: Path) -> list[dict[str, str]]:
-    "Read a CSV in any of the usual forms. Raises UserError where it is no CSV or has no rows."
+    "Return the rows of a CSV, with every cell as text. Raises UserError where it is no CSV or has no rows."
     text = _text(path)
     first = text.partition("\n")[0]
     separator, lines = max(",;\t", key=first.count), text.splitlines(keepends=True)
@@ -57,7 +57,7 @@ LABEL_COLUMNS = ("label", "class", "species", "scientific_name", "scientificname
 
 
 def _column(rows: list[dict[str, str]], known: Iterable[str]) -> str | None:
-    "Return the first of the known columns that a table has, in capital or small letters."
+    "Find the first of the known names that a table has; return it in the spelling of the table, or None."
     names = {name.casefold(): name for name in rows[0]}
     return next((names[word] for word in known if word in names), None)
 
@@ -65,9 +65,9 @@ def _column(rows: list[dict[str, str]], known: Iterable[str]) -> str | None:
 def _needed(
     rows: list[dict[str, str]],
     path: Path,
-    what: str,  # the column names: photos or classes
-    known: tuple[str, ...],
-    proposed: int,  # how many of the known names the error proposes
+    what: str,  # "photos" or "classes", for the error
+    known: tuple[str, ...],  # names that the column may have
+    proposed: int,  # how many of these names the error proposes
 ) -> str:
     "Return the column that names the photos or the classes. Raises UserError where there is none."
     if column := _column(rows, known):
@@ -77,7 +77,7 @@ def _needed(
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #time
 def _time(text: str) -> str | None:
-    "Return a time as ISO 8601, and a date without a time as a date; None if the text is neither."
+    "Return a time, or a date without a time, as ISO 8601; None if the text is neither."
     like_iso = text[:10].replace(":", "-") + text[10:].replace(" ", "T", 1)
     try:
         datetime.fromisoformat(like_iso)
@@ -87,7 +87,7 @@ def _time(text: str) -> str | None:
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #value
 def _value(name: str, text: Any) -> Any:
-    "Return a cell of a column: degrees as numbers, times as ISO 8601, empty as None."
+    "Convert a cell: a position to a number in degrees, a time to ISO 8601, an empty cell to None."
     if not isinstance(text, str):
         return text
     if name in ("lat", "lon"):
@@ -96,11 +96,11 @@ def _value(name: str, text: Any) -> Any:
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #columns
 FILLED = ("site", "source", "group", "taken_at", "lat", "lon")  # columns of the manifest that a table may fill
-RESERVED = {*MANIFEST.names, "code", *corrected.ADDED, "given", "why"}  # the last two: only while `scan` works
+RESERVED = {*MANIFEST.names, "code", *corrected.ADDED, "given", "why"}  # the last two exist only during `scan`
 
 
 def _columns(row: dict[str, Any], without: Iterable[str | None]) -> dict[str, Any]:
-    "Return the columns that a row of a table adds to a row of the manifest."
+    "Return the columns that a row of a table adds to a row of the manifest; leave out the columns in `without`."
     kept = {}
     for name, text in row.items():
         own = name.casefold() if name.casefold() in FILLED else name
@@ -111,14 +111,14 @@ def _columns(row: dict[str, Any], without: Iterable[str | None]) -> dict[str, An
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #path-in-table
 def _path_in_table(text: str, folder: Path) -> str:
-    "Return a path from a table, relative to the table's folder, with / between its parts."
+    "Return a path from a table, relative to `folder`, with / between its parts."
     path = unquoted(text, folder)
     found = next((name for name in (path, text_path(path)) if os.path.lexists(folder / name)), None)
     return os.path.normpath(path_text(found) if found else path.replace("\\", "/")).replace(os.sep, "/")
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #listed-photo
 def _listed(row: dict[str, str], file: str, label: str, split: str | None, table: str) -> dict[str, Any]:
-    "Return what a row says about its photo: label, given split, why there is no split, further columns."
+    "Return what a row says about its photo: label, split (`given`), why there is no split, further columns."
     columns = _columns(row, [file, label, split])
     said = {"label": unicodedata.normalize("NFC", row[label]) or None, "given": None, **columns}
     if split:
@@ -128,9 +128,9 @@ def _listed(row: dict[str, str], file: str, label: str, split: str | None, table
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #listed
 def photos_in_csv(
-    path: Path,  # of a CSV
-    folder: Path | None = None,  # the folder that its paths are relative to; by default that of the CSV
-) -> dict[str, dict[str, Any]]:  # path relative to that folder → label, given split, further columns
+    path: Path,  # the CSV
+    folder: Path | None = None,  # the paths in the CSV start here; by default the folder of the CSV
+) -> dict[str, dict[str, Any]]:  # path relative to this folder → label, split (`given`), further columns
     "List the photos that a CSV names. Raises UserError where it names no photos or no classes."
     rows = _read_csv(path)
     found: dict[str, dict[str, Any]] = {}
@@ -149,7 +149,7 @@ def photos_in_csv(
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #columns-from-csv
 def _columns_in_csv(table: Path, rows: dict[str, dict[str, Any]], root: Path) -> dict[str, dict[str, Any]]:
-    "Read what a CSV adds: path relative to the root → columns. Raises UserError where it names no photos."
+    "Return the columns to add to each photo: path → columns. Raises UserError where no column names the photos."
     lines = _read_csv(table)
     file = _needed(lines, table, "photos", PATH_COLUMNS, 2)
     further: dict[str, dict[str, Any]] = {}
@@ -162,7 +162,7 @@ def _columns_in_csv(table: Path, rows: dict[str, dict[str, Any]], root: Path) ->
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #columns-from-manifest
 def _columns_in_manifest(table: Path) -> dict[str, dict[str, Any]]:
-    "Read what a manifest adds to the rows of its photos: path → columns."
+    "Return the columns that a manifest adds to each of its photos: path → columns."
     manifest = read_manifest(table)
     ours = RESERVED.difference(FILLED, () if has_codes(manifest) else ("code",))
     rows = manifest.to_pylist()
@@ -171,10 +171,10 @@ def _columns_in_manifest(table: Path) -> dict[str, dict[str, Any]]:
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #join-table
 def join_table(
-    rows: dict[str, dict[str, Any]],  # path relative to the root → a manifest's row, which is changed
+    rows: dict[str, dict[str, Any]],  # path relative to `root` → row of the manifest; the rows are changed
     table: Path,  # a CSV, or a manifest (.parquet)
     root: Path,  # the folder of the photos
-) -> str:  # a sentence for the person
+) -> str:  # a sentence that says how many photos were matched
     "Add a table's columns to the rows of its photos. Raises UserError where it names none of these photos."
     manifest = table.suffix == ".parquet"
     further = _columns_in_manifest(table) if manifest else _columns_in_csv(table, rows, root)
@@ -184,4 +184,8 @@ def join_table(
     if not matched:
         what = f"None of the {plural(len(further), 'path')} in {table} is a file below {root}"
         raise UserError(f"{what}: write them relative to one of the two folders.")
-    return f"{table.name} matched {len(matched):,} of {plural(len(rows), 'file')}."
+    own = path_text(os.path.relpath(table.resolve(), root.resolve()))  # the table itself is none of the photos' files
+    files = rows.keys() - {own}
+    if files <= {*matched}:
+        return f"{table.name} describes every photo."
+    return f"{table.name} matched {len(matched):,} of {plural(len(files), 'file')}."

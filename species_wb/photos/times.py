@@ -77,12 +77,12 @@ def _text(moment: datetime) -> str:
     digits = "seconds" if not moment.microsecond else "microseconds" if moment.microsecond % 1000 else "milliseconds"
     return moment.isoformat(timespec=digits)
 
-
+# %% ../../nbs/lib/photos/04_times.ipynb #iso
 def iso(
     written: Any,  # a time, as a camera or a program wrote it
     fraction: Any = None,  # the digits of the fraction of a second, if they have a separate field
     offset: Any = None,  # the offset from UTC, if it has a separate field
-) -> str | None:  # ISO 8601; None if it is no time
+) -> str | None:  # ISO 8601; None if it is no time, or before 1900
     "Write a time as ISO 8601."
     text = re.sub(r"[^!-~]+", " ", str(written or "").strip("\0 ").partition("\0")[0]).strip()
     moment = _numbers(text) or _words(text)
@@ -108,7 +108,7 @@ def later(
 def frame_taken(
     began: str | None,  # ISO 8601: when the film began
     seconds: float,  # from the beginning of the film to the frame
-) -> dict[str, str]:  # "taken_at" and "taken_from"; empty where nothing is known
+) -> dict[str, str]:  # "taken_at" and "taken_from"; empty if the time is unknown
     "Return when a frame of a film was taken, as two columns of its row."
     at = later(began, seconds)
     return {"taken_at": at, "taken_from": "film"} if at else {}

@@ -29,7 +29,7 @@ class Unit:
     "A file, a zip archive's member, or a film."
 
     path: str  # relative to the root (the folder or address), as `path_text` writes it
-    member: str | None = None  # its name in a zip archive, as `path_text` writes it
+    member: str | None = None  # the name of a member in its zip archive, as `path_text` writes it
     changed: str = ""  # size and time of change, or a member's size and checksum
     status: str = "ok"
     reason: str | None = None
@@ -42,7 +42,7 @@ class Unit:
 
     @property
     def film(self) -> bool:
-        "Whether the unit is a film, by its name; a film is one unit with many photos."
+        "Whether the unit is a film, by the ending of its name; a member never is one."
         return self.member is None and self.path.lower().endswith(FILMS)
 
 # %% ../../nbs/lib/photos/39_units.ipynb #unit-of-bad
@@ -71,7 +71,7 @@ def _itself(frame: Any) -> Any:
 
 # %% ../../nbs/lib/photos/39_units.ipynb #film-frames
 def _film(row: dict[str, Any], whole: str, every: float, canonical_size: int) -> Iterator[Item]:
-    "Yield the sampled frames of a film. Raises BadPhoto, and any error of a decoder."
+    "Yield an item for each sampled frame of a film. Raises BadPhoto, and any error of a decoder."
     name = shown(row["path"])
     told = film(whole, name)
     for seconds, frame in sampled(whole, every, canonical_size, name):
@@ -80,7 +80,7 @@ def _film(row: dict[str, Any], whole: str, every: float, canonical_size: int) ->
 
 # %% ../../nbs/lib/photos/39_units.ipynb #frames-2
 def _frames(row: dict[str, Any], whole: str, every: float, canonical_size: int) -> Iterator[Item]:
-    "Yield the sampled frames of a film, and a row that says where it breaks off; raises nothing."
+    "Yield an item for each sampled frame of a film; if there is an error, yield one more item that says so."
     name = shown(row["path"])
     try:
         yield from _film(row, whole, every, canonical_size)
@@ -89,14 +89,14 @@ def _frames(row: dict[str, Any], whole: str, every: float, canonical_size: int) 
         bad = error
     except OSError as error:
         bad = not_read(whole, name, error)
-    except Exception as error:  # any error of a decoder: the other photos must get their rows
+    except Exception as error:  # decoders raise any kind of error
         what = f"{name} cannot be decoded ({type(error).__name__})"
         bad = BadPhoto("unreadable", f"{what}: copy it again from the card.")
     yield failed(row, bad), lambda: b""
 
 # %% ../../nbs/lib/photos/39_units.ipynb #items
 def _reader(unit: Unit, root: str, whole: str) -> partial[bytes]:
-    "Return a function that reads a unit that is no film."
+    "Return a function that reads the file or member of a unit."
     if "://" in root:
         return partial(read_address, f"{root}/{unit.path}")
     if unit.member is not None:
@@ -108,9 +108,9 @@ def items(
     unit: Unit,
     root: str,  # the folder or address that the unit's path is relative to
     every: float = 1.0,  # seconds between two frames of a film
-    canonical_size: int = 256,  # pixels that the short side of a frame should have at least
+    canonical_size: int = 256,  # pixels: the short side of a frame is never scaled down below this
 ) -> Iterator[Item]:  # one item; for a film, one for each frame
-    "Yield the rows of a unit's photos, each with a function that gets the photo."
+    "Yield the items of a unit: for each photo, its row and a function that gets the photo."
     row: dict[str, Any] = {"path": unit.path, "member": unit.member, "seconds": None}
     whole = os.path.join(root, text_path(unit.path))
     if unit.status != "ok":
@@ -135,18 +135,18 @@ def _named(part: list[Unit]) -> Shard:
     return Shard(hashlib.sha256(content.encode()).hexdigest()[:24], tuple(part))
 
 # %% ../../nbs/lib/photos/39_units.ipynb #ends-shard
-EXPECTED, MOST = 192, 512  # units in a shard: expected, and at most
+EXPECTED, MOST = 192, 512  # units in a shard: expected mean (without films), and most
 
 
 def _ends_shard(unit: Unit) -> bool:
-    "Tell whether a shard ends with a unit: with a film, or with a name of a certain checksum (1 name in `EXPECTED`)."
+    "Tell whether a shard ends with a unit: a film, or a unit whose name has a certain checksum (1 in `EXPECTED`)."
     return unit.film or zlib.crc32(f"{unit.path}\0{unit.member}".encode()) % EXPECTED == 0
 
 # %% ../../nbs/lib/photos/39_units.ipynb #shards-2
 def shards(
     found: Iterable[Unit],
 ) -> Iterator[Shard]:
-    "Divide units into shards, always in the same way."
+    "Divide units into shards; the same units always give the same shards."
     part: list[Unit] = []
     for unit in found:
         part.append(unit)

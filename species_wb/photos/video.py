@@ -40,10 +40,10 @@ def display_matrix(
 def upright(
     frame: Any,  # of PyAV
     matrix: bytes,  # from `display_matrix`
-    canonical_size: int,  # pixels that the short side should have at least
+    canonical_size: int,  # smallest short side after scaling down, in pixels
     converter: Any,  # PyAV's VideoReformatter, the same for all frames
 ) -> np.ndarray:  # uint8, H×W×3, RGB
-    "Return a decoded frame as an upright photo, scaled down by the rule of `pixels`."
+    "Return a decoded frame as an upright photo, scaled down by the rule of the module `pixels`."
     scale = canonical_scale(min(frame.width, frame.height), canonical_size)
     size = -(-frame.width // scale), -(-frame.height // scale)
     return _turned(converter.reformat(frame, *size, format="rgb24", interpolation="AREA").to_ndarray(), matrix)
@@ -89,7 +89,7 @@ def frames_in(
 
 # %% ../../nbs/lib/photos/35_video.ipynb #missing
 def _missing(name: str, good: int, damaged: int, early: bool, seconds: float) -> BadPhoto | None:
-    "Say what is missing in a film that was decoded to its end, or return None."
+    "Say what is missing in a film that was decoded to its end; return None if nothing is."
     if not good:
         what = f"{name} is a film without one whole picture: copy it again from the card."
         return BadPhoto("cut-short" if early else "unreadable", what)
@@ -109,7 +109,7 @@ def _decoded(
     clock, damaged, good, seconds = Clock(float(stream.average_rate or 0)), 0, 0, 0.0
     for packet in _packets(container, stream):
         frames = frames_in(packet)
-        damaged += frames is None and (good > 0 or kind != "mpegts")  # a stream of this kind may begin in the middle
+        damaged += frames is None and (good > 0 or kind != "mpegts")  # an MPEG-TS film may begin in the middle
         for frame in frames or ():
             check_pixels(frame.width, frame.height, MAX_FILM_PIXELS, name, film=True)
             seconds = clock(frame.time)
@@ -129,14 +129,14 @@ def _check_every(every: float) -> None:
 
 # %% ../../nbs/lib/photos/35_video.ipynb #sampled-2
 def sampled(
-    path: str | os.PathLike,  # of a film
+    path: str | os.PathLike,  # the film
     every: float = 1.0,  # seconds from one picture to the next
-    canonical_size: int = 256,  # pixels that the short side should have at least
-    name: str | None = None,  # its name in sentences, by default the path
-) -> Iterator[tuple[float, np.ndarray]]:  # seconds since the first picture, in whole ms; uint8, H×W×3, RGB, upright
+    canonical_size: int = 256,  # smallest short side after scaling down, in pixels
+    name: str | None = None,  # the name of the film in error messages; by default the path
+) -> Iterator[tuple[float, np.ndarray]]:  # seconds since the first picture, and the upright RGB picture (H×W×3 uint8)
     """Yield the first picture at or after each multiple of `every`.
 
-    Raises BadPhoto where the file is no film. Raises it also where some pictures are lost, but after the good pictures.
+    Raises BadPhoto where the file is no film. Raises it also where pictures are lost, but only after the good ones.
     Raises UserError where `every` is not above 0."""
     _check_every(every)
     name, due, skipped, matrix = name or shown(path), 0.0, 0, None

@@ -19,7 +19,7 @@ def overlap(a: Bbox, b: Bbox) -> float:
 
 # %% ../../nbs/lib/report/12_label_places.ipynb #around
 def _around(x: float, y: float, width: float, height: float, unit: float) -> Iterator[tuple[float, Bbox]]:
-    "Yield distances and boxes around (x, y), the nearest first; distances are in 1/72 inch, which is `unit` pixels."
+    "Yield the places around (x, y), the nearest first: distance (in 1/72 inch, which is `unit` pixels) and box."
     for far in (7, 11, 16, 23, 32, 44, 60, 80, 105, 135, 170):
         for angle in np.deg2rad([0, 180, 40, -40, 140, -140, 90, -90, 20, -20, 160, -160]):
             right, up = np.cos(angle), np.sin(angle)
@@ -30,8 +30,8 @@ def _around(x: float, y: float, width: float, height: float, unit: float) -> Ite
 def boxes_of_marks(
     axes: Axes,
     points: Sequence[tuple[float, float, float, float]],  # x, y and the ends of the interval, in data units
-) -> list[Bbox]:  # pixels
-    "Return the boxes of marks and of their upright intervals."
+) -> list[Bbox]:  # in pixels; the box of a mark is there ten times
+    "Return the boxes of marks and of their vertical intervals."
     boxes = []
     for x, *ends in points:
         (x, y), (_, low), (_, high) = axes.transData.transform([(x, end) for end in ends])
@@ -39,7 +39,10 @@ def boxes_of_marks(
     return boxes
 
 # %% ../../nbs/lib/report/12_label_places.ipynb #boxes-of-steps
-def boxes_of_steps(axes: Axes, corners: Sequence[tuple[float, float]]) -> list[Bbox]:  # from data units to pixels
+def boxes_of_steps(
+    axes: Axes,
+    corners: Sequence[tuple[float, float]],  # x and y, in data units
+) -> list[Bbox]:  # in pixels
     "Return the boxes of a line that goes up in steps."
     boxes, corners = [], axes.transData.transform(corners)
     for (left, low), (right, high) in zip(corners, corners[1:], strict=False):
@@ -49,8 +52,13 @@ def boxes_of_steps(axes: Axes, corners: Sequence[tuple[float, float]]) -> list[B
 
 # %% ../../nbs/lib/report/12_label_places.ipynb #best-place
 def _best_place(
-    at: Sequence[float], size: Bbox, inside: Bbox, taken: Sequence[Bbox], kept_free: Sequence[Bbox], unit: float
-) -> tuple[float, Bbox]:  # the distance in points; the box in pixels
+    at: Sequence[float],  # x and y of the mark, pixels
+    size: Bbox,  # a box as large as the label
+    inside: Bbox,  # of the axes
+    taken: Sequence[Bbox],  # of the other labels
+    kept_free: Sequence[Bbox],  # of marks, intervals and lines
+    unit: float,  # 1/72 inch in pixels
+) -> tuple[float, Bbox]:  # distance in 1/72 inch, box in pixels
     "Choose the place with the least cost for a label."
     best = (np.inf, 0.0, size)
     for far, box in _around(*at, size.width, size.height, unit):
@@ -65,7 +73,7 @@ def _best_place(
 def place_labels(
     axes: Axes,
     labels: Sequence[tuple[float, float, str, str]],  # x, y (data), text, colour
-    kept_free: Sequence[Bbox],  # pixels: marks, intervals, lines
+    kept_free: Sequence[Bbox],  # boxes of marks, intervals and lines, in pixels
 ) -> None:
     "Write a label beside each point; if there is room, it covers no other label, mark or line."
     inside, unit, taken = axes.get_window_extent(), axes.get_figure().dpi / 72, []

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TextIO
 from urllib.parse import quote
 
@@ -35,24 +36,34 @@ def workbench_notebook(name: str) -> Path:
     way_out = "change to the folder of the species_wb clone, or set SPECIES_WB_HOME to it."
     raise UserError(f"The notebook {name}.ipynb was not found: {way_out}")
 
+# %% ../../nbs/lib/report/20_notebooks.ipynb #papermill-package
+def _papermill_package() -> ModuleType:
+    "Import papermill without a grammar of web addresses: no notebook needs it, and to build it takes over a second."
+    with_grammar = sys.modules.get("rfc3987_syntax")
+    sys.modules["rfc3987_syntax"] = with_grammar  # type: ignore[assignment]  # None: jsonschema does without it
+    try:
+        import papermill
+    finally:
+        if with_grammar is None:
+            del sys.modules["rfc3987_syntax"]
+    return papermill
+
 # %% ../../nbs/lib/report/20_notebooks.ipynb #braced
 def _braced(path: Path) -> str:
-    "Double the braces of a path, because papermill would replace text in single braces."
+    "Double the braces in a path, because papermill would replace the text between single braces."
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def notebook_parameters(
-    name: str,  # of a workbench notebook: "train"
-) -> dict[str, Any]:  # name → default
+    name: str,  # a workbench notebook, such as "train"
+) -> dict[str, Any]:  # name of a parameter → default
     "Return the parameters that a notebook takes."
-    import papermill
-
-    found = papermill.inspect_notebook(_braced(workbench_notebook(name)))
+    found = _papermill_package().inspect_notebook(_braced(workbench_notebook(name)))
     return {key: ast.literal_eval(about["default"]) for key, about in found.items()}
 
 # %% ../../nbs/lib/report/20_notebooks.ipynb #papermill
 def _papermill() -> list[str]:  # the words after `papermill`; empty if another program runs this notebook
-    "Return the command line of the papermill that runs this notebook."
+    "Return the command line of the papermill process that runs this notebook."
     try:
         import psutil  # installed with the packages for training
     except ImportError:
@@ -70,6 +81,7 @@ def _output(
     words: list[str],  # papermill's command line
 ) -> str:  # a path; "-": standard output
     "Return where papermill writes the notebook."
+    _papermill_package()
     from papermill.cli import papermill
 
     return papermill.make_context("papermill", list(words), resilient_parsing=True).params["output_path"] or "-"
@@ -109,7 +121,7 @@ def _until_ctrl_c(*heard: _Heard) -> Iterator[None]:
             stream.silent = True
         raise KeyboardInterrupt
 
-    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # otherwise other code handles Ctrl-C already
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # otherwise other code handles Ctrl-C
     if not ours or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -129,7 +141,7 @@ def _check(name: str, output: Path, parameters: dict[str, Any]) -> None:
     if output == workbench_notebook(name).resolve():
         raise UserError(f"{output} is the notebook itself: name another file for the executed one.")
 
-# %% ../../nbs/lib/report/20_notebooks.ipynb #streams
+
 def _live() -> bool:
     "Tell whether this process belongs to a notebook that a person runs, as in JupyterLab."
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
@@ -142,12 +154,12 @@ def _streams() -> tuple[_Heard, _Heard]:
 
 # %% ../../nbs/lib/report/20_notebooks.ipynb #run-notebook
 def run_notebook(
-    name: str,  # of a workbench notebook: "train"
-    output: str | Path,  # where the executed notebook goes
+    name: str,  # a workbench notebook, such as "train"
+    output: str | Path,  # file to which the executed notebook is written
     parameters: dict[str, Any],  # the values that differ from the defaults
 ) -> Path:  # `output`
     "Run a workbench notebook. Raises UserError for an unknown parameter, and where the notebook raises one."
-    import papermill
+    papermill = _papermill_package()
 
     output = Path(output).expanduser().resolve()
     _check(name, output, parameters)
@@ -162,8 +174,8 @@ def run_notebook(
 
 # %% ../../nbs/lib/report/20_notebooks.ipynb #execute
 def _execute(source: Path, output: Path, parameters: dict[str, Any]) -> None:
-    "Execute a notebook in a new kernel, which then ends."
-    import papermill
+    "Execute a notebook in a new kernel, and end this kernel."
+    papermill = _papermill_package()
 
     plain = {key: str(value) if isinstance(value, Path) else value for key, value in parameters.items()}
     quiet = {"progress_bar": False, "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"]}
@@ -190,7 +202,7 @@ def _names(cell: str) -> set[str]:
 
 def _unknown(
     cells: Iterable[str],  # the cells that were run, in order
-) -> tuple[list[str], set[str]]:  # names that papermill alone has set, and all names with a default
+) -> tuple[list[str], set[str]]:  # parameters without a default, sorted; names with a default
     "Find parameters that a notebook does not have."
     known: set[str] = set()
     for cell in cells:
@@ -202,9 +214,9 @@ def _unknown(
 
 # %% ../../nbs/lib/report/20_notebooks.ipynb #check-parameters
 def check_parameters(
-    name: str,  # of the notebook, for the message: "train"
+    name: str,  # the notebook, such as "train"; used in the message
 ) -> None:
-    "Refuse a parameter that papermill was given and the notebook does not have. Raises UserError."
+    "Refuse a parameter that was given to papermill but that the notebook does not have. Raises UserError."
     from IPython import get_ipython
 
     unknown, known = _unknown(get_ipython().user_ns.get("In", ())) if get_ipython() else ([], set())
@@ -219,15 +231,15 @@ def tell_papermill(
     if not (called := _papermill()) or _output(called) != "-":
         return
     try:
-        inherited = sys.stderr.fileno()  # the kernel keeps the original stream here, if it has replaced it by a pipe
-    except OSError:  # the kernel has put no pipe there, as on Windows
+        inherited = sys.stderr.fileno()  # the inherited stream, even if the kernel has put a pipe in its place
+    except OSError:  # there is no pipe, as on Windows
         inherited = 2
     with os.fdopen(os.dup(inherited), "w", encoding="utf-8") as stream:
         stream.write(f"{words}\n")
 
 # %% ../../nbs/lib/report/20_notebooks.ipynb #notebook-folder
 def _notebook_folder() -> Path:
-    "Return the folder in which this notebook will be opened."
+    "Return the folder of the executed notebook, from which its links start."
     if path := os.environ.get("SPECIES_WB_NOTEBOOK"):
         return Path(path).parent
     called = _papermill()

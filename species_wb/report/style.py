@@ -86,7 +86,7 @@ def label_lines(labels: Iterable[str], width: int = 34) -> list[str]:
 
 # %% ../../nbs/lib/report/10_style.ipynb #widest
 def widest(labels: Iterable[str]) -> float:
-    "Return the width of the widest label, in inches at 9 points."
+    "Return the width of the widest label, in inches, at a font size of 9 points."
     lines = [line for label in labels for line in label.split("\n")]
     return max(TextPath((0, 0), line, size=9).get_extents().width if line.strip() else 0 for line in lines) / 72
 
@@ -106,7 +106,7 @@ def heading(figure: Figure, text: str) -> None:
 
 # %% ../../nbs/lib/report/10_style.ipynb #row-labels
 def row_labels(axes: Axes, rows: Sequence[float], labels: Sequence[str], head: str) -> None:
-    "Label rows, and write the axis's own label above them; an upright label would not fit beside two rows."
+    "Label rows, and write the axis label horizontally above them; a vertical one would not fit beside two rows."
     axes.set_yticks(rows, labels)
     axes.tick_params(axis="y", length=0, pad=7)
     axes.set_ylabel(head, rotation=0, ha="right", va="bottom")

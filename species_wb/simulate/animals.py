@@ -66,12 +66,12 @@ def foot_and_feelers(
 
 # %% ../../nbs/lib/simulate/14_animals.ipynb #snail-shell
 def _coil(middle: np.ndarray, radius: float, turns: float) -> np.ndarray:
-    "Return a snail's spiral, 60 × 2, from its mouth to its middle."
+    "Return the spiral of a snail's shell as 60 points (60 × 2), from its outer end to its middle."
     angle = np.linspace(0, 1, 60)
     way = np.stack([np.cos(angle * turns * 6.28 + 0.9), np.sin(angle * turns * 6.28 + 0.9)], 1)
     return middle + (radius * (1 - angle) ** 0.9)[:, None] * way
 
-
+# %% ../../nbs/lib/simulate/14_animals.ipynb #snail
 def snail(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     "Draw a snail."
     skin = pick(rng, ((176, 152, 116), (136, 124, 106)), variety * 0.6)
@@ -125,17 +125,17 @@ FORMS: dict[str, dict[Body, float]] = {
 }
 
 # %% ../../nbs/lib/simulate/14_animals.ipynb #standing
-STANDING = {"Aves": 0.12, "Fungi": 0.1, "Mammalia": 0.08, "Mollusca": 0.2, "Plantae": 0.1}  # radians to either side
+STANDING = {"Aves": 0.12, "Fungi": 0.1, "Mammalia": 0.08, "Mollusca": 0.2, "Plantae": 0.1}  # largest turn, radians
 
 
 def draw_body(
     taxon: str,  # one of FORMS
-    rng: np.random.Generator,  # the random numbers of the individual
-    side: int,  # pixels of the square sheet
-    centre: Sequence[float] = (0.5, 0.5),  # 0..1 of the sheet
-    scale: float = 0.3,  # a body unit, 0..1 of the sheet; a body is about two units long
+    rng: np.random.Generator,  # random number generator of the individual
+    side: int,  # side of the square sheet, pixels
+    centre: Sequence[float] = (0.5, 0.5),  # the body's middle, x and y as shares of the side
+    scale: float = 0.3,  # one body unit as a share of the side; a body is about two units long
     variety: float = 0.3,  # how much individuals differ, 0..1
-    turn: float = 0.0,  # radians: how far the animal has turned since it was first seen
+    turn: float = 0.0,  # added to the random turn, radians; for later pictures of the same animal
 ) -> Image.Image:  # RGBA
     "Draw one individual on a transparent sheet."
     forms = FORMS[taxon]

@@ -36,7 +36,7 @@ def crab(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
 
 # %% ../../nbs/lib/simulate/12_arthropods.ipynb #eight-legs
 def eight_legs(pen: Pencil, rng: np.random.Generator, colour: np.ndarray, reach: float, thick: float) -> None:
-    "Draw four legs on each side; `reach` is their length."
+    "Draw four legs on each side; `reach` is their length, `thick` their largest radius."
     for side in (-1, 1):
         for turn in np.radians([28, 66, 112, 150]) + rng.normal(0, 0.09, 4):
             tip = turn + rng.normal(0, 0.1) + 0.22 * np.sign(turn - 1.55)
@@ -90,7 +90,7 @@ def _scorpion_arms(pen: Pencil, coat: np.ndarray, side: int) -> None:
     limb(pen, [(0.94, 0.3 * side), (1.1, 0.2 * side)], [0.045, 0.01], coat)
     limb(pen, [(0.93, 0.36 * side), (1.12, 0.3 * side)], [0.04, 0.01], coat)
 
-
+# %% ../../nbs/lib/simulate/12_arthropods.ipynb #scorpion
 def scorpion(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     "Draw a scorpion."
     coat = pick(rng, ((150, 108, 56), (70, 54, 42), (176, 140, 84)), variety)
@@ -162,7 +162,7 @@ def _dragonfly_wings(pen: Pencil, rng: np.random.Generator, side: int) -> None:
         pen.fill((wing - wing.mean(0)) * (0.94, 0.8) + wing.mean(0), (222, 232, 236), 0.6)
         line(pen, [(root, 0), (root, 0) + way * 0.97], (80, 84, 88), 0.02)
 
-
+# %% ../../nbs/lib/simulate/12_arthropods.ipynb #dragonfly
 def dragonfly(pen: Pencil, rng: np.random.Generator, variety: float) -> None:
     "Draw a dragonfly."
     coat = pick(rng, ((58, 120, 160), (70, 140, 80), (176, 62, 48)), variety)

@@ -23,9 +23,10 @@ def _bounds(sites: int) -> dict[str, tuple[float, float]]:
     "Return the least and the greatest value of each parameter that is a number."
     whole = {"photos": (10, 10_000_000), "size": (32, 2048), "seed": (0, 2**63), "sites": (1, 50)}
     whole |= {"new_sites": (0, sites), "days": (1, 36_500)}
-    return whole | dict.fromkeys(("difficulty", "label_noise", "night", "blur"), (0, 1))
+    shares = ("difficulty", "label_noise", "night", "blur", "empty", "false_object")
+    return whole | dict.fromkeys(shares, (0, 1))
 
-
+# %% ../../nbs/lib/simulate/16_ecology.ipynb #number
 def _number(name: str, value: Any, whole: bool, low: float, high: float) -> int | float:
     "Return a parameter as a number. Raises UserError where it is no number or out of bounds."
     if isinstance(value, bool) or not isinstance(value, Integral if whole else Real) or not low <= value <= high:
@@ -53,12 +54,14 @@ class Parameters:
     seed: int = 0  # any whole number ≥ 0
     difficulty: float = 0.35  # 0..1
     sites: int = 6  # cameras, 1..50
-    new_sites: int = 0  # how many sites are new: their photos are marked, for studies of new places (domain shift)
-    label_noise: float = 0.0  # share of the photos that lie in a wrong folder
+    new_sites: int = 0  # how many of the sites are new; their photos are marked `new_site`
+    label_noise: float = 0.0  # share of the photos with a wrong label
     night: float = 0.0  # share of the photos taken by infrared flash
     blur: float = 0.0  # share of the photos with motion blur
     start: str = "2025-03-01"  # first day
     days: int = 240  # length of the survey
+    empty: float = 0.0  # share of the photos that show no animal, because the camera was released by mistake
+    false_object: float = 0.0  # share of the first camera's photos that show a log which looks like an animal
 
     def __post_init__(self) -> None:
         for name, (low, high) in _bounds(self.sites).items():
@@ -81,7 +84,7 @@ def named_parameters(
 def stream(
     p: Parameters,
     what: str,  # what the numbers are for: animal, weather, …
-    *which: int,  # of which photo, event or site
+    *which: int,  # the number of the photo, event or site
 ) -> np.random.Generator:
     "Return the random stream of one photo, event or site."
     return np.random.default_rng([p.seed, *what.encode(), *which])
@@ -118,7 +121,7 @@ FLOOR = 0.05  # the share of the peak that is still seen out of season or out of
 
 
 def _bell(at: np.ndarray, peaks: tuple[float, ...], spread: float, period: float) -> np.ndarray:
-    "Return a circular bell curve above the floor, at most about 1."
+    "Return the floor plus a bell curve around each peak, on a circle of length `period`."
     away = [(at - peak + period / 2) % period - period / 2 for peak in peaks]
     return FLOOR + sum(np.exp(-0.5 * (a / spread) ** 2) for a in away)
 
@@ -145,16 +148,16 @@ class Site:
 
     name: str
     lat: float  # degrees, WGS 84
-    lon: float
+    lon: float  # degrees, WGS 84
     habitat: str  # one of HABITATS
     new: bool  # only photos marked `new_site` come from here
-    abundance: tuple[float, ...]  # relative, in the order of ECOLOGY
+    abundance: tuple[float, ...]  # how common each taxon is here, relative; in the order of ECOLOGY
 
 # %% ../../nbs/lib/simulate/16_ecology.ipynb #site-list
 @lru_cache(maxsize=32)
 def site_list(
     p: Parameters,
-) -> tuple[Site, ...]:  # not in their order along the transect; the new sites are the last ones in the tuple
+) -> tuple[Site, ...]:  # in random order along the transect, with the new sites last
     "Return the sites of a survey."
     rng = stream(p, "sites")
     habitats, share = rng.permutation(list(HABITATS)), rng.permutation((np.arange(p.sites) + 0.5) / p.sites)

@@ -91,7 +91,7 @@ class Pencil:
         self.centre, self.unit = side * np.asarray(centre), side * scale
 
     def fill(self, points: np.ndarray, colour: Sequence[float], opacity: float = 1.0, shift: float = 0.0) -> None:
-        "Fill one outline with one colour; `shift` moves the outline towards the light."
+        "Fill one outline with one colour; `shift` (in body units) moves the outline towards the light."
         pixels = points @ self.matrix.T + self.centre + self.unit * shift * np.array([-0.55, -0.83])
         ink = (*(int(v) for v in np.clip(colour, 0, 255)), int(255 * opacity))
         self.draw.polygon(pixels.ravel().tolist(), fill=ink)
@@ -104,7 +104,7 @@ def shape(pen: Pencil, points: np.ndarray, colour: Sequence[float], depth: float
     pen.fill(middle + (points - middle) * 0.9, colour, shift=depth * 0.4)
     pen.fill(middle + (points - middle) * 0.5, tint(colour, 0.16), shift=depth)
 
-
+# %% ../../nbs/lib/simulate/10_pencil.ipynb #part
 def part(
     pen: Pencil, centre: Sequence[float], radii: Sequence[float], colour: Sequence[float], angle: float = 0.0
 ) -> None:

@@ -25,10 +25,10 @@ class Habitat(NamedTuple):
 
     far: Colour  # the colour of the ground at the back
     near: Colour  # the colour of the ground in front
-    litter: dict[str, float]  # what covers the ground: kind → relative number
+    litter: dict[str, float]  # what covers the ground: kind → mean number of pieces at a site
     colours: tuple[Colour, ...]  # the colours of the litter
     plants: tuple[Colour, ...]  # the colours of the plants in front of the animal
-    sky: Colour | None  # its colour; None: the camera looks down and sees no sky
+    sky: Colour | None  # the colour of the sky; None: the camera looks down and sees no sky
 
 # %% ../../nbs/lib/simulate/15_scenery.ipynb #habitats-2
 HABITATS = {
@@ -111,7 +111,7 @@ def scatter(
     habitat: Habitat,
     count: int,  # pieces
     top: float,  # where the ground begins, 0..1 from the upper edge
-    long: float,  # size of the nearest pieces, 0..1 of the side
+    long: float,  # size of the nearest pieces, as a share of the side
     bold: float,  # how much the pieces differ in brightness
 ) -> None:
     "Strew litter over the ground below `top`, from back to front; the pieces at the back are smaller and hazier."
@@ -127,7 +127,7 @@ def scatter(
 def noise(
     rng: np.random.Generator,
     size: int,  # pixels
-    cells: int,  # cells along a side of the grid that is smoothed; more cells make finer noise
+    cells: int,  # along each side of the grid of random numbers; more cells make finer noise
 ) -> np.ndarray:  # size × size, float32
     "Return soft noise with a variance of about 1."
     grid = Image.fromarray(rng.standard_normal((cells, cells)).astype(np.float32))
@@ -135,7 +135,7 @@ def noise(
 
 # %% ../../nbs/lib/simulate/15_scenery.ipynb #distance
 def _distance(rng: np.random.Generator, habitat: Habitat, size: int, top: float) -> np.ndarray:
-    "Return the first coat: sky, a hazy line of trees or hills, bare ground."
+    "Return the first coat of the picture."
     y = np.mgrid[0:size, 0:size].astype(np.float32)[0] / size
     depth = np.clip((y - top) / (1 - top), 0, 1)[..., None]
     picture = np.asarray(habitat.far) * (1 - depth) + np.asarray(habitat.near) * depth
@@ -172,7 +172,7 @@ def draw_ground(
     rng: np.random.Generator,  # the site
     habitat: Habitat,
     size: int,  # pixels
-    top: float,  # where the horizon lies, 0..1; 0: the camera looks down
+    top: float,  # where the horizon lies, 0..1 from the upper edge; 0: the camera looks down
 ) -> np.ndarray:  # size × size × 3, uint8
     "Draw what a camera sees when nothing is there."
     picture = _distance(rng, habitat, size, top).astype(np.float32)

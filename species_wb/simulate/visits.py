@@ -15,21 +15,21 @@ from .scenery import daylight
 
 # %% ../../nbs/lib/simulate/17_visits.ipynb #burst-lengths
 def _lengths(p: Parameters, rng: np.random.Generator) -> np.ndarray:
-    "Return the number of photos of each event; together they are at least as many as the survey has."
+    "Return the number of photos of each event; their sum is at least the number that the survey needs."
     most = min(4, max(1, p.photos // 20))
     length = np.minimum(rng.choice([1, 2, 3, 4], p.photos, p=[0.4, 0.3, 0.2, 0.1]), most)
     return length[: int(np.searchsorted(np.cumsum(length), p.photos)) + 1]
 
 # %% ../../nbs/lib/simulate/17_visits.ipynb #take-turns
 def _take_turns(weights: np.ndarray, count: int) -> np.ndarray:
-    "Spread taxa over `count` events in proportion to their weights (the rule of Webster and Sainte-Laguë)."
+    "Return the taxon number of each of `count` events, by the method of Webster and Sainte-Laguë."
     most = int(np.ceil(count * weights.max() / weights.sum())) + 2
     turns = (np.arange(most)[:, None] + 0.5) / weights
     return np.argsort(turns, axis=None, kind="stable")[:count] % len(weights)
 
 # %% ../../nbs/lib/simulate/17_visits.ipynb #passes
 def _passes(p: Parameters, rng: np.random.Generator, taxon: str, count: int) -> tuple[np.ndarray, np.ndarray]:
-    "Choose at random when (seconds since the start) and at which site a taxon passes."
+    "Choose the time (seconds since the start) and the site of `count` events of a taxon at random."
     first, minutes = datetime.strptime(p.start, "%Y-%m-%d").timetuple().tm_yday, np.arange(0, 24, 1 / 12)
     year, hours = season(taxon, first + np.arange(p.days)), activity(taxon, minutes + 1 / 24)
     day = rng.choice(p.days, count, p=year / year.sum())
@@ -40,7 +40,7 @@ def _passes(p: Parameters, rng: np.random.Generator, taxon: str, count: int) -> 
 
 # %% ../../nbs/lib/simulate/17_visits.ipynb #events
 def _events(p: Parameters) -> dict[str, np.ndarray]:
-    "Return one entry for each event, in the order of time: taxon, site, second since the start, photos."
+    "Return the taxon, site, second since the start and number of photos of each event, in the order of time."
     rng = stream(p, "events")
     length = _lengths(p, rng)
     taxon = _take_turns(np.array([law.weight for law in ECOLOGY.values()]), len(length))
@@ -68,11 +68,26 @@ def _infrared(p: Parameters, rng: np.random.Generator, events: dict[str, np.ndar
     marked[dark] = np.cumsum(events["length"][dark]) <= p.night * p.photos
     return marked
 
+# %% ../../nbs/lib/simulate/17_visits.ipynb #empty
+def _released_by_mistake(p: Parameters, length: np.ndarray) -> np.ndarray:
+    "Mark the events without an animal, drawn at random, up to the share `empty` of the photos."
+    drawn = stream(p, "empty").permutation(len(length))
+    marked = np.zeros(len(length), bool)
+    marked[drawn] = np.cumsum(length[drawn]) <= p.empty * p.photos
+    return marked
+
+# %% ../../nbs/lib/simulate/17_visits.ipynb #with-false-object
+def _with_false_object(p: Parameters, site: np.ndarray) -> np.ndarray:
+    "Mark the photos of the first camera in which the false object stands."
+    marked, first = np.zeros(len(site), bool), np.flatnonzero(site == 0)
+    marked[first] = _some(stream(p, "false object"), len(first), p.false_object)
+    return marked
+
 # %% ../../nbs/lib/simulate/17_visits.ipynb #plan
 def plan(
     p: Parameters,
-) -> dict[str, np.ndarray]:  # arrays with one entry for each photo, in the order of time
-    "Decide about every photo: number, event, frame in its burst, taxon, label, site, second, night, blur."
+) -> dict[str, np.ndarray]:  # arrays with one entry for each photo, in the order of the events
+    "Decide about every photo: number, event, frame, taxon, label, site, second, empty and so on."
     events, rng = _events(p), stream(p, "photos")
     length, number = events["length"], np.arange(p.photos)
     event = np.repeat(np.arange(len(length)), length)
@@ -83,4 +98,6 @@ def plan(
     blur = _some(rng, p.photos, p.blur) * rng.uniform(0.02, 0.06, p.photos)
     second = events["second"][event] + frame * rng.integers(2, 6, len(length))[event]
     found = {"number": number, "event": event, "frame": frame, "taxon": taxon, "label": label}
-    return found | {"site": events["site"][event], "second": second, "night": infrared[event], "blur": blur}
+    site = events["site"][event]
+    found |= {"empty": _released_by_mistake(p, length)[event], "false_object": _with_false_object(p, site)}
+    return found | {"site": site, "second": second, "night": infrared[event], "blur": blur}

@@ -34,8 +34,8 @@ def photo_text(
 # %% ../../nbs/lib/survey/10_observations.ipynb #time-of
 def time_of(
     row: dict[str, Any],  # a row of predictions (contract 4)
-    at: str | None,  # ISO 8601: the time, if the row has none
-) -> tuple[str, float | None, str | None]:  # clock (world, camera, film … or none), seconds on it, time as text
+    at: str | None,  # ISO 8601: the time to use if the row has none
+) -> tuple[str, float | None, str | None]:  # clock ("world", "camera", "film …" or "none"); seconds; the time as text
     "Return the clock of a row's time, the seconds on that clock, and the time as text."
     text = row.get("taken_at") or at
     try:
@@ -55,14 +55,14 @@ class _Event:
 
     first: float  # seconds on its clock
     last: float
-    start: str | None  # the same times as text
-    end: str | None
-    best: dict[str, Any]  # the row with the best score
-    place: tuple[float, float] | None
+    start: str | None  # ISO 8601: the time of `first`
+    end: str | None  # ISO 8601: the time of `last`
+    best: dict[str, Any]  # some columns of the row with the highest score
+    place: tuple[float, float] | None  # latitude and longitude, in degrees
     count: int = 1
-    photo: str = ""  # the last photo; the next field counts its boxes of this label so far
-    boxes: int = 0
-    touched: float = 0.0  # when a row was last added, by `time.monotonic`
+    photo: str = ""  # the photo of the row that was added last
+    boxes: int = 0  # boxes of this label in that photo, as far as its rows have come
+    touched: float = 0.0  # when that row was added, by `time.monotonic`
 
 # %% ../../nbs/lib/survey/10_observations.ipynb #event-of
 def _event_of(row: dict[str, Any], moment: float | None, text: str | None) -> _Event:
@@ -97,7 +97,7 @@ def _observation(site: str | None, label: str, event: _Event, source: str | None
 
 # %% ../../nbs/lib/survey/10_observations.ipynb #join
 def _join(mine: list[tuple[str, _Event]], label: str, new: _Event, gap: float) -> list[tuple[str, _Event]]:
-    "Add a new event to the open events of its site and clock, and join it with near events of the same label."
+    "Return the open events of a site and clock, with a new event added, or joined with near events of its label."
     near = [event for name, event in mine if name == label and event.first - gap <= new.first <= event.last + gap]
     for event in near:  # one event, or two events with the new one between them
         new = _merge(event, new)
@@ -105,7 +105,7 @@ def _join(mine: list[tuple[str, _Event]], label: str, new: _Event, gap: float) -
 
 # %% ../../nbs/lib/survey/10_observations.ipynb #events
 GAP = 60.0  # seconds; after a longer pause, the next photo of a label at a site begins a new event
-VISIT_GAP = 10.0  # the gap for a camera that takes many pictures a second; a short pause already ends a visit
+VISIT_GAP = 10.0  # seconds; the gap for a camera that takes many pictures a second
 
 
 class Events:
@@ -122,35 +122,54 @@ class Events:
             raise UserError(f"A gap of {gap} seconds is not possible: give a number from 0 on.")
         self.gap, self.late, self.source, self.method = gap, late, source, method
         self._open: dict[tuple[str | None, str], list[tuple[str, _Event]]] = {}  # (site, clock) → label and event
+        self._boxes: list[tuple[str | None, str, _Event]] = []  # of a photo without a time whose boxes still come
 
     def add(
         self,
         row: dict[str, Any],  # a row of predictions (contract 4); without a label it makes no event
-        at: str | None = None,  # ISO 8601: the time, if the row has none
-    ) -> list[dict[str, Any]]:  # observations (contract 6): the events that this row closed
-        "Add one row."
+        at: str | None = None,  # ISO 8601: the time to use if the row has none
+    ) -> list[dict[str, Any]]:  # observations (contract 6)
+        "Add one row. Return the events that it closed; without a time, a photo is an event by itself."
         label = row.get("label")
         if row.get("status", "ok") != "ok" or row.get("abstained") or not label:
             return []
         clock, moment, text = time_of(row, at)
         new = _event_of(row, moment, text)
         if moment is None:
-            return [_observation(row.get("site"), label, new, self.source, self.method)]
+            return self._without_time(row.get("site"), label, new)
         key = row.get("site"), clock
         mine = self._open[key] = _join(self._open.get(key, []), label, new, self.gap)
         newest = max(event.last for _, event in mine)
-        return self._close([key], lambda event: newest - event.last > self.gap + self.late)
+        return self._waited() + self._close([key], lambda event: newest - event.last > self.gap + self.late)
+
+    def _without_time(self, site: str | None, label: str, new: _Event) -> list[dict[str, Any]]:
+        "Take a row without a time: the boxes of a photo with the same label are one event."
+        over = self._waited() if self._boxes and self._boxes[0][2].photo != new.photo else []
+        if not new.boxes:
+            return [*over, _observation(site, label, new, self.source, self.method)]
+        same = [event for place, name, event in self._boxes if (place, name) == (site, label)]
+        if same:
+            _merge(same[0], new)
+        else:
+            self._boxes.append((site, label, new))
+        return over
+
+    def _waited(self) -> list[dict[str, Any]]:
+        "Return the events of the photo without a time whose boxes came last."
+        boxes, self._boxes = self._boxes, []
+        return [_observation(site, label, event, self.source, self.method) for site, label, event in boxes]
 
     def quiet(
         self,
         seconds: float,  # measured by this machine's clock
     ) -> list[dict[str, Any]]:  # observations (contract 6)
         "Close the events to which nothing was added for this many seconds."
-        return self._close([*self._open], lambda event: time.monotonic() - event.touched > seconds)
+        over = self._waited() if any(time.monotonic() - event.touched > seconds for *_, event in self._boxes) else []
+        return over + self._close([*self._open], lambda event: time.monotonic() - event.touched > seconds)
 
     def close(self) -> list[dict[str, Any]]:  # observations (contract 6)
         "Close all events."
-        return self._close([*self._open], lambda event: True)
+        return self._waited() + self._close([*self._open], lambda event: True)
 
     def _close(self, keys: list[tuple[str | None, str]], over: Callable[[_Event], bool]) -> list[dict[str, Any]]:
         "Remove the events that are over, and return them in the order of their starts."
@@ -165,9 +184,9 @@ class Events:
 def events(
     rows: Iterable[dict[str, Any]],  # rows of predictions (contract 4)
     gap: float = GAP,  # seconds; after a longer pause, the next photo of a label at a site begins a new event
-    source: str | None = None,  # the folder, stream or camera
+    source: str | None = None,  # the folder, stream or camera, for the column `source`
     method: str = "machine",  # who decided on the labels
-) -> list[dict[str, Any]]:  # observations (contract 6): in the order of their starts; those without a start come last
+) -> list[dict[str, Any]]:  # observations (contract 6), in the order of their starts; without a start: last
     "Group rows into events. Raises UserError where the gap is below 0."
     grouping = Events(gap, source=source, method=method)
     ordered = sorted(rows, key=lambda row: time_of(row, None)[1] or 0.0)

@@ -47,7 +47,7 @@ class Batches(Sampler):
 
     def at(
         self,
-        epoch: int,  # its number
+        epoch: int,  # number of the epoch
         start: int = 0,  # how many of its batches are done
     ) -> None:
         "Go to an epoch and skip the batches that are done."
@@ -69,7 +69,7 @@ POLICIES: dict[str, Callable[[], list]] = {
 def pipeline(
     spec: ModelSpec,
     policy: str = "trivial",  # a key of POLICIES
-    least: float = 0.35,  # smallest share of the photo that a crop keeps
+    least: float = 0.35,  # smallest share of the photo's area that a crop keeps
 ) -> Callable[[Image.Image], Image.Image]:  # a decoded photo → S×S pixels
     "Build the function that augments one photo. Raises UserError where the policy is not known."
     if policy not in POLICIES:
@@ -84,9 +84,9 @@ Mixing = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor
 
 def mixup_or_cutmix(
     classes: int,  # C
-    mixup: float = 0.0,  # α of the Beta distribution of the random share of each photo; 0: off
-    cutmix: float = 0.0,  # α for CutMix; 0: off
-) -> Mixing:  # (N×3×S×S, N class numbers) → mixed photos and mixed labels N×C
+    mixup: float = 0.0,  # α of the Beta distribution from which the share of each photo is drawn; 0: no MixUp
+    cutmix: float = 0.0,  # the same α for CutMix; 0: no CutMix
+) -> Mixing:  # (N×3×S×S, N class numbers) → mixed photos, labels N×C; both off: the same two
     "Build the function that mixes the photos of a batch."
     both = ((v2.MixUp, mixup), (v2.CutMix, cutmix))
     kinds: list = [kind(alpha=alpha, num_classes=classes) for kind, alpha in both if alpha > 0]

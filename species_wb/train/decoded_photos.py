@@ -26,7 +26,7 @@ from ..progress import progress
 def decode_unchanged(
     sha256: str,  # of the file when the folder was checked
     path: str | Path,
-    canonical_size: int,  # pixels
+    canonical_size: int,  # pixels that the short side should have at least
 ) -> np.ndarray:  # H×W×3 uint8, canonical
     "Decode a photo; raises BadPhoto where its file has changed or cannot be read."
     data = read_bytes(path)
@@ -45,7 +45,7 @@ def _decoded_or_reason(photo: tuple[str, str], canonical_size: int) -> np.ndarra
 
 # %% ../../nbs/lib/train/13_decoded_photos.ipynb #map-shard
 def _map_shard(
-    index: Path,  # a list of (sha256, offset, height, width)
+    index: Path,  # a JSON file: a list of (sha256, offset in bytes, height, width)
 ) -> dict[str, tuple[np.ndarray, int, int, int]]:  # sha256 → mapped pixels, offset, height, width
     "Map a shard into memory; raises OSError, ValueError or TypeError where it is damaged."
     pixels, entries = index.with_suffix(".bin"), json.loads(index.read_text(encoding="utf-8"))
@@ -60,7 +60,7 @@ def _drop(index: Path) -> None:
     index.unlink(missing_ok=True)
     index.with_suffix(".bin").unlink(missing_ok=True)
 
-
+# %% ../../nbs/lib/train/13_decoded_photos.ipynb #sweep-step
 def _sweep(folder: Path) -> None:
     "Remove unfinished files that are older than a day: a killed run left them behind."
     for half in folder.glob(".*.partial"):
@@ -98,8 +98,8 @@ def _write_shard(
     missing: list[tuple[str, str]],  # (sha256, path)
     decoded: Iterable[np.ndarray | str],  # each photo's pixels, or why it cannot be read
     room: int,  # bytes
-    failed: dict[str, str],  # the reasons are added here
-) -> list[tuple[str, int, int, int]]:  # sha256, offset, height, width
+    failed: dict[str, str],  # sha256 → why the photo cannot be read; the function adds to it
+) -> list[tuple[str, int, int, int]]:  # the index: sha256, offset in bytes, height, width
     "Write photos one after the other until there is no more room."
     entries: list[tuple[str, int, int, int]] = []
     offset = 0
@@ -118,7 +118,7 @@ def _write_shard(
     return entries
 
 # %% ../../nbs/lib/train/13_decoded_photos.ipynb #decodedcache
-VERSION = 2  # of the decoding; a higher number makes the code ignore older caches
+VERSION = 2  # version of the decoding; caches of other versions are not used
 DEFAULT_LIMIT = 8 * 10**9  # bytes
 
 
@@ -166,7 +166,7 @@ class DecodedCache:
         self,
         photos: list[tuple[str, str]],  # (sha256, path) of the photos that will be needed
         workers: int = 2,  # threads
-    ) -> dict[str, str]:  # the photos that cannot be read, with the reason
+    ) -> dict[str, str]:  # sha256 → why the photo cannot be read
         "Decode the missing photos into a new shard until there is no more room."
         failed: dict[str, str] = {}
         missing = [(sha, path) for sha, path in dict(photos).items() if sha not in self.where]

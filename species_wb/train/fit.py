@@ -47,10 +47,10 @@ def fit(
     labels: list[str],  # C names, sorted
     network: Network,
     spec: ModelSpec,
-    weights: dict[str, Any],  # from `registry.build`
+    weights: dict[str, Any],  # which weights the network starts from, as `registry.build` returns it
     todo: Plan,
     seed: int = 0,
-) -> dict[str, Any]:  # what `training.json` holds; `sentences`: on the whole training, `found`: on the fitting
+) -> dict[str, Any]:  # the content of `training.json`
     "Fit as planned; write `model.onnx` and `training.json` to the run folder. Raises UserError where it is stopped."
     path = folder / "training.json"
     if path.exists():
@@ -82,7 +82,7 @@ def fit_seeds(
     folder: Path,  # the run folder; the first seed is already fitted
     manifest: pa.Table,
     labels: list[str],
-    asked: dict[str, Any],  # arch, weights, seed, seeds
+    asked: dict[str, Any],  # keys: arch, weights, seed (the first seed), seeds (how many)
     spec: ModelSpec,
     todo: Plan,
 ) -> list[Path]:  # the folders `seed-<n>` in the run folder, each with `model.onnx` and `training.json`

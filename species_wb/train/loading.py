@@ -23,6 +23,7 @@ from ..photos.pixels import prepare
 from ..photos.reading import BadPhoto
 from ..progress import progress
 from .decoded_photos import VERSION, DecodedCache, decode_unchanged
+from .worsened import RECIPE, worsened
 
 # %% ../../nbs/lib/train/15_loading.ipynb #write-features
 def _write_features(folder: Path, fresh: dict[str, np.ndarray]) -> None:
@@ -36,7 +37,7 @@ def _write_features(folder: Path, fresh: dict[str, np.ndarray]) -> None:
 
 # %% ../../nbs/lib/train/15_loading.ipynb #read-features
 def _read_features(folder: Path) -> dict[str, np.ndarray]:
-    "Read all undamaged shards of a cache of embeddings."
+    "Return the embeddings of all undamaged shards (sha256 → embedding); remove the damaged shards."
     known: dict[str, np.ndarray] = {}
     for index in folder.glob("*.json"):
         try:
@@ -51,11 +52,11 @@ def _read_features(folder: Path) -> dict[str, np.ndarray]:
     return known
 
 # %% ../../nbs/lib/train/15_loading.ipynb #prepared-or-reason
-def _prepared_or_reason(photo: tuple[str, str], spec: ModelSpec, flip: bool) -> np.ndarray | str:
-    "Prepare a photo, mirrored if wanted, or return why it cannot be read."
+def _prepared_or_reason(photo: tuple[str, str], spec: ModelSpec, copy: int) -> np.ndarray | str:
+    "Prepare a photo, or a copy of it that is made worse; return why it cannot be read."
     try:
-        pixels = prepare(decode_unchanged(*photo, spec.canonical_size), spec)
-        return pixels[:, ::-1] if flip else pixels
+        pixels = decode_unchanged(*photo, spec.canonical_size)
+        return prepare(worsened(pixels, photo[0], copy) if copy else pixels, spec)
     except BadPhoto as error:
         return error.reason
 
@@ -65,7 +66,7 @@ def _read_batches(
     loaded: Iterable[np.ndarray | str],  # each photo's pixels, or why it cannot be read
     size: int,  # photos in a batch
     failed: dict[str, str],  # the reasons are added here
-) -> Iterator[tuple[list[str], list[np.ndarray]]]:  # names and pixels; the next batch reuses both lists
+) -> Iterator[tuple[list[str], list[np.ndarray]]]:  # sha256 and pixels of a batch; the next batch reuses both lists
     "Collect the readable photos in batches (lists of `size` photos; the last may be shorter)."
     names: list[str] = []
     pixels: list[np.ndarray] = []
@@ -97,21 +98,21 @@ def embeddings(
     photos: list[tuple[str, str]],  # (sha256, path)
     spec: ModelSpec,
     embed: Callable[[np.ndarray], np.ndarray],  # N×S×S×3 uint8 → N×D float32
-    key: str,  # stands for network and preparation; a folder name
-    folder: str | Path,  # of the cache of embeddings
-    batch: Callable[[], int] = lambda: 16,  # returns how many photos to embed at once; called if some are not cached
-    flip: bool = False,  # embed the mirrored photo
-    workers: int = 2,  # threads that read
+    key: str,  # a folder name that stands for the network and the preparation
+    folder: str | Path,  # the folder of the cache
+    batch: Callable[[], int] = lambda: 16,  # returns the batch size; called only if embeddings are missing
+    copy: int = 0,  # 0: the photos as they are; 1, 2, …: this copy of each, made worse (`worsened`)
+    workers: int = 2,  # threads that read photos
     what: str = "embedding",  # the word in front of the progress bar
 ) -> tuple[np.ndarray, dict[str, str]]:  # N×D float32 (NaN where unreadable); sha256 → reason
     "Return the embeddings of photos; compute only those that the cache lacks."
-    folder = Path(folder) / f"{key}{'-flip' if flip else ''}-v{VERSION}"
+    folder = Path(folder) / f"{key}{f'-worse{RECIPE}.{copy}' if copy else ''}-v{VERSION}"
     folder.mkdir(parents=True, exist_ok=True)
     known = _read_features(folder)
     failed: dict[str, str] = {}
     missing = [(sha, path) for sha, path in dict(photos).items() if sha not in known]
     size = batch() if missing else 0
-    loaded = in_threads(partial(_prepared_or_reason, spec=spec, flip=flip), missing, workers)
+    loaded = in_threads(partial(_prepared_or_reason, spec=spec, copy=copy), missing, workers)
     shown = progress(loaded, what, len(missing)) if missing else loaded
     fresh: dict[str, np.ndarray] = {}
     try:
@@ -129,7 +130,7 @@ def embeddings(
 # %% ../../nbs/lib/train/15_loading.ipynb #augmented
 def _augmented(
     photo: np.ndarray,  # H×W×3 uint8, canonical
-    augment: Callable[[Image.Image], Image.Image],  # → S×S pixels
+    augment: Callable[[Image.Image], Image.Image],  # changes a photo at random, to S×S pixels
     seed: int,
 ) -> np.ndarray:  # S×S×3 uint8
     "Augment a photo in the way that the seed decides. This also changes torch's next random numbers."
@@ -146,7 +147,7 @@ class PhotoDataset(Dataset):
         photos: list[tuple[str, str]],  # (sha256, path)
         truth: np.ndarray,  # N class numbers
         spec: ModelSpec,
-        augment: Callable[[Image.Image], Image.Image] | None = None,  # a canonical photo → S×S pixels
+        augment: Callable[[Image.Image], Image.Image] | None = None,  # changes a photo at random, to S×S pixels
         workers: int = 1,  # threads that read and decode
     ):
         self.cache, self.photos, self.spec, self.augment, self.workers = cache, photos, spec, augment, workers

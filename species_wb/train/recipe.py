@@ -23,12 +23,12 @@ class Recipe:
     lowest: float = 1.0  # the rate of the lowest layers, as a share of the head's rate
     warmup: float = 0.1  # share of the steps in which the rate rises; afterwards it falls
     decay: float = 0.05  # weight decay (makes weights smaller) of matrices and kernels; biases and norms have none
-    smoothing: float = 0.1  # how much the labels are smoothed, see below (Szegedy et al. 2016)
-    averaging: float = 0.05  # share of all steps over which weights are averaged
+    smoothing: float = 0.1  # share of each label that is spread over all classes (Szegedy et al. 2016)
+    averaging: float = 0.05  # share of all steps over which the moving average of the weights reaches
     mixup: float = 0.0  # α of MixUp (blends two photos); 0: off
     cutmix: float = 0.0  # α of CutMix (puts a piece of one photo into another); 0: off
-    policy: str = "trivial"  # a key of `augment.POLICIES`
-    least: float = 0.35  # smallest share of the photo that a crop keeps
+    policy: str = "trivial"  # augmentation: a key of `augment.POLICIES`
+    least: float = 0.35  # smallest share of the photo's area that a crop keeps
     train_norm: bool = True  # whether batch norm takes its means and variances from the training photos
     precision: str = "fp32"  # or "bf16": bfloat16, numbers of half the size
     patience: int = 10  # training stops after this many epochs without a better F1 (a score) on validation photos

@@ -20,7 +20,7 @@ from .trainer import Trainer
 
 # %% ../../nbs/lib/train/34_steps.ipynb #gradients
 def _gradients(trainer: Trainer, x: torch.Tensor, y: torch.Tensor, share: float) -> float:
-    "Add the gradients of one part of a batch; return its share of the loss."
+    "Add the gradients of a part (`share`: its fraction of the batch); return its loss times `share`."
     def loss_of(logits: torch.Tensor) -> torch.Tensor:
         return nn.functional.cross_entropy(logits.float(), y, label_smoothing=trainer.recipe.smoothing)
 
@@ -47,7 +47,10 @@ def require_finite(
         raise UserError(f"The {what} became {value} {where}, at a rate of {rate:.2g}: {advice}.")
 
 # %% ../../nbs/lib/train/34_steps.ipynb #take-smaller-parts
-def _take_smaller_parts(trainer: Trainer, photos: int) -> None:  # of the batch
+def _take_smaller_parts(
+    trainer: Trainer,
+    photos: int,  # in the batch
+) -> None:
     "Divide batches into twice as many parts. Raises UserError where the parts would be too small."
     from accelerate.utils.memory import clear_device_cache
 
@@ -86,7 +89,7 @@ def one_step(
     pixels: torch.Tensor,  # N×3×S×S uint8
     truth: torch.Tensor,  # N class numbers
 ) -> float:  # the loss
-    "Change the weights and their averages once. Raises UserError where loss or gradient is not finite."
+    "Change the weights and their moving averages once. Raises UserError where loss or gradient is not finite."
     x, y = trainer.mixing(trainer.normalise(pixels.to(trainer.device)), truth.to(trainer.device))
     loss = _loss_of_batch(trainer, x, y)
     require_finite(trainer, "loss", loss)
@@ -109,8 +112,8 @@ def _to_training(trainer: Trainer) -> None:
 # %% ../../nbs/lib/train/34_steps.ipynb #epoch
 def one_epoch(
     trainer: Trainer,
-    after_step: Callable[[int], None],  # gets how many photos each step had
-) -> float:  # mean loss
+    after_step: Callable[[int], None],  # called after each step with its number of photos
+) -> float:  # mean loss of the photos of the epoch
     "Train for the rest of an epoch. Raises UserError where loss or gradient is not finite."
     _to_training(trainer)
     trainer.batches.at(trainer.epoch, trainer.step)

@@ -19,13 +19,14 @@ from ..core import UserError, plural
 from ..fields import text_path
 from ..photos.scan import scan
 from ..simulate.survey import default_photos
+from .places import COLUMNS, place_column, place_numbers
 
 # %% ../../nbs/lib/train/10_training_set.ipynb #gather
 def manifest_of_run(
     folder: Path,  # the run folder
-    asked: dict[str, Any],  # its keys: photos, metadata, seed, damaged
-) -> pa.Table:  # the manifest (contract 1), also in the run folder
-    "Return a run's manifest. It lists the photos that were given or, without any, the simulated survey."
+    asked: dict[str, Any],  # the settings of the run; used are photos, metadata, seed and damaged (see `scan`)
+) -> pa.Table:  # the manifest (contract 1)
+    "Return a run's manifest; if the run folder has none yet, scan the photos and write it."
     path = folder / "manifest.parquet"
     if not path.exists():
         photos, damaged = asked["photos"] or default_photos(), bool(asked.get("damaged"))
@@ -44,45 +45,57 @@ def photos_to_train_on(
 class TrainingSet:
     "The photos of some splits, as arrays."
 
-    photos: list[tuple[str, str]]  # (sha256, path)
+    photos: list[tuple[str, str]]  # N pairs (sha256, path)
     truth: np.ndarray  # N class numbers
     groups: np.ndarray  # N group numbers
     split: np.ndarray  # N split names
+    places: np.ndarray | None = None  # N place numbers (`places.place_numbers`); None where no place is known
+    place: str | None = None  # the manifest's column that names the places
+
+    def only(
+        self,
+        rows: np.ndarray,  # numbers of photos, or N times True or False
+    ) -> "TrainingSet":
+        "Keep some of the photos."
+        photos = [self.photos[k] for k in np.arange(len(self.photos))[rows]]
+        places = None if self.places is None else self.places[rows]
+        return TrainingSet(photos, self.truth[rows], self.groups[rows], self.split[rows], places, self.place)
 
     def without(
         self,
         failed: dict[str, str],  # sha256 → why the photo cannot be read any more
-    ) -> tuple["TrainingSet", np.ndarray, list[str]]:  # remaining photos; which rows were kept; sentences for the user
+    ) -> tuple["TrainingSet", np.ndarray, list[str]]:  # remaining photos; N, True: kept; sentences for the user
         "Leave out photos that can no longer be read."
         keep = np.array([sha not in failed for sha, _ in self.photos], bool)
-        photos = [photo for photo, kept in zip(self.photos, keep, strict=True) if kept]
-        rest = TrainingSet(photos, self.truth[keep], self.groups[keep], self.split[keep])
         lost = [failed[sha] for sha, _ in self.photos if sha in failed]
         said = "could be read when the folder was checked, but not any more, and took no part in the training"
-        return rest, keep, [f"{plural(len(lost), 'photo')} {said}: {lost[0]}"] if lost else []
+        return self.only(keep), keep, [f"{plural(len(lost), 'photo')} {said}: {lost[0]}"] if lost else []
 
 # %% ../../nbs/lib/train/10_training_set.ipynb #select
 def photos_of_splits(
     manifest: pa.Table,  # one row for each photo (contract 1)
-    labels: list[str],  # C names
+    labels: list[str],  # C class names; photos of other classes are left out
     splits: tuple[str, ...] = ("train", "valid"),
 ) -> TrainingSet:
-    "Take the readable, labelled photos of some splits."
+    "Return the readable photos of some splits, with their class numbers."
     root, number = manifest_root(manifest), {name: k for k, name in enumerate(labels)}
-    every = manifest.select(("path", "label", "split", "group", "sha256", "status")).to_pylist()
+    every = manifest.select(("path", "label", "split", "group", "sha256", "status", *COLUMNS)).to_pylist()
     rows = [r for r in every if r["status"] == "ok" and r["split"] in splits and r["label"] in number]
     groups = np.unique([r["group"] or r["sha256"] for r in rows], return_inverse=True)[1] if rows else np.zeros(0, int)
+    place = place_column(rows)
     return TrainingSet(
         [(r["sha256"], os.path.join(root, text_path(r["path"]))) for r in rows],
         np.array([number[r["label"]] for r in rows], int),
         groups,
         np.array([r["split"] for r in rows], object),
+        place_numbers(rows, place),
+        place,
     )
 
 # %% ../../nbs/lib/train/10_training_set.ipynb #require-classes
 def require_classes(
     truth: np.ndarray,  # N class numbers
-    labels: list[str],  # C names
+    labels: list[str],  # C class names
 ) -> None:
     "Check that every class has a photo. Raises UserError where a class has none."
     if lacking := [name for k, name in enumerate(labels) if k not in set(truth.tolist())]:

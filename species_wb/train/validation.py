@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..core import percent
 from ..metrics.calibration import fit_temperature, softmax
 from ..models.networks import Network
 from .loading import PhotoDataset
@@ -21,7 +22,7 @@ def logits_of(
     network: nn.Module,
     photos: PhotoDataset,  # without augmentation
     device: torch.device | str = "cpu",
-    batch: int = 32,
+    batch: int = 32,  # photos at a time
 ) -> np.ndarray:  # N×C
     "Return the logits of photos, in full precision."
     network.eval()
@@ -57,18 +58,18 @@ def judge(
     return {"valid_loss": found["log_loss"], "valid_accuracy": found["accuracy"], "valid_weighted_f1": f1}
 
 # %% ../../nbs/lib/train/36_validation.ipynb #some
-MIX_PHOTOS = 2_000  # the most validation photos that are used to score a share
+MIX_PHOTOS = 2_000  # at most this many validation photos are used to score a share
 
 
 def _some(photos: PhotoDataset, most: int) -> PhotoDataset:
-    "Pick at most `most` photos at random; each time, the same photos are picked."
+    "Pick at most `most` photos at random, with a fixed seed: the same photos each time."
     keep = np.sort(np.random.default_rng(0).permutation(len(photos))[:most])
     listed = [photos.photos[k] for k in keep]
     return PhotoDataset(photos.cache, listed, photos.truth.numpy()[keep], photos.spec, None, photos.workers)
 
 # %% ../../nbs/lib/train/36_validation.ipynb #take
 def _take(network: Network, start: dict[str, torch.Tensor], tuned: dict[str, torch.Tensor], share: float) -> None:
-    "Give a network a mixture of two sets of weights; whole numbers, such as a count of batches, come from `tuned`."
+    "Load `share` of the weights `tuned` and the rest of `start` into a network; take whole numbers from `tuned`."
     mixed = {
         k: torch.lerp(start[k].float(), v.float(), share).to(v.dtype) if v.is_floating_point() else v
         for k, v in tuned.items()
@@ -99,13 +100,14 @@ def average_weights(
 # %% ../../nbs/lib/train/36_validation.ipynb #mixed
 def mixture_sentence(
     rows: list[dict[str, float]],  # from `average_weights`
-    photos: int,  # validation photos
+    photos: int,  # the number of validation photos
 ) -> str:
     "Say which mixture was taken, and what the starting and the fine-tuned weights score alone."
     best, start, tuned = min(rows, key=lambda r: r["log_loss"]), rows[0], rows[-1]
     return (
-        f"The file holds a mixture: {best['share']:.0%} of the fine-tuned weights and {1 - best['share']:.0%} of the "
-        "starting weights. Of eleven mixtures, this one had the least calibrated log loss on validation photos "
+        f"The file holds a mixture: {percent(best['share'])} of the fine-tuned weights and "
+        f"{percent(1 - best['share'])} of the starting weights. Of eleven mixtures, this one had the least "
+        "calibrated log loss on validation photos "
         f"({best['log_loss']:.3f}). The starting weights alone had {start['log_loss']:.3f}, the fine-tuned weights "
         f"alone {tuned['log_loss']:.3f} (n = {min(photos, MIX_PHOTOS)})."
     )

@@ -1,6 +1,7 @@
 "The camera panel, in a real browser: what a person sees and can do, and what happens when something is missing."
 
 import io
+import re
 import sys
 import threading
 import time
@@ -14,7 +15,7 @@ from PIL import Image
 
 anywidget = pytest.importorskip("anywidget")
 from harness import Stage  # noqa: E402
-from ipywidgets import FloatSlider, HBox, VBox, link  # noqa: E402
+from ipywidgets import HTML, FloatSlider, HBox, VBox, link  # noqa: E402
 from lab_server import LabServer  # noqa: E402
 
 from species_wb.engine import toy
@@ -37,14 +38,6 @@ if (media) {
   };
 }
 """
-ASK = """async (code) => {
-  const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-  const asked = kernel.requestExecute({ code, store_history: false });
-  let said = "";
-  asked.onIOPub = m => { if (m.header.msg_type === "stream") said += m.content.text; };
-  await asked.done;
-  return said;
-}"""
 MIRRORED = """() => {
   for (let e = document.querySelector('.swb-hint'); e; e = e.parentElement)
     if (getComputedStyle(e).transform.startsWith('matrix(-1')) return true;
@@ -86,6 +79,14 @@ CONTRASTS = """() => {
     return (Math.max(ink, ground) + 0.05) / (Math.min(ink, ground) + 0.05);
   });
 }"""
+# How far the picture and the button Record lie outside of what a person sees of the page, in pixels.
+OUTSIDE = """() => {
+  const frame = document.querySelector(".jp-WindowedPanel-outer")?.getBoundingClientRect();
+  const [top, bottom] = [frame?.top ?? 0, Math.min(frame?.bottom ?? innerHeight, innerHeight)];
+  const boxes = [".swb-picture", ".swb-record"].map(one => document.querySelector(one).getBoundingClientRect());
+  return Math.max(0, ...boxes.flatMap(box => [top - box.top, box.bottom - bottom]));
+}"""
+TURNED = "() => getComputedStyle(document.querySelector('.swb-picture video')).transform.startsWith('matrix(-1')"
 LIVING = "() => (window.tracks || []).filter(t => t.readyState === 'live').length"
 
 
@@ -146,6 +147,23 @@ def sentence(stage) -> str:
     return stage.page.locator(".swb-said").text_content()
 
 
+def living(page, tracks: int) -> None:
+    "Wait until that many tracks of the camera run: a click or a sentence may come a moment earlier."
+    page.wait_for_function(f"() => ({LIVING})() === {tracks}")
+
+
+def until(stage, condition) -> None:
+    "Wait until Python has heard what the page sent."
+    limit = time.monotonic() + 15
+    while not condition() and time.monotonic() < limit:
+        stage.page.wait_for_timeout(50)
+    assert condition()
+
+
+def button(stage, name: str, **more):
+    return stage.page.get_by_role("button", name=name, **more)
+
+
 def answers(stage) -> int:
     return int(stage.page.locator(".swb-view").get_attribute("data-answers"))
 
@@ -158,8 +176,8 @@ def test_the_label_changes_with_the_picture_and_back_and_stop_ends_the_camera(st
     stage.page.wait_for_timeout(500)
     assert answers(stage) > before and stage.page.evaluate(LIVING) == 1
     stage.page.get_by_role("button", name="Stop").click()
-    stage.page.wait_for_function(f"() => ({LIVING})() === 0", timeout=2_000)  # the link acts after the click
-    assert stage.page.locator(".swb-hint").is_visible()
+    living(stage.page, 0)  # the link acts after the click
+    stage.page.locator(".swb-hint").wait_for()
     assert not stage.page.evaluate(MIRRORED), "words in mirror writing"
 
 
@@ -172,20 +190,21 @@ def test_the_camera_runs_on_for_longer_than_the_page_waits_for_an_answer(stage):
     assert stage.page.evaluate(LIVING) == 1 and stage.page.locator(".swb-bad").count() == 0
 
 
-def test_the_figures_say_how_fast_it_is(stage):
-    stage.page.get_by_role("button", name="Figures").click()
+def test_the_timings_say_how_fast_it_is(stage):
+    stage.page.get_by_role("button", name="Timings").click()
     start(stage)
     label(stage, "green")
-    rate = "/\\d+\\.\\d frames a second/.test(document.querySelector('.swb-figures').textContent)"
+    rate = "/\\d+\\.\\d frames a second/.test(document.querySelector('.swb-timings').textContent)"
     stage.page.wait_for_function(f"() => {rate}")
-    assert "passed over" in stage.page.locator(".swb-figures").text_content()
+    assert "passed over" in stage.page.locator(".swb-timings").text_content()
 
 
 def test_a_camera_that_is_refused_is_explained(playing, model, workspace):
     with Stage(playing, CameraPanel(model), permissions=[]) as stage:
         start(stage)
         stage.page.locator(".swb-bad").wait_for()
-        assert "was not allowed" in sentence(stage) and stage.page.get_by_role("button", name="Start").is_visible()
+        assert "was not allowed" in sentence(stage)
+        button(stage, "Start").wait_for()
 
 
 def test_a_computer_without_a_camera_is_told_what_else_there_is(browser, model, workspace):
@@ -229,13 +248,14 @@ def test_another_camera_is_chosen_while_one_runs(chromium, model, workspace):
         stage.reload()
         start(stage)
         stage.page.locator(".swb-answer:visible").wait_for()
+        until(stage, lambda: len(stage.widget.view.cameras) == 2)
         cameras = [value for value, _ in stage.widget.view.cameras]
         stage.page.get_by_label("Look at").select_option(index=1)
         stage.page.wait_for_function("() => window.tracks.length === 2")
         stage.page.locator(".swb-answer:visible").wait_for()
         used = stage.page.evaluate("() => window.tracks.map(t => [t.getSettings().deviceId, t.readyState])")
-        assert len(cameras) == 2 and used[0][1] == "ended" and used[1] == [cameras[1].removeprefix("camera:"), "live"]
-        assert stage.widget.source.value == cameras[1]
+        assert used[0][1] == "ended" and used[1] == [cameras[1].removeprefix("camera:"), "live"]
+        until(stage, lambda: stage.widget.source.value == cameras[1])
     browser.close()
 
 
@@ -268,18 +288,19 @@ def test_a_kernel_that_falls_silent_ends_the_camera_with_a_sentence(stage):
     label(stage, "red")
     stage.dead = True
     stage.page.locator(".swb-bad").wait_for()
-    assert "Python does not answer" in sentence(stage) and stage.page.evaluate(LIVING) == 0
+    assert "Python does not answer" in sentence(stage)
+    living(stage.page, 0)
 
 
 def test_a_view_that_goes_away_ends_its_camera(stage):
     start(stage)
     label(stage, "red")
     stage.again()  # the cell is run again
-    assert stage.page.evaluate(LIVING) == 0
+    living(stage.page, 0)
     start(stage)
     label(stage, "red")
     stage.leave()
-    assert stage.page.evaluate(LIVING) == 0
+    living(stage.page, 0)
 
 
 def test_another_model_answers_while_the_camera_runs_on(stage, tmp_path):
@@ -291,7 +312,7 @@ def test_another_model_answers_while_the_camera_runs_on(stage, tmp_path):
     stage.page.get_by_role("button", name="Use").click()
     label(stage, "rot <i>")
     assert stage.page.evaluate(LIVING) == 1 == stage.page.evaluate("() => window.tracks.length")
-    assert "andere <b>.onnx answers now" in sentence(stage)
+    stage.page.locator(".swb-said", has_text="andere <b>.onnx answers now").wait_for()
     stage.page.get_by_label("Another model file").fill("/no/such/model.onnx")
     stage.page.get_by_role("button", name="Use").click()
     stage.page.locator(".swb-bad").wait_for()
@@ -299,7 +320,9 @@ def test_another_model_answers_while_the_camera_runs_on(stage, tmp_path):
     stage.widget.model.options = [*stage.widget.model.options, ("gone", "/gone/model.onnx")]
     stage.page.get_by_label("with", exact=True).select_option("gone")
     stage.page.locator(".swb-bad", has_text="/gone/model.onnx").wait_for()
-    assert stage.page.get_by_label("with", exact=True).input_value() == "andere <b>.onnx" == stage.widget.model.label
+    stage.page.wait_for_function("() => [...document.querySelectorAll('select')].some(s => s.value === 'andere <b>.onnx')")
+    assert stage.page.get_by_label("with", exact=True).input_value() == "andere <b>.onnx"
+    until(stage, lambda: stage.widget.model.label == "andere <b>.onnx")
 
 
 def test_a_photo_that_is_dropped_gets_its_answer_and_a_text_gets_its_reason(stage, tmp_path):
@@ -312,6 +335,23 @@ def test_a_photo_that_is_dropped_gets_its_answer_and_a_text_gets_its_reason(stag
     stage.page.locator(".swb-bad", has_text="not a photo").wait_for()
     assert "Drop a photo or film" in sentence(stage)
     assert stage.page.locator(".swb-camera img[src=x]").count() == 0
+
+
+@pytest.mark.parametrize("way", ["dropped", "in a folder"])
+def test_a_damaged_photo_gets_its_answer_and_the_panel_says_what_is_missing(stage, tmp_path, way):
+    speckled = np.random.default_rng(0).integers(0, 60, (300, 400, 3), np.uint8) + np.array([0, 190, 0], np.uint8)
+    data = pixels.encode_jpeg(speckled)
+    (tmp_path / "torn.jpg").write_bytes(data[: int(0.8 * len(data))])
+    if way == "dropped":
+        stage.page.evaluate(DROP, ["torn.jpg", list((tmp_path / "torn.jpg").read_bytes())])
+    else:
+        (tmp_path / "whole.jpg").write_bytes(data)
+        play(stage, tmp_path)
+    said = re.compile(r"torn\.jpg is damaged: the last .*% of the picture is missing\. Copy it again")
+    stage.page.locator(".swb-note", has_text=said).wait_for()  # in a folder, the next photo soon takes its place
+    label(stage, "green")
+    if way == "in a folder":
+        stage.page.locator(".swb-note", has_not_text="damaged").wait_for(state="attached")  # the next photo is whole
 
 
 def test_a_photo_is_asked_again_when_the_model_is_another(stage, tmp_path):
@@ -331,7 +371,7 @@ def test_a_photo_that_is_too_large_for_one_message_is_made_smaller_and_said(stag
     assert (tmp_path / "large.jpg").stat().st_size > 10 * 2**20
     stage.page.locator("input[type=file]").set_input_files(str(tmp_path / "large.jpg"))
     label(stage, "red")
-    assert "made smaller" in sentence(stage)
+    stage.page.locator(".swb-said", has_text="made smaller").wait_for()
 
 
 def film_of(path: Path, colours=(RED, GREEN), frames=30) -> Path:
@@ -352,7 +392,7 @@ def test_a_film_that_is_chosen_is_played_and_ends(stage, tmp_path):
     label(stage, "red")
     label(stage, "green")
     stage.page.locator(".swb-said", has_text="has ended").wait_for()
-    assert stage.page.get_by_role("button", name="Record").is_disabled()
+    button(stage, "Record", disabled=True).wait_for()
 
 
 @pytest.mark.parametrize("kind", ["film", "folder"])
@@ -373,7 +413,7 @@ def test_the_machine_of_the_notebook_can_look_instead(stage, tmp_path, kind):
     assert stage.page.locator(".swb-picture img").is_visible()
     label(stage, "green")
     stage.page.locator(".swb-said", has_text="has ended").wait_for()
-    assert stage.page.get_by_role("button", name="Start").is_visible()
+    button(stage, "Start").wait_for()
 
 
 def play(stage, place) -> None:
@@ -387,14 +427,15 @@ def test_a_film_that_is_none_says_why(stage, tmp_path):
     (tmp_path / "film.mp4").write_text("no film at all")
     play(stage, tmp_path / "film.mp4")
     stage.page.locator(".swb-bad", has_text="not a film").wait_for()
-    assert stage.page.get_by_role("button", name="Start").is_visible()
+    button(stage, "Start").wait_for()
 
 
 def test_a_film_that_ends_is_no_mistake_whatever_it_is_called(stage, tmp_path):
     pytest.importorskip("av")
     play(stage, film_of(tmp_path / "it cannot be played any further.webm"))
     stage.page.locator(".swb-said", has_text="it cannot be played any further.webm has ended.").wait_for()
-    assert stage.page.get_by_role("button", name="Start").is_visible() and stage.page.locator(".swb-bad").count() == 0
+    button(stage, "Start").wait_for()
+    assert stage.page.locator(".swb-bad").count() == 0
 
 
 @pytest.mark.parametrize(("failed", "words"), [(True, "All is well."), (False, "It cannot be played any further.")])
@@ -467,7 +508,7 @@ def test_a_record_has_a_line_for_each_visit_and_a_sharp_photo_in_full_size(stage
     label(stage, "red")
     stage.page.get_by_role("button", name="Record").click()
     stage.page.get_by_role("button", name="Stop recording").wait_for()
-    assert "Recording into" in sentence(stage)
+    stage.page.locator(".swb-said", has_text="Recording into").wait_for()
     for colour in ("green", "red", "green"):
         label(stage, colour)
     stage.page.get_by_role("button", name="Stop recording").click()
@@ -544,7 +585,7 @@ def test_the_whole_frame_is_looked_at_when_asked_for(stage):
     assert stage.page.locator(".swb-seen").is_visible()
     stage.page.get_by_role("button", name="Whole frame").click()
     stage.page.locator(".swb-seen").wait_for(state="hidden")
-    assert stage.widget.live.whole
+    until(stage, lambda: stage.widget.live.whole)
     label(stage, "green")
 
 
@@ -591,6 +632,23 @@ def test_freeze_holds_the_picture_and_its_answer(stage):
         label(stage, colour)
 
 
+def test_a_mirror_turns_a_moving_picture_and_nothing_that_is_there_to_be_read(stage):
+    start(stage)
+    label(stage, "red")
+    assert stage.page.evaluate(TURNED)  # a webcam shows a person what is held before it as a mirror does
+    stage.page.get_by_role("button", name="Freeze").click()
+    stage.page.get_by_role("button", name="Go on").wait_for()
+    stage.page.wait_for_function(f"() => !({TURNED})()")  # else the words on a label before the camera cannot be read
+    button(stage, "Mirror", disabled=True).wait_for()
+    stage.page.get_by_role("button", name="Go on").click()
+    stage.page.get_by_role("button", name="Freeze", exact=True).wait_for()
+    stage.page.wait_for_function(TURNED)
+    button(stage, "Mirror", disabled=False).wait_for()
+    for words in (".swb-label", ".swb-bars", ".swb-note", ".swb-said"):
+        inside = f"document.querySelector({words!r}).closest('.swb-picture')"
+        assert stage.page.evaluate(inside) is None, f"{words} is turned with the picture"
+
+
 def test_an_answer_below_the_threshold_is_shown_as_not_sure(stage, tmp_path):
     stage.widget.model_path.value = str(toy.write_toy(tmp_path / "unsure.onnx", weight=((0.01, 0), (0, 0.01), (0, 0))))
     start(stage)
@@ -600,6 +658,17 @@ def test_an_answer_below_the_threshold_is_shown_as_not_sure(stage, tmp_path):
     stage.page.get_by_label("Not sure below").press("Enter")
     label(stage, "not sure")
     assert stage.page.locator(".swb-unsure .swb-bars li").count() == 2
+
+
+def test_what_else_it_may_be_stands_below_the_label(stage, tmp_path):
+    rule = {"0.9": {"method": "lac", "quantile": 0.9}}
+    torn = ((0.3, 0), (0, 0.3), (0, 0))
+    stage.widget.model_path.value = str(toy.write_toy(tmp_path / "torn.onnx", weight=torn, conformal=rule))
+    start(stage)
+    label(stage, "red")
+    stage.page.locator(".swb-common", has_text="or: green").wait_for()
+    stage.widget.model_path.value = str(toy.write_toy(tmp_path / "sure.onnx", conformal=rule))
+    stage.page.wait_for_function("() => !document.querySelector('.swb-common').textContent.includes('or:')")
 
 
 def test_everything_is_reached_by_keyboard(stage):
@@ -617,24 +686,40 @@ def test_everything_is_reached_by_keyboard(stage):
 
 def test_every_control_is_a_widget_with_a_name_that_a_screen_reader_says(stage):
     stage.page.get_by_role("button", name="Settings").click()
+    stage.page.locator("[aria-pressed=true]", has_text="Settings").wait_for()
+    button(stage, "Use").wait_for()
     said = stage.page.locator(".swb-camera").aria_snapshot()
     for control in (
         'button "Start"', 'combobox "Look at"', 'combobox "with"',
         'button "Freeze" [disabled]', 'button "Record" [disabled]', 'button "Mirror"',
-        'button "Whole frame"', 'button "Figures"', 'spinbutton "Steady over, s"',
+        'button "Whole frame"', 'button "Timings"', 'spinbutton "Steady over, s"',
         'spinbutton "Not sure below, %"', 'textbox "Site"', 'textbox "Latitude"', 'textbox "Longitude"',
         'textbox "Another model file or run folder"', 'button "Use"',
     ):  # fmt: skip
         assert control in said, said
-    stage.page.locator("[aria-pressed=true]", has_text="Settings").wait_for()
 
 
-def test_on_a_phone_the_controls_wrap(playing, model, workspace):
+def test_on_a_phone_the_picture_comes_first_and_the_controls_wrap(playing, model, workspace):
     with Stage(playing, CameraPanel(model), width=390, height=844, permissions=["camera"]) as stage:
+        top = lambda name: stage.page.locator(name).bounding_box()["y"]  # noqa: E731
+        assert top(".swb-picture") - top(".swb-camera") < 20 and top(".swb-picture") < top(".swb-start")
         stage.page.get_by_role("button", name="Settings").click()
         start(stage)
         label(stage, "red")
         assert stage.page.evaluate("document.documentElement.scrollWidth") <= 390
+        stage.page.get_by_role("button", name="Record").click()
+        stage.page.locator(".swb-said", has_text="Recording into").wait_for()
+        assert top(".swb-picture") - top(".swb-camera") < 20  # whatever is said
+
+
+def test_start_brings_picture_and_buttons_into_view(playing, model, workspace):
+    panel, above = CameraPanel(model), HTML("<div style='height: 400px'>A long text</div>")
+    with Stage(playing, VBox([above, panel]), width=1440, height=650, permissions=["camera"]) as stage:
+        assert stage.page.evaluate(OUTSIDE) > 0
+        start(stage)
+        label(stage, "red")
+        stage.page.wait_for_function(f"() => ({OUTSIDE})() === 0")
+    panel.close()
 
 
 def test_a_cell_starts_watches_and_stops_the_camera(stage):
@@ -645,7 +730,8 @@ def test_a_cell_starts_watches_and_stops_the_camera(stage):
         label(stage, colour)
     stage.widget.start.value = False
     stage.page.locator(".swb-hint:visible").wait_for()
-    assert stage.page.evaluate(LIVING) == 0 and {"red", "green"} <= set(words) and stage.widget.view.score > 0.5
+    living(stage.page, 0)
+    assert {"red", "green"} <= set(words) and stage.widget.view.score > 0.5
     stage.widget.view.observe(lambda change: 1 / 0, "answer")
     start(stage)
     stage.page.locator(".swb-bad", has_text="A function that observes this panel failed (ZeroDivisionError").wait_for()
@@ -676,13 +762,15 @@ def test_one_view_has_the_camera_and_any_can_stop_it(stage):
     stage.page.get_by_role("button", name="Start").click()
     label(stage, "red")
     other.locator(".swb-hint", has_text="Another view of this panel has the camera").wait_for()
-    assert (stage.page.evaluate(LIVING), other.evaluate(LIVING)) == (1, 0)
+    living(other, 0)
+    living(stage.page, 1)
     other.get_by_role("button", name="Stop").click()
     stage.page.locator(".swb-hint", has_text="Press Start").wait_for()
-    assert stage.page.evaluate(LIVING) == 0
+    living(stage.page, 0)
     other.get_by_role("button", name="Start").click()
     other.locator(".swb-label", has_text="red").wait_for()
-    assert (stage.page.evaluate(LIVING), other.evaluate(LIVING)) == (0, 1)
+    living(stage.page, 0)
+    living(other, 1)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark", ""])
@@ -691,81 +779,6 @@ def test_words_stand_out_from_their_ground_in_every_theme(playing, model, worksp
         start(stage)
         label(stage, "red")
         assert min(stage.page.evaluate(CONTRASTS)) >= 4.5
-
-
-@pytest.fixture(scope="module")
-def opened(chromium, photos, tmp_path_factory):
-    "The live notebook in JupyterLab, and a page of it whose camera sees a bird and a plant in turn, 1.5 seconds each."
-    folder = tmp_path_factory.mktemp("lab")
-    pictures = [Image.open(next(iter(sorted((photos / "test" / name).iterdir())))) for name in ("Aves", "Plantae")]
-    browser = chromium(*with_camera(camera_film(folder / "two.mjpeg", pictures, frames=45)))
-    (folder / "workspace").mkdir()
-    with LabServer(folder / "workspace", [ROOT / "nbs" / "live.ipynb"]) as lab:
-        context = browser.new_context(permissions=["camera"], viewport={"width": 1280, "height": 900})
-        context.add_init_script(TRACKS)
-        page = lab.open(context, "live.ipynb")
-        lab.run_all(page)
-        yield lab, page
-        browser.close()
-
-
-def test_a_control_of_the_panel_moves_a_figure_in_a_cell_of_its_own(opened):
-    lab, page = opened
-    panel = page.locator(".swb-camera")
-    panel.get_by_role("button", name="Start").click()
-    panel.locator(".swb-answer:visible").wait_for()
-    own = page.locator(".jp-Cell", has_text="interactive_output").locator(".jp-OutputArea-output").first
-    own.scroll_into_view_if_needed()
-    before, limit = own.locator("img").get_attribute("src"), time.monotonic() + 60
-    own.get_by_label("Not sure below, %").fill("95")
-    own.get_by_label("Not sure below, %").press("Enter")
-    while own.locator("img").get_attribute("src") == before and time.monotonic() < limit:
-        page.wait_for_timeout(100)
-    assert own.locator("img").get_attribute("src") != before
-    panel.get_by_role("button", name="Settings").click()
-    assert panel.get_by_label("Not sure below, %").input_value() == "95"  # one control, shown twice
-    asked = "print(panel.threshold.value, panel.view.min_score, len(scores) > 0, 0 < panel.view.score <= 1)"
-    assert page.evaluate(ASK, asked).split() == ["95.0", "0.95", "True", "True"]
-    panel.get_by_label("Not sure below, %").fill("50")
-    panel.get_by_label("Not sure below, %").press("Enter")
-    panel.get_by_role("button", name="Stop").click()
-
-
-def test_in_jupyterlab_the_label_follows_two_real_photos_and_the_camera_never_outlives_its_cell(opened, photos):
-    lab, page = opened
-    lab.run_all(page)
-    press = lambda: page.locator(".swb-start").click()  # noqa: E731
-    named = lambda name: page.locator(".swb-label", has_text=name).wait_for()  # noqa: E731
-    press()
-    for name in ("Aves", "Plantae", "Aves"):
-        named(name)
-    assert page.evaluate(LIVING) == 1
-    lab.run_all(page)  # the cell is run again
-    page.locator(".swb-hint:visible").wait_for()
-    assert page.evaluate(LIVING) == 0
-    press()
-    named("Plantae")
-    lab.restart_kernel(page)
-    page.locator(".swb-bad", has_text="Python does not answer").wait_for()
-    assert page.evaluate(LIVING) == 0
-    press()  # as the sentence says: no camera may come on that nobody answers
-    page.locator(".swb-bad", has_text="Python does not answer").wait_for()
-    assert page.evaluate(LIVING) == 0
-    for _ in range(2):
-        lab.run_all(page)
-    press()
-    named("Aves")
-    looking = "sum(t.name == 'looks at frames' for t in threading.enumerate())"
-    threads = page.evaluate(ASK, f"import threading; print({looking})")
-    assert threads.strip() in ("1", "2"), "a panel of an earlier run goes on"  # the one before may take a second to end
-    page.get_by_label("Look at").select_option("Address, folder or film by its path …")
-    page.get_by_label("Address, path").fill(str(photos / "test" / "Plantae"))
-    page.get_by_label("Address, path").press("Enter")  # which JupyterLab takes away from forms
-    named("Plantae")
-    page.get_by_label("Look at").select_option(index=0)  # goes on with the camera
-    named("Aves")
-    lab.close_notebook(page)
-    page.wait_for_function("() => window.tracks.every(t => t.readyState === 'ended')")
 
 
 @pytest.mark.slow

@@ -146,7 +146,7 @@ def served(model, tmp_path_factory):
 def test_a_posted_photo_gets_the_row_that_classify_writes(served, model):
     code, _, row = served.ask("/classify?top=2&name=leaf.jpg", GREEN, Content_Type="image/jpeg")
     expected = predict_one(open_model(model, 1), GREEN, {"path": "leaf.jpg"}, 2)
-    assert code == 200 and row["label"] == "green" and row.pop("milliseconds") > 0
+    assert code == 200 and row["label"] == "green" and row.pop("milliseconds") > 0 and row.pop("boxes") is None
     assert row == {**dict.fromkeys(PREDICTIONS.names), **{k: v for k, v in expected.items() if k not in ONLY_PARQUET}}
     assert served.ask("/classify", BLUE)[2]["abstained"] is True  # without a content type, too
 
@@ -446,6 +446,18 @@ def test_photos_are_chosen_on_the_page_and_answered_in_words(browser, served, wi
         assert tab.locator(".card").count() == 0 and tab.evaluate("document.activeElement.id") == "files"
 
 
+def test_the_page_and_the_row_say_what_else_a_photo_may_be(browser, started, tmp_path):
+    rule = {"0.9": {"method": "lac", "quantile": 0.9999}}
+    doubtful = toy.write_toy(tmp_path / "tiny.onnx", LABELS, [0, 1, -1], 0.5 * np.eye(3), conformal=rule)
+    service = started(path=doubtful)
+    status, _, row = service.ask("/classify", GREEN)
+    assert status == 200 and row["set"] == ["green", "red"]  # and never "none of these"
+    with opened(browser, service) as (tab, asked):
+        tab.set_input_files("#files", files(("leaf.jpg", GREEN)))
+        (leaf,) = answers(tab, 1)
+        assert "Or: red." in leaf and "Or: red, none" not in leaf and asked == []
+
+
 @pytest.mark.parametrize("way", ["drop", "paste"])
 def test_a_photo_is_dropped_or_pasted_anywhere_on_the_page(browser, served, way):
     with opened(browser, served) as (tab, asked):
@@ -587,6 +599,6 @@ def test_the_description_names_every_column_and_every_refusal(served):
     said = served.ask("/openapi.json")[2]
     assert set(said["paths"]) == {"/classify", "/model", "/health"}
     row = said["components"]["schemas"]["Row"]
-    assert set(row["properties"]) == {*PREDICTIONS.names, "milliseconds"} == set(row["required"])
+    assert set(row["properties"]) == {*PREDICTIONS.names, "milliseconds", "boxes"} == set(row["required"])
     refused = {"400", "403", "408", "413", "415", "429", "500", "503"}
     assert set(said["paths"]["/classify"]["post"]["responses"]) == {"200", "422", *refused}

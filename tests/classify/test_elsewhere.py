@@ -31,8 +31,8 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 def asked(monkeypatch) -> list[int]:
     "How many photos the network was given, each time."
     seen: list[int] = []
-    real = predict.infer
-    monkeypatch.setattr(predict, "infer", lambda m, pixels, *more: seen.append(len(pixels[0])) or real(m, pixels, *more))
+    real = predict.infer_all
+    monkeypatch.setattr(predict, "infer_all", lambda m, pixels, *more: seen.append(len(pixels[0])) or real(m, pixels, *more))
     return seen
 
 

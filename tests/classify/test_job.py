@@ -195,6 +195,57 @@ def test_paths_are_relative_to_the_folder_however_it_was_typed(tmp_path, model):
     table = read_table(kept)
     assert all((Path(text_path(table.schema.metadata[b"root"].decode())) / p).exists() for p in table["path"].to_pylist())
 
+def columns(table: Path) -> list[str]:
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        return next(csv.reader(file))
+
+
+def test_a_job_keeps_all_columns_once_it_had_them(tmp_path, model):
+    "Asked with --columns all, or begun by an earlier version, which knew no short table."
+    folder, out = card(tmp_path / "card", 2), tmp_path / "a.csv"
+    words = ["classify", folder, "--model", model, "--out", out]
+    assert typed(*words).returncode == 0 and (short := columns(out)) and "x0" not in short
+    assert typed(*words, "--columns", "all").returncode == 0 and {*short, "x0", "member", "lat"} < set(columns(out))
+    assert typed(*words).returncode == 0 and "x0" in columns(out)
+    assert typed(*words, "--fresh").returncode == 0 and columns(out) == short
+    known = Path(sources.parts_of(str(out))) / sources.JOB
+    before = json.loads(known.read_text())
+    del before["every_column"]
+    known.write_text(json.dumps(before))
+    assert typed(*words).returncode == 0 and "x0" in columns(out)
+    assert "choose all" in one_sentence(typed(*words, "--columns", "most"))
+
+
+def test_a_short_table_is_read_by_what_reads_tables(tmp_path, model, workspace):
+    "The explorer opens it, and photos are trained or tested with its labels."
+    from species_wb.curate.predictions import open_predictions
+    from species_wb.photos.scan import scan
+
+    out = tmp_path / "card" / "a.csv"
+    assert typed("classify", card(tmp_path / "card", 4), "--model", model, "--out", out).returncode == 0
+    review = open_predictions(out)
+    assert [row["label"] for row in review.rows] == ["green", "red", "red", "green"] and all(r["sha256"] for r in review.rows)
+    assert scan(out)["label"].to_pylist() == ["green", "red", "red", "green"]
+
+
+def test_the_first_line_names_the_model_as_a_person_would(tmp_path, model, monkeypatch):
+    "The run of a model file, the file's name, or the ready-made model: never the name of a file in the cache."
+    from species_wb.models import ready_made
+
+    folder, run = card(tmp_path / "card", 1), tmp_path / "reports" / "train" / "resnet50-20261129-101500"
+    run.mkdir(parents=True)
+    shutil.copy(model, run / "model.onnx")
+    kept = tmp_path / f"{ready_made._stem()}-123.onnx"
+    shutil.copy(model, kept)
+    monkeypatch.setattr(ready_made, "find", lambda tell=None: kept)
+    first = lambda *words: typed("classify", folder, "--fresh", "--out", tmp_path / "a.csv", *words).stdout.splitlines()[0]  # noqa: E731
+    of = f"(2 classes) names what is in {folder}."
+    assert first() == f"The ready-made model {of}"
+    assert first("--model", run) == first("--model", run / "model.onnx") == f"The model resnet50-20261129-101500 {of}"
+    assert first("--model", model) == f"The model {model.stem} {of}"
+    assert first("--model", model, "--model", run) == f"A mix of {model.stem} and resnet50-20261129-101500 {of}"
+
+
 def test_one_photo_is_answered_on_the_screen(tmp_path, model):
     (tmp_path / "one.jpg").write_bytes(coloured("green"))
     done = typed_alone("classify", "one.jpg", "--model", model, cwd=tmp_path)

@@ -26,7 +26,8 @@ from species_wb.core import UserError
 from species_wb.fields import path_text
 from species_wb.photos.films import FILMS
 from species_wb.metrics.calibration import softmax
-from species_wb.predictions import FORMATS, predictions_table
+from species_wb.csv_form import csv_names
+from species_wb.predictions import CORE, FORMATS, PREDICTIONS, predictions_table, write_predictions
 from species_wb.classify.answers import only_sure, summary, summary_sentences
 from species_wb.classify.outputs import write_rows
 from species_wb.classify.submission import submission
@@ -57,7 +58,7 @@ def sort_into(tables, folder: Path, root: Path, searched=None) -> Copies:
     "Copy as a job does, and keep no table."
     check_folder(folder, [root] if searched is None else searched)
     done = Copies(folder)
-    for _ in copies.sort_into(tables, done, root):
+    for _ in copies.sort_into(tables, copies.Wanted(done), root):
         pass
     if done.stopped:
         raise done.stopped
@@ -133,6 +134,36 @@ def test_every_file_name_comes_back_from_every_format(tmp_path_factory, found):
     assert list(entries) == found
     assert {path for path in found if "frame_rate" in entries[path]} == {path for path in found if path.lower().endswith(FILMS)}  # as readers will take them
     assert all(d["frame_number"] == 0 for entry in entries.values() if "frame_rate" in entry for d in entry["detections"] or [])
+
+
+def test_a_csv_is_short_and_loses_no_value(tmp_path):
+    "The CSV that a person gets has the main columns and those with a value in any row, be it the last of many shards."
+    rows = [sure(f"{k}.jpg", sha256=f"{k:064}") for k in range(300)]
+    rows.append(failed("b, c.jpg", lat=-33.5, taken_at="2024-05-01T10:00:00"))
+    for name, every in (("short.csv", False), ("all.csv", True)):
+        write_rows(shards(rows, tmp_path), tmp_path / name, INFO, tmp_path, every_column=every)
+    short, full = read_csv(tmp_path / "short.csv"), read_csv(tmp_path / "all.csv")
+    assert list(full[0]) == csv_names(PREDICTIONS.names)
+    filled = {name for name in full[0] if any(row[name] for row in full)}
+    assert set(short[0]) == {*filled, *CORE} and {"lat", "taken_at"} <= filled and len(short[0]) < 16 and "site" not in filled
+    assert short == [{name: row[name] for name in short[0]} for row in full]
+    assert list(short[0])[-2:] == ["sha256", "model"]  # long codes stand behind what a person reads
+    write_rows(shards(rows, tmp_path), tmp_path / "out.parquet", INFO, tmp_path)
+    assert read_table(tmp_path / "out.parquet").schema.names == [*PREDICTIONS.names, "logits"]
+    assert not list(tmp_path.glob(".*")), "a half-written file was left"
+
+
+def test_an_empty_csv_has_its_main_columns(tmp_path):
+    write_rows([], tmp_path / "out.csv", INFO, tmp_path)
+    with (tmp_path / "out.csv").open(encoding="utf-8-sig", newline="") as file:
+        assert next(csv.reader(file)) == list(CORE)
+
+
+def test_the_csv_of_a_run_is_short_too(tmp_path):
+    table = predictions_table([sure("a.jpg", truth="Aves", phash=None)], tmp_path, INFO.labels)
+    write_predictions(table, tmp_path / "predictions.csv")
+    (row,) = read_csv(tmp_path / "predictions.csv")
+    assert row["truth"] == "Aves" and row["score"] and not {"phash", "x0", "member", "time_zone"} & set(row)
 
 
 def test_no_cell_of_the_csv_is_a_formula(tmp_path):
@@ -482,7 +513,7 @@ TEST = [sure("test/0a.jpg"), sure("test/0b.jpg"), answered("test/0c.jpg", [1.0, 
 def test_every_photo_has_a_line_and_what_was_made_up_is_said(tmp_path):
     lines, said = submitted(tmp_path, [*TEST, failed("test/notes.txt", "not-a-photo"), sure("film.mp4", seconds=1.0)])
     assert lines == ["Image_ID,Label", "0a,3", "0b,3", "0c,4", "0d,3", "0e,6"]
-    assert "5 lines" in said and "1 photo could not be read and got the most frequent answer, Aves (2 of 4): test/0d.jpg." in said
+    assert "5 lines" in said and "1 photo could not be read and got the most frequent answer, Aves · birds (2 of 4): test/0d.jpg." in said
     assert "1 photo got the likeliest class although the model was not sure" in said
     assert "2 files or frames left out (no photos): test/notes.txt, film.mp4." in said
     low = list(only_sure(predictions_table([sure("a.jpg", "Fungi")], tmp_path, INFO.labels), 1.0).to_pylist())
@@ -505,7 +536,7 @@ def test_a_samples_columns_ids_order_and_labels_are_followed(tmp_path, sample, e
     assert lines == expected
     left = 5 - sum("lost" not in line for line in lines[1:])
     assert f"{left} photos left out (not in the sample)" in said
-    lost = "1 sample id without a photo got the most frequent answer, Aves (2 of 4): lost."
+    lost = "1 sample id without a photo got the most frequent answer, Aves · birds (2 of 4): lost."
     assert (lost in said) == ("lost" in sample)
     assert ("neither names nor ids" in said) == (",0" in sample) and ("written as names" in said) == ("class" in sample)
 

@@ -52,7 +52,7 @@ def sites(root: Path, model: Path, *words, named="card", out="t.csv") -> dict[st
     done = typed("classify", named, "--model", model, "--out", out, *words, cwd=root)
     assert done.returncode == 0, done.stderr
     with (root / out).open(encoding="utf-8-sig", newline="") as file:
-        return {f"{row['path']}/{row['member']}".strip("/"): row["site"] for row in csv.DictReader(file)}
+        return {f"{row['path']}/{row.get('member', '')}".strip("/"): row["site"] for row in csv.DictReader(file)}
 
 
 PATHS = {

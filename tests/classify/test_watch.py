@@ -22,6 +22,7 @@ from species_wb.predictions import PREDICTIONS
 from species_wb.survey.observations import events, read_observations
 from species_wb.classify.answered_files import content
 from species_wb.classify.watch import watch
+from species_wb.classify.watch_tables import WATCHED
 
 onnx = pytest.importorskip("onnx")
 
@@ -124,7 +125,7 @@ def test_what_lies_there_and_what_comes_gets_one_row_each(model, pond, tmp_path,
         time.sleep(0.6)
     expected = {"a.jpg": "red", "b.jpg": "green", "c.jpg": "ok", "note.txt": "not-a-photo", "empty.jpg": "empty", "link.jpg": "link-loop"} | {f"m{k}.jpg": "green" for k in range(5)}
     assert names(w) == expected and w.counts["rows"] == 11 and w.counts["problems"] == 3
-    assert list(w.rows()[0]) == PREDICTIONS.names and {r["site"] for r in w.rows()} == {"pond"}
+    assert list(w.rows()[0]) == WATCHED and {r["site"] for r in w.rows()} == {"pond"}
     (unknown,) = [r for r in w.rows() if r["path"].endswith("c.jpg")]
     assert unknown["abstained"] == "TRUE" and unknown["label_raw"] in ("red", "green")
     assert len(w.lines) == 2 + 11 and any("none of these (nearest" in line for line in w.lines) and any(f"{pond}/b.jpg  green 0." in line or f"{pond}/b.jpg  green 1.00" in line for line in w.lines)

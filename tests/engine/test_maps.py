@@ -341,7 +341,7 @@ def test_the_colours_are_matplotlibs_viridis():
 
 
 @pytest.fixture(scope="module")
-def model(ready_made_cache) -> model_file.ModelFile:
+def model(photos, ready_made_cache) -> model_file.ModelFile:  # without photos nothing is made
     return opened(next(ready_made_cache.rglob("*.onnx")))
 
 
@@ -377,6 +377,7 @@ def test_maps_of_real_photos_point_at_the_photo_of_the_class_asked_for(model, ph
     assert methods == {"class activation"} and share > 0.6  # n = 60; by chance 0.25
 
 
+@pytest.mark.slow
 def test_maps_by_occlusion_of_real_photos_point_at_the_photo_of_the_class_asked_for(
     model, photos, tmp_path, monkeypatch
 ):

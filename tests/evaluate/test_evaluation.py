@@ -58,3 +58,23 @@ def test_predictions_carry_the_code_while_its_reason_holds(tmp_path):
     found = {row["path"]: row for row in predict_manifest(model, evaluation.to_predict(manifest)).to_pylist()}
     assert {path: (row["status"], row["code"]) for path, row in found.items() if row["split"] is None} == {
         "train/red/copy.jpg": ("ok", "leak"), "train/red/gone.jpg": ("missing", None), "test/blue/16.jpg": ("ok", "not-scored")}  # fmt: skip
+
+
+@pytest.mark.usefixtures("workspace", "own_cache")
+def test_a_run_is_named_after_its_model_and_its_report_says_how_to_make_it_again(tmp_path):
+    "Of a training's file `model.onnx`, the training gives the name; papermill and JupyterLab make the folder here."
+    for k, name in enumerate(("red", "green") * 2):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((40, 40, 3), 40 * k, np.uint8)).save(folder / f"{k}.jpg")
+    run, photos = tmp_path / "reports" / "train" / "resnet50-20261129-101500", tmp_path / "photos"
+    run.mkdir(parents=True)
+    toy.write_toy(run / "model.onnx")
+    found = evaluation.begin(model=run / "model.onnx", photos=photos)
+    assert found.run.name.startswith("resnet50-20261129-101500-2")
+    facts = evaluation_text.provenance(found)
+    assert facts["made again with"] == f"species-wb evaluate resnet50-20261129-101500/model.onnx {tmp_path.name}/photos"
+    assert (found.run / "command.txt").read_text() == f"species-wb evaluate {run / 'model.onnx'} {photos}\n"
+    (run / "seed-3").mkdir()
+    toy.write_toy(run / "seed-3" / "model.onnx")
+    assert evaluation.begin(model=run / "seed-3" / "model.onnx", photos=photos).run.name.startswith("resnet50-20261129-101500-seed-3-")

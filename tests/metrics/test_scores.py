@@ -16,7 +16,7 @@ from sklearn import metrics as peer
 from species_wb.core import UserError
 from species_wb.metrics.calibration import fit_temperature, softmax
 from species_wb.metrics.intervals import rounded, wilson
-from species_wb.metrics.reliability import reliability, risk_coverage, threshold_for
+from species_wb.metrics.reliability import calibration_change, reliability, risk_coverage, threshold_for
 from species_wb.metrics.scores import scores
 
 
@@ -141,7 +141,7 @@ def test_the_intervals_hold_the_truth_as_often_as_they_say():
     hits = dict.fromkeys(("accuracy", "macro_f1", "weighted_f1", "top3", "log_loss", "brier", "ece"), 0)
     for repeat in range(200):
         logits, truth = simulated(150, sharper=1.5, seed=repeat)
-        near = scores(softmax(logits), truth, names(6), resamples=300, seed=repeat)
+        near = scores(softmax(logits), truth, names(6), resamples=150, seed=repeat)
         for name in hits:
             hits[name] += near[name]["low"] <= far[name]["value"] <= near[name]["high"]
     assert all(0.90 <= count / 200 <= 0.99 for count in hits.values()), hits
@@ -160,7 +160,7 @@ def test_bursts_count_once():
         right = (rng.random(40) < 0.8)[burst]
         p, truth = np.where(right[:, None], [0.9, 0.1], [0.1, 0.9]), np.zeros(len(burst), int)
         for name, groups in (("photos", None), ("bursts", burst.tolist())):
-            found = scores(p, truth, names(2), groups=groups, resamples=200, seed=repeat)
+            found = scores(p, truth, names(2), groups=groups, resamples=100, seed=repeat)
             hits[name] += found["accuracy"]["low"] <= 0.8 <= found["accuracy"]["high"]
     assert hits["bursts"] / 150 >= 0.88 and hits["photos"] / 150 < 0.75, hits
     assert found["groups"] == 40
@@ -206,15 +206,44 @@ def test_wilson_is_scipys(n, share, confidence):
     assert wilson(k, n, confidence) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
 
-def test_reliability_bins_hold_every_photo_once():
-    p, truth = np.array([[1.0, 0.0], [0.5, 0.5], [0.4, 0.3], [0.6, 0.4], [0.45, 0.55]]), np.array([0, 1, 0, 0, 0])
-    p = np.c_[p, 1 - p.sum(axis=1)]
-    found = reliability(p, truth, bins=4)
-    assert [b["n"] for b in found["bins"]] == [0, 2, 2, 1]  # closed above: 0.5 stands in (0.25, 0.5]
-    low = found["bins"][1]
-    assert (low["score"], low["accuracy"]) == pytest.approx((0.45, 0.5))
-    assert (low["accuracy_low"], low["accuracy_high"]) == wilson(1, 2)
-    assert found["bins"][0]["accuracy"] is None and json.loads(json.dumps(found)) == found
+@examples(60)
+@given(n=st.integers(1, 700), steps=st.integers(1, 400), seed=st.integers(0, 99))
+def test_the_bins_of_a_reliability_diagram_hold_enough_photos_and_every_photo_once(n, steps, seed):
+    rng = np.random.default_rng(seed)
+    top = 0.5 + rng.integers(0, steps, n) / steps / 2.01  # equal scores, too
+    found = reliability(np.stack([top, 1 - top], axis=1), truth := rng.integers(0, 2, n))
+    bins, right = found["bins"], truth == 0
+    assert sum(b["n"] for b in bins) == n and 1 <= len(bins) <= 10 and all(b["n"] >= min(n, 30) for b in bins)
+    assert json.loads(json.dumps(found)) == found
+    for b, above in zip(bins, [*bins[1:], {"low": 2}], strict=True):
+        inside = (b["low"] <= top) & (top <= b["high"])
+        assert inside.sum() == b["n"] and b["high"] < above["low"]  # equal scores stand in one bin
+        assert (b["score"], b["accuracy"]) == pytest.approx((top[inside].mean(), right[inside].mean()))
+        assert (b["accuracy_low"], b["accuracy_high"]) == pytest.approx(wilson(right[inside].sum(), b["n"]))
+
+
+def test_a_burst_in_a_reliability_diagram_counts_as_one_observation():
+    p, truth = np.tile([0.8, 0.2], (60, 1)), np.repeat([0, 1, 0, 0, 1, 0], 10)
+    alone, together = (reliability(p, truth, groups=g)["bins"][0] for g in (None, np.repeat(range(6), 10).tolist()))
+    width = lambda b: b["accuracy_high"] - b["accuracy_low"]  # noqa: E731
+    assert len(reliability(p, truth)["bins"]) == 1 and width(together) > 1.5 * width(alone)
+
+
+def test_what_calibration_changes_is_shown_only_where_the_photos_show_it():
+    logits, truth = simulated(1500, sharper=3)
+    best = fit_temperature(logits, truth)
+    sure, calm, barely = (softmax(logits, t) for t in (1, best, 1.01 * best))
+    better, worse, same = (calibration_change(*pair, truth) for pair in ((sure, calm), (calm, sure), (calm, barely)))
+    assert better["log_loss"]["shown"] and better["log_loss"]["high"] < 0 and better["ece"]["high"] < 0
+    assert worse["log_loss"]["shown"] and worse["log_loss"]["low"] > 0
+    assert not same["log_loss"]["shown"] and same["log_loss"]["low"] < 0 < same["log_loss"]["high"]
+    one = calibration_change(sure, calm, truth, groups=[g % 5 for g in range(1500)])
+    assert one["log_loss"]["value"] == pytest.approx(better["log_loss"]["value"]) and not one["log_loss"]["shown"]  # five groups show nothing
+    assert worse["too_sure"]["low"] > 0 and worse["too_sure"]["value"] == pytest.approx(sure.max(1).mean() - (sure.argmax(1) == truth).mean())
+    loss = [peer.log_loss(truth, p, labels=range(6)) for p in (sure, calm)]
+    assert better["log_loss"]["value"] == pytest.approx(loss[1] - loss[0])
+    ece = [scores(p, truth, names(6), resamples=1)["ece"]["value"] for p in (sure, calm)]
+    assert better["ece"]["value"] == pytest.approx(ece[1] - ece[0])
 
 
 @examples(50)

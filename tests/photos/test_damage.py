@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 from test_scan import encoded, picture
 
-from species_wb import cli_photos
+from species_wb import cli_answers
 from species_wb.classify.answers import summary, summary_sentences
+from species_wb.common_names import full_names
 from species_wb.contracts import manifest_table, read_manifest, write_table
 from species_wb.core import UserError
 from species_wb.engine import toy
@@ -250,7 +251,7 @@ def test_the_same_bytes_give_the_same_answer_everywhere_and_say_why(tmp_path):
     manifest = manifest_table([{"path": "red.bmp", "label": "red", "status": "ok"}], tmp_path)
     (other,) = predict_manifest(model, manifest).to_pylist()
     assert (other["reason"], other["score"]) == (row["reason"], row["score"])
-    assert cli_photos._answer(row)[0] == row["reason"]
+    assert cli_answers.said_of_photo(row, full_names(model.info.labels))[0] == row["reason"]
     torn = [row, predict_one(model, red, {"path": "whole.bmp"}), predict_one(model, red[:999], {"path": "stump.bmp"})]
     found = summary([predictions_table(torn, tmp_path, model.info.labels)], model.info)
     assert found["damaged"] == [{"status": "damaged", "count": 1, "examples": [row["reason"]]}]

@@ -322,7 +322,31 @@ def test_metadata_is_joined_by_path_and_goes_before_exif(tmp_path):
 
 def test_real_sources_are_joined(photos):
     manifest = scan(photos, photos / "SOURCES.csv")
-    assert "SOURCES.csv matched 1,248 of 1,249 files." in findings(manifest)["notes"] and manifest["licence"].null_count == 1
+    assert "SOURCES.csv describes every photo." in findings(manifest)["notes"] and manifest["licence"].null_count == 1
+
+
+def test_a_table_of_sources_beside_the_photos_says_where_each_is_from(tmp_path):
+    root = tree(tmp_path / "photos", {"Aves": 6, "Fungi": 6})
+    lines = [["Aves/000.jpg", "Fungi", "github:one/birds", "CC BY 4.0", "A. Smith", "S1"], ["Aves/001.jpg", "Aves", "", "", "", "S2"]]
+    write_csv(root / "SOURCES.csv", ["file", "class", "source_repo_or_package", "License", "Photographer", "site"], lines)
+    manifest = scan(root)
+    found = rows(manifest)
+    assert [found["Aves/000.jpg"][name] for name in ("source", "licence", "author")] == ["github:one/birds", "CC BY 4.0", "A. Smith"]
+    assert found["Aves/001.jpg"]["source"] is found["Fungi/000.jpg"]["source"] is None
+    assert found["Aves/000.jpg"]["site"] is None and "class" not in manifest.schema.names  # only where the photos come from
+    assert "SOURCES.csv matched 2 of 12 files." in sentences(findings(manifest))
+    (root / "SOURCES.csv").write_text("nothing\nof this\n")
+    assert any(note.startswith("SOURCES.csv in this folder was not used.") for note in findings(scan(root))["notes"])
+    (root / "SOURCES.csv").unlink()
+    alike = lambda row: (row["label"], row["split"], row["group"])  # noqa: E731
+    assert all(alike(row) == alike(found[path]) for path, row in rows(scan(root)).items())
+
+
+def test_columns_of_a_persons_table_say_where_photos_are_from(tmp_path):
+    root = tree(tmp_path / "photos", {"Aves": 6, "Fungi": 6})
+    table = write_csv(tmp_path / "mine.csv", ["file", "repo", "license", "rightsHolder"], [["Aves/000.jpg", "zenodo:1", "CC0", "B. Jones"]])
+    row = rows(scan(root, table))["Aves/000.jpg"]
+    assert (row["source"], row["licence"], row["author"]) == ("zenodo:1", "CC0", "B. Jones") and row["repo"] == "zenodo:1"
 
 
 def test_a_manifest_that_lies_with_the_photos_brings_its_columns(tmp_path):
@@ -462,6 +486,32 @@ def test_what_was_copied_from_the_test_folder_into_train_is_left_out_and_named(t
         assert found[path]["split"] is None and words in found[path]["reason"], found[path]["reason"]
     assert found["test/Aves/000.jpg"]["split"] == "test" and found["val/Aves/002.jpg"]["split"] == "valid"
     assert len(findings(manifest)["leaks"]) == 4 and "left out of training" in sentences(findings(manifest))[1]
+
+
+def test_a_test_photo_that_also_lies_in_train_is_spoken_of_without_contradiction(tmp_path):
+    "Such a photo is left out. So no sentence says that it stays in the split of its copy, or that it is used."
+    root = tree(tmp_path / "photos", {"train/Aves": 8, "train/Fungi": 8, "test/Aves": 3, "test/Fungi": 3})
+    shutil.copy(root / "test/Aves/000.jpg", root / "train/Aves/copy.jpg")
+    said = sentences(findings(scan(root)))
+    reason = "train/Aves/copy.jpg is a copy of test/Aves/000.jpg, which is given for test: left out of training."
+    assert [sentence for sentence in said if "copy.jpg" in sentence] == [reason]
+    assert not any("same split" in sentence for sentence in said), said
+    shutil.copy(root / "test/Aves/001.jpg", root / "train/Fungi/other.jpg")
+    shutil.copy(root / "train/Fungi/000.jpg", root / "train/Fungi/again.jpg")
+    said = sentences(findings(scan(root)))
+    assert said[1].startswith("2 photos are left out of training, because") and said[1].endswith(f"For example: {reason}")
+    assert [sentence for sentence in said if "other.jpg" in sentence] == [
+        "1 set of identical files with different labels, so one label must be wrong: test/Aves/001.jpg (Aves · birds), "
+            "train/Fungi/other.jpg (Fungi). "
+        "A photo that is left out is not used, and the others are used as they are labelled: correct the wrong label and begin again."]
+    assert [sentence for sentence in said if "same split" in sentence] == [
+        "1 set of identical files: train/Fungi/000.jpg, train/Fungi/again.jpg. They stay in the same split."]
+
+
+def test_a_photo_that_is_also_in_the_unlabelled_test_folder_is_spoken_of_once(trouble):
+    said = sentences(findings(scan(trouble)))
+    assert len([sentence for sentence in said if "seen.jpg" in sentence]) == 1
+    assert not any("same split" in sentence for sentence in said), said
 
 
 def test_test_photos_of_unknown_classes_are_not_scored(tmp_path):
@@ -658,3 +708,15 @@ def test_findings_survive_the_disk(tmp_path):
     manifest = scan(root)
     write_table(manifest, tmp_path / "m.parquet")
     assert findings(read_manifest(tmp_path / "m.parquet")) == findings(manifest) and findings(manifest)["empty_folders"] == ["Empty"]
+
+
+def test_the_table_of_sources_is_no_file_of_the_photos(tmp_path):
+    root = tree(tmp_path / "photos", {"Aves": 6, "Fungi": 6})
+    lines = [[f"{label}/{k:03d}.jpg", "github:one/birds"] for label in ("Aves", "Fungi") for k in range(6)]
+    write_csv(root / "SOURCES.csv", ["file", "source"], lines)
+    said = sentences(findings(scan(root)))
+    assert "SOURCES.csv describes every photo." in said and said[0].startswith("12 photos of 2 classes in 12 files: ")
+    assert not any("no photo" in sentence and "SOURCES.csv" in sentence for sentence in said)
+    (root / "Aves" / "notes.txt").write_text("A heron.")
+    said = sentences(findings(scan(root)))
+    assert "SOURCES.csv matched 12 of 13 files." in said and "1 file is no photo: Aves/notes.txt." in said and "in 13 files" in said[0]

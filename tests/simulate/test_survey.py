@@ -1,6 +1,7 @@
 """The simulated survey: the same bytes for the same seed, and a truth that is true."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -273,7 +274,7 @@ def test_default_photos_live_in_the_cache(workspace):
     [
         {"photos": 9}, {"size": 31}, {"size": 2049}, {"difficulty": -0.1}, {"label_noise": 1.01},
         {"night": float("nan")}, {"sites": 0}, {"sites": "six"}, {"new_sites": 7}, {"blur": "much"},
-        {"seed": -1}, {"photos": True}, {"start": "1st of March"}, {"days": 0}, {"difficult": 0.5},
+        {"seed": -1}, {"photos": True}, {"start": "1st of March"}, {"days": 0}, {"difficult": 0.5}, {"empty": 1.1}, {"false_object": -1},
     ],
 )
 def test_parameters_that_cannot_be_are_one_sentence(tmp_path, wrong):
@@ -288,3 +289,92 @@ def test_extremes_are_drawn(tmp_path):
         rows = survey(tmp_path / name, photos=10, **extreme).to_pylist()
         assert len(rows) == 10 and all(r["x0"] < r["x1"] and r["y0"] < r["y1"] for r in rows)
     assert all(r["night"] and r["blur"] > 0 and r["label"] != r["truth"] and r["taken_at"].startswith("2025-03-01") for r in rows)
+
+
+def test_the_boxes_are_coco_json_with_the_true_classes_and_corners(drawn):
+    folder, rows = drawn
+    boxes = json.loads((folder / "boxes.json").read_text(encoding="utf-8"))
+    photos, classes = ({one["id"]: one for one in boxes[name]} for name in ("images", "categories"))
+    assert [one["file_name"] for one in photos.values()] == [row["path"] for row in rows] and "imulated" in boxes["info"]["description"]
+    assert len(boxes["annotations"]) == len({one["id"] for one in boxes["annotations"]}) == len(rows)
+    by_path = {row["path"]: row for row in rows}
+    for one in boxes["annotations"]:
+        row = by_path[photos[one["image_id"]]["file_name"]]
+        x, y, width, height = one["bbox"]
+        assert [x, y, x + width, y + height] == pytest.approx([48 * row[name] for name in ("x0", "y0", "x1", "y1")], abs=2e-3)
+        assert classes[one["category_id"]]["name"] == row["truth"] and one["area"] == pytest.approx(width * height, abs=2e-3)
+        assert one["iscrowd"] == 0
+
+
+def test_a_survey_that_was_drawn_before_there_were_boxes_gets_them(tmp_path):
+    survey(tmp_path / "a", photos=10, size=32)
+    before = (tmp_path / "a" / "boxes.json").read_bytes()
+    (tmp_path / "a" / "boxes.json").unlink()
+    survey(tmp_path / "a", photos=10, size=32)
+    assert (tmp_path / "a" / "boxes.json").read_bytes() == before
+
+
+def test_the_parameters_of_an_older_survey_are_still_its_own():
+    assert set(simulation._made_with(Parameters())) == {
+        "version", "photos", "size", "seed", "difficulty", "sites", "new_sites", "label_noise", "night", "blur", "start", "days"
+    }  # fmt: skip
+    assert simulation._made_with(Parameters(empty=0.1, false_object=0.3)).items() >= {"empty": 0.1, "false_object": 0.3}.items()
+
+
+def test_empty_frames_are_whole_events_and_leave_all_other_photos_as_they_are(tmp_path):
+    plain = {row["path"]: row for row in survey(tmp_path / "plain", **SMALL).to_pylist()}
+    table = survey(tmp_path / "some", **SMALL, empty=0.3)
+    rows = table.to_pylist()
+    empty = [row for row in rows if row["truth"] == "Empty"]
+    assert 18 - 4 < len(empty) <= 18 and {row["label"] for row in empty} == {"Empty"}
+    assert {row["path"].split("/")[0] for row in empty} == {"Empty"} and all(row["x0"] is None for row in empty)
+    assert not {row["event"] for row in empty} & {row["event"] for row in rows if row["truth"] != "Empty"}
+    same = [row for row in rows if row["truth"] != "Empty"]
+    assert all(row["sha256"] == plain[row["path"]]["sha256"] for row in same)
+    boxes = json.loads((tmp_path / "some" / "boxes.json").read_text())
+    assert len(boxes["images"]) == 60 and len(boxes["annotations"]) == len(same)
+
+
+def test_an_empty_frame_shows_the_scene_without_its_animal():
+    p = Parameters(photos=12, size=48, empty=1.0)
+    planned = plan(p)
+    assert planned["empty"].all()
+    photo = photo_of(planned, 0)
+    picture, facts = scene(p, photo)
+    assert (picture == scene(p, photo | {"empty": False}, animal=False)[0]).all() and facts["x0"] is facts["hidden"] is None
+
+
+def test_a_survey_of_empty_frames_alone_has_columns_of_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr(simulation, "CHUNK", 10)
+    table = survey(tmp_path / "a", photos=30, size=32, empty=0.5)
+    assert str(table.schema.field("x0").type) == "double"
+    few = survey(tmp_path / "c", photos=30, size=32, false_object=0.2)  # no log in some of the chunks
+    assert 0 < few["false_x0"].null_count < 30
+    alone = survey(tmp_path / "b", photos=10, size=32, empty=1.0)
+    assert json.loads((tmp_path / "b" / "boxes.json").read_text())["annotations"] == [] and len(alone) == 10
+
+
+def test_a_false_object_lies_at_one_place_in_the_share_asked_for_and_before_one_camera(tmp_path):
+    table = survey(tmp_path / "a", photos=120, size=64, sites=3, false_object=0.3, empty=0.3, difficulty=0.2)
+    rows, plain = table.to_pylist(), survey(tmp_path / "b", photos=120, size=64, sites=3, empty=0.3, difficulty=0.2).to_pylist()
+    with_log = [row for row in rows if row["false_x0"] is not None]
+    (site,) = {row["site"] for row in with_log}
+    assert len(with_log) == round(0.3 * sum(row["site"] == site for row in rows)) > 5
+    (box,) = {tuple(row[f"false_{name}"] for name in ("x0", "y0", "x1", "y1")) for row in with_log}
+    assert 0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1 and (box[2] - box[0]) * (box[3] - box[1]) > 0.01
+    others = [(a["sha256"], b["sha256"]) for a, b in zip(rows, plain, strict=True) if a["false_x0"] is None]
+    assert all(one == other for one, other in others)
+    for a, b in zip(rows, plain, strict=True):
+        if a["false_x0"] is not None:
+            one, other = (np.asarray(Image.open(tmp_path / n / r["path"])).astype(int) for n, r in (("a", a), ("b", b)))
+            changed = np.abs(one - other).max(2) > 40
+            y, x = np.nonzero(changed)
+            assert len(x) > 30 and x.min() / 64 > box[0] - 0.06 and x.max() / 64 < box[2] + 0.1, a["path"]
+            assert y.min() / 64 > box[1] - 0.06 and y.max() / 64 < box[3] + 0.1
+    assert len(json.loads((tmp_path / "a" / "boxes.json").read_text())["annotations"]) == sum(row["x0"] is not None for row in rows)
+
+
+def test_the_same_seed_plants_the_same_object(tmp_path):
+    a, b = (survey(tmp_path / name, photos=20, size=32, sites=1, false_object=0.5, empty=0.2) for name in "ab")
+    assert a["sha256"].to_pylist() == b["sha256"].to_pylist() and plan(Parameters(sites=1, false_object=1.0))["false_object"].all()
+    assert not plan(Parameters())["false_object"].any() and not plan(Parameters())["empty"].any()

@@ -25,7 +25,8 @@ from conftest import give_memory_back
 from species_wb.runs import set_seed
 from species_wb.engine import model_file
 from species_wb.models import export, imagenet, registry
-from species_wb.train import checkpoints, finetune, fit, frozen, loop, planning, steps
+from species_wb.detect.choose import finding_of
+from species_wb.train import box_finding, checkpoints, finetune, fit, frozen, loop, planning, steps
 from species_wb.contracts import manifest_table, read_manifest, write_table
 from species_wb.core import UserError
 from species_wb.photos.pixels import encode_jpeg
@@ -41,12 +42,12 @@ OUT = ["logits", "embedding", "features"]
 
 def quick_onnx(network, info, path):
     "Write a model file with torch's older exporter: a twentieth of the time, and `fit` compares the answers."
-    network = export.FromBytes(network.cpu().eval(), info.spec).eval()
-    side = info.spec.input_size
+    network = export.FromBytes(network.cpu().eval(), info.spec, bool(info.names)).eval()
+    side, outputs = info.spec.input_size, [*OUT, "names"] if info.names else OUT
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pixels, free = torch.zeros(2, side, side, 3, dtype=torch.uint8), {name: {0: "n"} for name in ["pixels", *OUT]}
-        names = {"input_names": ["pixels"], "output_names": OUT, "dynamic_axes": free}
+        pixels, free = torch.zeros(2, side, side, 3, dtype=torch.uint8), {name: {0: "n"} for name in ["pixels", *outputs]}
+        names = {"input_names": ["pixels"], "output_names": outputs, "dynamic_axes": free}
         torch.onnx.export(network, (pixels,), path, **names, dynamo=False)
     export._save(onnx.load(path), info, path)
 
@@ -401,6 +402,21 @@ def test_finetuning_starts_from_a_fitted_head_and_ends_in_a_mixture(tuned):
     assert start["accuracy"] > 0.3  # ten classes: the fitted head is there before any step
 
 
+def test_boxes_are_tried_on_validation_photos_and_the_answers_stay(whole, manifest, tmp_path, monkeypatch):
+    seen, real = [], box_finding.with_boxes
+    monkeypatch.setattr(box_finding, "is_simulated", lambda manifest: False)  # the survey stands for real photos
+    monkeypatch.setattr(box_finding, "with_boxes", lambda model, judged: seen.append(judged) or real(model, judged))
+    folder = tmp_path / "again"
+    shutil.copytree(whole, folder)  # its checkpoint is that of the last epoch: only the file is written again
+    (folder / "training.json").unlink()
+    told = fit_in(folder, manifest)
+    (judged,), found = seen, finding_of(model_file.open_model(folder / "model.onnx"))
+    assert {*judged.split} == {"valid"} and found.n == len(judged.photos) == told["validation"]["n"]
+    assert told["validation"]["detect"]["n"] == found.n and "were tried on validation photos" in told["found"][-2]
+    assert np.array_equal(answers(folder), answers(whole))
+    assert finding_of(model_file.open_model(whole / "model.onnx")) is None  # simulated photos are not judged
+
+
 def test_mixup_and_cutmix_train_with_soft_labels(manifest, tmp_path):
     fit_in(tmp_path, manifest, epochs=1, size=32, mixup=0.2, cutmix=1.0)
     assert json.loads((tmp_path / "plan.json").read_text())["recipe"]["cutmix"] == 1.0
@@ -425,7 +441,7 @@ TINY = {
     "pretrained": Recipe(epochs=2, batch=8, rate=0.0001, lowest=0.1, mixup=0.2, cutmix=1.0, train_norm=False),
 }
 KNOWN = {  # by recipe and `checkpoints.NUMBERS`; history: train loss, validation loss, accuracy, weighted F1, rate
-    ("from nothing", 1): {
+    ("from nothing", 2): {
         "history": [[1.15004, 0.970397, 0.5, 0.508571, 0.003], [0.888616, 1.1959, 0.2, 0.191429,
             0.00183378]],
         "mix": [],
@@ -434,14 +450,12 @@ KNOWN = {  # by recipe and `checkpoints.NUMBERS`; history: train loss, validatio
         "logits": [0.489097, -0.246191, -0.419426, 0.665308, -0.334207, -0.491619, 0.455288, -0.263968,
             -0.398342, 0.536232, -0.226063, -0.476527],
     },
-    ("pretrained", 1): {
-        "history": [[1.0567, 0.552494, 0.7, 0.691667, 0.0001], [1.19022, 0.348347, 1.0, 1.0, 6.1126e-05]],
-        "mix": [0.0274035, 0.00982091, 0.00348567, 0.00119335, 0.000404018, 0.0001357, 4.48854e-05,
-            1.50837e-05, 5.0463e-06, 1.9131e-06, 2.80663e-06],
-        "temperature": 0.05,
-        "log_loss": 1.9131e-06,
-        "logits": [0.243231, 0.224443, -0.45275, 0.293097, 0.298163, -0.576299, 0.165101, 0.226233,
-            -0.37645, -0.0749455, 0.323043, -0.233303],
+    ("pretrained", 2): {
+        "history": [[0.951336, 0.7208, 0.7, 0.68, 0.0001], [1.06132, 0.62375, 0.8, 0.770455, 6.1126e-05]],
+        "mix": [0.30627, 0.272974, 0.24252, 0.220019, 0.214436, 0.227021, 0.253842, 0.291977, 0.339086, 0.394266, 0.456522],
+        "temperature": 0.213117,
+        "log_loss": 0.214436,
+        "logits": [0.406741, 0.342908, -0.743325, 0.545244, 0.166855, -0.705886, 0.309894, 0.364111, -0.667759, 0.238639, 0.380947, -0.613457],
     },
 }  # fmt: skip
 ROUNDING = {"from nothing": 2e-3, "pretrained": 3e-2}  # a processor without AVX differs by 0.0006 and 0.014

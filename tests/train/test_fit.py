@@ -1,6 +1,7 @@
 """From photos to a model file: what is promised of training, on small simulated surveys and on real photos."""
 
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from test_finetune import quick_onnx, some
 from species_wb.engine import model_file, toy
 from species_wb.models import registry
 from species_wb.photos import pixels
-from species_wb.train import checkpoints, finetune, fit, heads, planning, probe
+from species_wb.detect.choose import finding_of
+from species_wb.detect.naming import Compared, Named, count
+from species_wb.train import box_finding, checkpoints, choice, choice_text, finetune, fit, heads, planning, probe
 from species_wb.train import frozen as below
 from species_wb.contracts import data_hash, manifest_table, read_manifest, write_table
 from species_wb.core import UserError
@@ -25,7 +28,7 @@ from species_wb.metrics.calibration import softmax
 from species_wb.photos.findings import require_trainable
 from species_wb.photos.scan import scan
 from species_wb.photos.pixels import load
-from species_wb.train.training_set import manifest_of_run, photos_to_train_on
+from species_wb.train.training_set import TrainingSet, manifest_of_run, photos_to_train_on
 
 
 def fitted(manifest, arch="simple_cnn", seed=0, method="auto", weights="auto", **how):
@@ -61,7 +64,8 @@ def written(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def frozen(written, workspace, monkeypatch):
-    "The network that a probe stands on is written once for all; large batches only fill the memory."
+    "The network that a probe stands on is written once for all, quickly; large batches only fill the memory."
+    monkeypatch.setattr(below, "to_onnx", quick_onnx)
     monkeypatch.setattr(below, "best_batch", lambda engine: 4)
     monkeypatch.setattr(probe, "check_parity", partial(probe.check_parity, n=4))
     shutil.copytree(written, cache_folder("frozen"), dirs_exist_ok=True)
@@ -167,9 +171,30 @@ def test_unknown_words_name_the_nearest(manifest):
         fitted(manifest, method="prob")
 
 
-def test_choosing_never_sees_the_test_photos(manifest, frozen, monkeypatch):
-    "Photos of the test split are unreadable while fitting: nothing changes."
-    _, told, _ = fitted(manifest, "efficientnet_lite0")
+def watched(monkeypatch) -> dict:
+    "Note which photos the head is fitted to that tries boxes, and which photos it judges."
+    seen, real_fit = {}, box_finding._held_out
+
+    def held_out(network, refit, photos, info, seed):
+        return real_fit(network, lambda rows: seen.update(photos=photos, rows=rows) or refit(rows), photos, info, seed)
+
+    def with_boxes(model, judged):  # the quickly written network has no grid of features, so it gives no boxes
+        seen.update(judged=judged)
+        found = Compared()
+        for k in judged.truth:
+            count(found, Named("a name", "a name", True), model.info.labels[k])
+        return found
+
+    monkeypatch.setattr(box_finding, "_held_out", held_out)
+    monkeypatch.setattr(box_finding, "with_boxes", with_boxes)
+    monkeypatch.setattr(box_finding, "is_simulated", lambda manifest: False)  # the survey stands for real photos here
+    return seen
+
+
+def test_choosing_and_trying_boxes_never_see_the_test_photos(manifest, frozen, monkeypatch):
+    "Photos of the test split are unreadable while fitting: nothing changes. No photo is judged by a head fitted to it."
+    folder, told, _ = fitted(manifest, "efficientnet_lite0")
+    assert "detect" not in told["validation"] | model_file.open_model(folder / "model.onnx").info.validation  # simulated
     test = {r["path"] for r in manifest.to_pylist() if r["split"] == "test"}
     assert len(test) > 10
     real = pixels.read_bytes
@@ -177,9 +202,17 @@ def test_choosing_never_sees_the_test_photos(manifest, frozen, monkeypatch):
     for module in ("species_wb.models.export", "species_wb.train.decoded_photos"):
         monkeypatch.setattr(f"{module}.read_bytes", lambda path: opened.append(str(path)) or real(path))
     shutil.rmtree(cache_folder("features"))
-    _, again, _ = fitted(manifest, "efficientnet_lite0")
+    seen = watched(monkeypatch)
+    folder, again, _ = fitted(manifest, "efficientnet_lite0")
     assert len(opened) > 100 and not any(path.endswith(t) for path in opened for t in test)
     assert again["candidates"] == told["candidates"]
+    photos, rows, judged = seen["photos"], seen["rows"], seen["judged"]
+    assert len(rows) > 3 * len(judged.photos) > 20 and not {photos.photos[k] for k in rows} & {*judged.photos}
+    assert not {*photos.groups[rows]} & {*judged.groups} and {*judged.split} <= {"train", "valid"}
+    found = finding_of(model_file.open_model(folder / "model.onnx"))
+    assert found.n == len(judged.photos) and again["validation"]["detect"]["gain"] == found.gain
+    (said,) = (s for s in again["found"] if s.startswith("Boxes from the classifier itself were tried on training"))
+    assert f"n = {found.n})" in said
 
 
 def test_photos_of_one_group_are_on_one_side_of_every_fold():
@@ -231,6 +264,7 @@ def test_the_next_training_gets_a_correction_and_earlier_runs_stay_as_they_were(
 @pytest.mark.parametrize("code", ["as it is", "7b788fc9d5794c10"])  # of the commits 81fe235 and 656559c
 def test_a_checkpoint_of_earlier_code_that_gave_the_same_numbers_is_gone_on_with(code, tmp_path, monkeypatch):
     made = Path(__file__).parents[1] / "before_rooms" / "checkpoint.pt"
+    monkeypatch.setattr(checkpoints, "NUMBERS", 1)  # as long as the code gave the numbers of that code
     now = checkpoints.origin([("ab" * 32, "a.jpg")], [0], {"epochs": 3})
     there = torch.load(made, weights_only=True)["made_from"]
     if code != "as it is":
@@ -244,3 +278,22 @@ def test_a_checkpoint_of_earlier_code_that_gave_the_same_numbers_is_gone_on_with
     raised = checkpoints.origin([("ab" * 32, "a.jpg")], [0], {"epochs": 3})
     with pytest.raises(UserError, match="another version of species_wb"):
         checkpoints.load_checkpoint(made, {**raised, "packages": there["packages"]})
+
+
+def test_the_sentences_of_a_probe_claim_no_gain_that_is_nothing():
+    row = {"strength": 0.03162, "temperature": 0.99, "loss": 0.667, "log_loss": 0.267, "accuracy": 0.912, "n": 955, "copies": 2, "known": 10,
+           "worse_log_loss": 1.067, "worse_accuracy": 0.654}
+    plain, other = {**row, "copies": 0, "loss": 0.668}, {**row, "known": -10, "copies": 0, "accuracy": 0.904, "loss": 0.79}
+    chosen = TrainingSet([("", "")] * 955, np.arange(955) % 10, np.arange(955), np.repeat("train", 955), np.arange(955) % 23, "source")
+    found = choice.Choice({**row, "share": 0.75, "weight": 0.4, "loss": 0.65}, plain, [row, plain, other], [{"weight": 0.0, "loss": 0.667}], None, "source", np.zeros(0), chosen)
+    said = choice_text.sentences(found, 955)
+    assert said[0].startswith(
+        "Whole sources of training photos were held back in turn (23 of them). With the chosen settings, 0.912 of 955 photos held back, and 0.654 of their "
+        "copies made worse were named right (λ = 0.03162, temperature 0.99, log loss 0.650). Then"
+    )
+    assert "0.912 are named right with it, and 0.904 without (log loss 0.668 and 0.790)" in said[1]
+    assert "2 copies of each; they hardly helped (log loss 0.667 with them, 0.668 without)" in said[2]
+    assert "0.6 of the last layer's, and 0.4 of ImageNet's classifier's (log loss 0.650, and 0.667 for the last layer alone)" in said[3]
+    at_home = [{"n": 955, "accuracy": right, "log_loss": loss} for right, loss in ((0.941, 0.19), (0.945, 0.17))]
+    told = choice_text.sentences(replace(found, home=tuple(at_home)), 955)[-1]
+    assert "(955 photos, held back at random), 0.941 are named right (log loss 0.190)" in told and "it would be 0.945 (log loss 0.170)" in told

@@ -68,7 +68,7 @@ class Canvas {
     this.showAnswer(null);
     this.listSources();
     this.mirror();
-    this.figure();
+    this.time();
   }
 
   takeOver() {
@@ -109,10 +109,7 @@ class Canvas {
     this.root = make("div", "swb-view", root);
     this.root.dataset.lmSuppressShortcuts = "true"; // else JupyterLab takes keys for its own
     this.file = make("input", "", this.root, { type: "file", accept: this.get("accept"), hidden: true });
-    this.said = make("p", "swb-said", this.root, { hidden: true });
-    this.said.setAttribute("role", "status");
     this.buildStage();
-    this.figures = make("p", "swb-figures", this.root, { hidden: true });
   }
 
   buildStage() {
@@ -122,12 +119,16 @@ class Canvas {
     this.image = make("img", "", this.picture, { alt: "", hidden: true });
     this.seen = make("div", "swb-seen", this.picture, { hidden: true, title: "What the model looks at" });
     this.hint = make("p", "swb-hint", this.picture);
-    this.answer = make("div", "swb-answer", this.stage);
+    const beside = make("div", "swb-beside", this.stage);
+    this.answer = make("div", "swb-answer", beside);
     this.label = make("div", "swb-label", this.answer);
     this.label.setAttribute("aria-live", "polite");
     this.common = make("div", "swb-common", this.answer);
     this.bars = make("ol", "swb-bars", this.answer);
     this.note = make("p", "swb-note", this.answer);
+    this.said = make("p", "swb-said", beside, { hidden: true });
+    this.said.setAttribute("role", "status");
+    this.timings = make("p", "swb-timings", beside, { hidden: true });
   }
 
   // Listening
@@ -159,7 +160,7 @@ class Canvas {
       "change:frozen": () => this.freeze(),
       "change:recording": () => this.reword("recording", "Record", "Stop recording"),
       "change:mirrored": () => this.mirror(),
-      "change:figures": () => this.figure(),
+      "change:timings": () => this.time(),
       "change:source": () => this.chooseSource(),
       "change:model": () => (this.frameSeen(), this.lookAgain()),
       "change:whole": () => (this.frameSeen(), this.lookAgain()),
@@ -396,6 +397,7 @@ class Canvas {
     const still = kind === "photo";
     this.tell({ running: true, owner: this.view, frozen: false, frozen_off: still, recording_off: still || kind === "film", running_word: "Stop" });
     this.say(sentence);
+    if (navigator.userActivation?.isActive) this.comeIntoView(); // a person pressed Start or dropped a photo
     this.askedAt = seconds();
     const yours = new Promise((done) => (this.granted = done));
     this.send("begin");
@@ -404,6 +406,12 @@ class Canvas {
     this.askedAt = Infinity;
     if (!mine) this.leave();
     return mine ? turn : null;
+  }
+
+  comeIntoView() {
+    // picture and buttons together, where they fit
+    const panel = this.panel();
+    (panel && panel.offsetHeight < 0.95 * innerHeight ? panel : this.root).scrollIntoView({ block: "nearest" });
   }
 
   leave() {
@@ -549,7 +557,7 @@ class Canvas {
       this.fail(
         "Nothing comes from there: its machine is silent, or Python is busy with another cell or has stopped. Look at both, then press Start again.",
       );
-    this.sayFigures();
+    this.sayTimings();
   }
 
   // Answers
@@ -565,11 +573,25 @@ class Canvas {
     const text = sure ? said.label : said.none ? NONE : "not sure";
     if (this.label.textContent !== text) this.label.textContent = text;
     this.label.style.borderColor = sure ? this.colour(said.label) : "transparent";
-    this.common.textContent = (sure && this.get("model").common[said.label]) || "\u00a0";
+    const finer = sure && this.named(said);
+    this.common.textContent = [finer, this.possible(said)].filter(Boolean).join("; ") || "\u00a0";
     this.answer.classList.toggle("swb-unsure", !sure);
     this.showBars(said.none_score === null ? said.top : [...said.top, { label: NONE, score: said.none_score }]);
     const recording = this.get("recording") ? `Recording. Visits written: ${message.recorded ?? 0}; one that goes on is written when it ends.` : "";
-    this.note.textContent = message.trouble || recording;
+    this.note.textContent = [message.trouble || recording, message.reason].filter(Boolean).join(" "); // the reason: a damaged photo
+  }
+
+  named(said) {
+    // what people call the label, and the deepest name that the model is sure of: birds → bald eagle (Haliaeetus leucocephalus)
+    const { common, taxa } = this.get("model");
+    const finer = said.taxon && said.taxon !== said.label ? `→ ${taxa?.[said.taxon] ?? said.taxon}` : "";
+    return [common[said.label], finer].filter(Boolean).join(" ");
+  }
+
+  possible(said) {
+    // The set of labels that the model file promises: what else it may be
+    const others = said.none ? [] : said.set.filter((label) => label !== said.label);
+    return others.length ? `or: ${others.slice(0, 3).join(", ")}${others.length > 3 ? ", …" : ""}` : "";
   }
 
   showReason(reason) {
@@ -593,11 +615,16 @@ class Canvas {
     }
     top.forEach((entry, k) => {
       const [name, share, ground] = this.bars.children[k].children;
-      name.textContent = entry.label;
+      name.textContent = this.called(entry.label);
       share.textContent = percent(entry.score);
       ground.firstChild.style.width = `${100 * entry.score}%`;
       ground.firstChild.style.background = this.colour(entry.label);
     });
+  }
+
+  called(label) {
+    const common = this.get("model").common[label];
+    return common ? `${label} · ${common}` : label;
   }
 
   colour(label) {
@@ -626,6 +653,8 @@ class Canvas {
   freeze() {
     const on = this.get("frozen");
     this.reword("frozen", "Freeze", "Go on");
+    this.mirror();
+    setTimeout(() => this.tell({ mirrored_off: on }));
     if (this.kind !== "camera" && this.kind !== "film") return;
     if (!on) return void this.video.play().catch(() => null);
     this.video.pause();
@@ -638,12 +667,13 @@ class Canvas {
   }
 
   mirror() {
-    this.picture.classList.toggle("swb-mirrored", this.get("mirrored"));
+    // only what moves is turned: a picture that stands still is there to be looked at, and its words to be read
+    this.picture.classList.toggle("swb-mirrored", this.get("mirrored") && !this.get("frozen"));
   }
 
-  figure() {
-    this.figures.hidden = !this.get("figures");
-    this.sayFigures();
+  time() {
+    this.timings.hidden = !this.get("timings");
+    this.sayTimings();
   }
 
   sayRecord({ on, sentence, bad }) {
@@ -654,14 +684,14 @@ class Canvas {
     );
   }
 
-  sayFigures() {
-    if (this.figures.hidden) return;
-    if (!this.count?.times.length) return void (this.figures.textContent = "No frame was answered yet.");
+  sayTimings() {
+    if (this.timings.hidden) return;
+    if (!this.count?.times.length) return void (this.timings.textContent = "No frame was answered yet.");
     const { times, delays, shown, answered } = this.count;
     const sorted = [...delays].sort((a, b) => a - b);
     const rate = times.length > 1 ? (times.length - 1) / (times.at(-1) - times[0]) : 0;
     const delay = (share) => Math.round(1000 * sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))]);
-    this.figures.textContent =
+    this.timings.textContent =
       `${rate.toFixed(1)} frames a second · ${delay(0.5)} ms from picture to answer (95 % within ${delay(0.95)} ms) · model ${Math.round(1000 * this.took)} ms` +
       ` · ${answered.toLocaleString("en")} answered, ${Math.max(0, shown - answered - this.flight.size).toLocaleString("en")} passed over`;
   }

@@ -19,6 +19,7 @@ function make(tag, about = {}, ...inside) {
   return node;
 }
 const button = (text, what, about = {}) => make("button", { type: "button", text, on: { click: what }, ...about });
+const called = (names, label) => names?.[label] ?? label; // a label as people see it: Aves · birds
 const photos = (n) => `${n.toLocaleString("en")} ${n === 1 ? "photo" : "photos"}`;
 const swatch = (colours, label) => {
   const node = make("i", { class: "swb-swatch", "aria-hidden": "true" });

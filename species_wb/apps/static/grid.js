@@ -17,7 +17,7 @@ function drawGallery(view) {
   view.empty.hidden = cards.length > 0;
   if (!nodes.some((node) => node.tabIndex === 0) && nodes[0]) nodes[0].tabIndex = 0;
   drawChosen(view);
-  if (inList) focusCard(view, view.list.querySelector(".swb-current") ?? (focused.isConnected ? focused : nodes[0]));
+  if (inList && nodes.length) focusCard(view, view.list.querySelector(".swb-current") ?? (focused.isConnected ? focused : nodes[0]));
 }
 
 function begin(view) {
@@ -43,7 +43,8 @@ function bare(view, one) {
 
 function dress(node, one, view) {
   const any = !(view.model.get("cell") ?? []).every(Boolean),
-    words = node.querySelector(".swb-words");
+    words = node.querySelector(".swb-words"),
+    [truth, answer] = [one.truth, one.answer].map((label) => called(view.model.get("names"), label));
   words.replaceChildren(
     make("b", { text: percent(one.score) }),
     one.action ? make("span", { class: `swb-mark swb-${one.action}`, text: MARKS[one.action] }) : "",
@@ -52,14 +53,14 @@ function dress(node, one, view) {
           "span",
           { class: "swb-line" },
           swatch(view.model.get("colours"), one.truth),
-          make("span", { text: one.truth === one.answer ? one.truth : `${one.truth} → ${one.answer}` }),
+          make("span", { text: one.truth === one.answer ? truth : `${truth} → ${answer}`, title: `${truth} → ${answer}` }),
         )
       : "",
     make("span", { class: "swb-line swb-soft", text: one.name, title: one.name }),
   );
   node.setAttribute(
     "aria-label",
-    `${one.name}, ${one.truth}, taken for ${one.answer}, score ${percent(one.score)}${one.action ? `, ${MARKS[one.action].slice(2)}` : ""}`,
+    `${one.name}, ${truth}, taken for ${answer}, score ${percent(one.score)}${one.action ? `, ${MARKS[one.action].slice(2)}` : ""}`,
   );
   return node;
 }
@@ -273,7 +274,7 @@ function render({ model, el }) {
   };
   view.ends.push(
     whenShown(el, (root) => hear(view, root)),
-    listen(model, ["cell", "cards", "colours"], draw),
+    listen(model, ["cell", "cards", "colours", "names"], draw),
     listen(model, ["chosen", "photo"], () => drawChosen(view)),
     end,
     view.thumbs.end,

@@ -17,42 +17,31 @@ const mixed = (from, to, share) => from.map((v, k) => Math.round(v + (to[k] - v)
 function sums(matrix) {
   const row = matrix.rows.map(() => 0),
     column = matrix.columns.map(() => 0),
-    wrong = new Map(),
     at = new Map();
   for (const [r, c, n] of matrix.counts) {
-    const [truth, taken] = [matrix.rows[r], matrix.columns[c]];
     row[r] += n;
     column[c] += n;
     at.set(`${r} ${c}`, n);
-    if (isMistake(matrix, truth, taken)) [truth, taken].forEach((label) => wrong.set(label, (wrong.get(label) || 0) + n));
   }
-  return { row, column, wrong, at, all: row.reduce((a, b) => a + b, 0) };
+  return { row, column, at, all: row.reduce((a, b) => a + b, 0) };
 }
 const isMistake = (matrix, truth, taken) => truth !== taken && !matrix.special.includes(truth) && !matrix.special.includes(taken);
-const phrase = (matrix, of, taken) =>
+const phrase = ({ names, special }, of, taken) =>
   of === taken
-    ? `of ${of}, named right`
-    : `${of ? `of ${of}` : ""}${of && taken ? ", " : ""}${!taken ? "" : matrix.special.includes(taken) ? `answer: ${taken}` : `taken for ${taken}`}`;
+    ? `of ${called(names, of)}, named right`
+    : `${of ? `of ${called(names, of)}` : ""}${of && taken ? ", " : ""}${!taken ? "" : `${special.includes(taken) ? "answer:" : "taken for"} ${called(names, taken)}`}`;
 
-function order(matrix, names, wrong, confused) {
-  const numbered = names.map((name, k) => k),
-    last = (k) => (matrix.special.includes(names[k]) ? 1 : 0);
-  return numbered.sort((a, b) => last(a) - last(b) || (confused ? (wrong.get(names[b]) || 0) - (wrong.get(names[a]) || 0) : 0) || a - b);
-}
-
-function inView(view, total) {
-  // the rows and columns on this page, by their numbers
+function inView(view) {
+  // the rows and columns on this page, by their numbers: Python says in which order the classes come
   const { matrix } = view,
-    [confused, page] = [view.model.get("most_confused_first"), view.model.get("page")],
-    special = (name) => matrix.special.includes(name);
-  const sorted = order(matrix, matrix.columns, total.wrong, confused),
-    classes = sorted.filter((c) => !special(matrix.columns[c]));
-  const names = new Set(classes.slice(page * PAGE, (page + 1) * PAGE).map((c) => matrix.columns[c])),
-    keep = (name) => names.has(name) || special(name);
-  return {
-    rows: order(matrix, matrix.rows, total.wrong, confused).filter((r) => keep(matrix.rows[r])),
-    columns: sorted.filter((c) => keep(matrix.columns[c])),
+    page = view.model.get("page"),
+    names = view.model.get("classes").slice(page * PAGE, (page + 1) * PAGE);
+  const numbers = (all) => {
+    const number = new Map(all.map((name, k) => [name, k])),
+      special = all.filter((name) => matrix.special.includes(name));
+    return [...names, ...special].filter((name) => number.has(name)).map((name) => number.get(name));
   };
+  return { rows: numbers(matrix.rows), columns: numbers(matrix.columns) };
 }
 
 function shade(view, paper, look, kind, share, most) {
@@ -108,10 +97,40 @@ function headingMaker(view) {
     );
 }
 
+function otherMaker(view, total, rows, columns) {
+  // photos of, or taken for, classes that are not on this page, so that every row and column adds up
+  const { matrix } = view,
+    within = (r, c) => total.at.get(`${r} ${c}`) || 0,
+    sum = (numbers, of) => numbers.reduce((all, k) => all + of(k), 0),
+    ofRow = (r) => total.row[r] - sum(columns, (c) => within(r, c)),
+    ofColumn = (c) => total.column[c] - sum(rows, (r) => within(r, c)),
+    elsewhere = "classes that are not shown here";
+  const cell = (n, of, taken, says) =>
+    make("td", {
+      role: "gridcell",
+      tabindex: -1,
+      class: `swb-others${n ? "" : " swb-none"}`,
+      "aria-label": says,
+      title: `${says}. A click opens all photos${of || taken ? ` ${phrase(matrix, of, taken)}` : ""}.`,
+      data: { of, taken, n },
+      text: n ? n.toLocaleString("en") : "·",
+    });
+  return {
+    ofRow: (r) => cell(ofRow(r), matrix.rows[r], "", `${photos(ofRow(r))} of ${called(matrix.names, matrix.rows[r])}, taken for ${elsewhere}`),
+    ofColumn: (c) => cell(ofColumn(c), "", matrix.columns[c], `${photos(ofColumn(c))} of ${elsewhere}, ${phrase(matrix, "", matrix.columns[c])}`),
+    rest: () => {
+      const n = total.all - sum(rows, (r) => total.row[r]) - sum(columns, ofColumn);
+      return cell(n, "", "", `${photos(n)} of ${elsewhere}, taken for ${elsewhere}`);
+    },
+  };
+}
+
+const otherName = (role) => make("th", { role, scope: role === "rowheader" ? "row" : "col" }, make("span", { class: "swb-name" }, make("span", { text: "other classes" })));
+
 function drawMatrix(view) {
   const { matrix } = view,
     total = sums(matrix),
-    { rows, columns } = inView(view, total),
+    { rows, columns } = inView(view),
     cell = cellMaker(view, total),
     heading = headingMaker(view);
   const says = (n, of, taken) => `All ${photos(n)} ${phrase(matrix, of, taken)}`;
@@ -126,6 +145,8 @@ function drawMatrix(view) {
     },
     make("small", { text: "is ↓  taken for →" }),
   );
+  const all = rows.length === matrix.rows.length && columns.length === matrix.columns.length,
+    others = all ? null : otherMaker(view, total, rows, columns);
   const head = make(
     "tr",
     { role: "row" },
@@ -133,6 +154,7 @@ function drawMatrix(view) {
     ...columns.map((c) =>
       heading("columnheader", matrix.columns[c], total.column[c], { of: "", taken: matrix.columns[c] }, says(total.column[c], "", matrix.columns[c])),
     ),
+    others && otherName("columnheader"),
   );
   const body = rows.map((r) =>
     make(
@@ -140,8 +162,10 @@ function drawMatrix(view) {
       { role: "row" },
       heading("rowheader", matrix.rows[r], total.row[r], { of: matrix.rows[r], taken: "" }, says(total.row[r], matrix.rows[r], "")),
       ...columns.map((c) => cell(r, c)),
+      others?.ofRow(r),
     ),
   );
+  if (others) body.push(make("tr", { role: "row" }, otherName("rowheader"), ...columns.map(others.ofColumn), others.rest()));
   const label = `What was taken for what: a row for what photos show, a column for what they were taken for${view.model.get("shares") ? ", in per cent of the row" : ""}`;
   const on = {
     keydown: (event) => walkGrid(event, view),
@@ -150,7 +174,13 @@ function drawMatrix(view) {
   };
   const table = make(
     "table",
-    { role: "grid", class: columns.length > DENSE ? "swb-matrix swb-dense" : "swb-matrix", "aria-label": label, on },
+    {
+      role: "grid",
+      class: columns.length > DENSE ? "swb-matrix swb-dense" : "swb-matrix",
+      style: `--columns: ${columns.length + (others ? 1 : 0)}`,
+      "aria-label": label,
+      on,
+    },
     make("thead", { role: "rowgroup" }, head),
     make("tbody", { role: "rowgroup" }, ...body),
   );
@@ -164,6 +194,7 @@ function drawMatrix(view) {
   spot.tabIndex = 0;
   if (focused) spot.focus();
   markCell(view);
+  markEdge(view);
 }
 
 const rove = (target, table) => {
@@ -203,9 +234,14 @@ function openAt(target, view, byKey = false) {
   set(view.model, { cell: [of, taken] });
 }
 
+function markEdge({ grid }) {
+  // the edge fades where the matrix goes on beyond it
+  grid.classList.toggle("swb-goes-on", grid.scrollLeft + grid.clientWidth < grid.scrollWidth - 1);
+}
+
 function markCell(view) {
   const [of, taken] = view.model.get("cell") ?? [null, null];
-  view.grid.querySelectorAll("[data-n]").forEach((node) => node.setAttribute("aria-selected", String(node.dataset.of === of && node.dataset.taken === taken)));
+  view.grid.querySelectorAll("[data-n]:not(.swb-others)").forEach((node) => node.setAttribute("aria-selected", String(node.dataset.of === of && node.dataset.taken === taken)));
 }
 
 function render({ model, el }) {
@@ -224,20 +260,22 @@ function render({ model, el }) {
     legend.hidden = !model.get("table").counts;
     if (!legend.hidden && el.isConnected) drawMatrix(Object.assign(view, { matrix: model.get("table") }));
   };
-  const fromStart = () => (model.get("page") ? set(model, { page: 0 }) : draw());
   const theme = new MutationObserver(draw),
     dark = matchMedia("(prefers-color-scheme: dark)");
   theme.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-name", "data-jp-theme-light", "class"] });
   dark.addEventListener("change", draw);
+  view.grid.addEventListener("scroll", () => markEdge(view), { passive: true });
+  const sized = new ResizeObserver(() => markEdge(view));
+  sized.observe(view.grid);
   const ends = [
     whenShown(el, draw),
-    listen(model, ["table", "shares", "page"], draw),
-    listen(model, ["most_confused_first"], fromStart),
+    listen(model, ["table", "shares", "classes", "page"], draw),
     listen(model, ["cell"], () => markCell(view)),
   ];
   return () => {
     ends.forEach((end) => end());
     theme.disconnect();
+    sized.disconnect();
     dark.removeEventListener("change", draw);
   };
 }

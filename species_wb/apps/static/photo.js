@@ -1,9 +1,10 @@
 // One photo in full: the picture or the map of where the network looked, what is known of it, similar photos.
 
 function drawDetail(view, about) {
+  const named = (label) => called(view.model.get("names"), label);
   const facts = [
-    ["Labelled", about.was === about.truth ? about.truth : `${about.truth} (was ${about.was})`],
-    ["Taken for", `${about.answer}, ${percent(about.score)}`],
+    ["Labelled", named(about.truth) + (about.was === about.truth ? "" : ` (was ${named(about.was)})`)],
+    ["Taken for", `${named(about.answer)}, ${percent(about.score)}`],
     ["Site", about.site],
     ["Taken at", about.taken_at?.replace("T", " ")],
     ["Place", about.lat != null && about.lon != null ? `${about.lat}, ${about.lon}` : null],
@@ -19,10 +20,10 @@ function drawDetail(view, about) {
   const bars = about.top.map((one) => {
     const fill = make("i");
     fill.style.cssText = `width:${100 * one.score}%;background:${one.colour}`;
-    return make("li", {}, make("span", { text: one.label }), make("span", { class: "swb-track" }, fill), make("span", { text: percent(one.score) }));
+    return make("li", {}, make("span", { text: named(one.label), title: named(one.label) }), make("span", { class: "swb-track" }, fill), make("span", { text: percent(one.score) }));
   });
   const near = about.neighbours.map((one) => {
-    const says = `${one.name}: ${one.truth}, taken for ${one.answer}, ${percent(one.alike)} alike`,
+    const says = `${one.name}: ${named(one.truth)}, taken for ${named(one.answer)}, ${percent(one.alike)} alike`,
       node = button("", () => set(view.model, { k: one.k }), { title: says, "aria-label": says });
     node.append(
       view.thumbs.place(one.k, one.name, { class: "swb-thumb" }),
@@ -74,10 +75,37 @@ async function showPicture(view) {
   said.textContent = words;
 }
 
+function follow(card) {
+  // a card that is higher than the window moves with the page, up and down, so that all of it is seen without a scroll of its own
+  let top = 0,
+    before = 0;
+  const height = () => {
+    for (let node = card.parentElement; node; node = node.parentElement)
+      if (node.scrollHeight > node.clientHeight + 1 && /auto|scroll/.test(getComputedStyle(node).overflowY)) return Math.min(node.clientHeight, innerHeight);
+    return innerHeight;
+  };
+  const move = () => {
+    const at = card.parentElement.getBoundingClientRect().top;
+    top = Math.min(0, Math.max(height() - card.offsetHeight, top + at - before));
+    before = at;
+    card.style.top = `${top}px`;
+  };
+  const begin = () => ((before = card.parentElement.getBoundingClientRect().top), (top = 0), move());
+  const sized = new ResizeObserver(move);
+  sized.observe(card);
+  document.addEventListener("scroll", move, { capture: true, passive: true }); // of whatever scrolls
+  const end = () => {
+    sized.disconnect();
+    document.removeEventListener("scroll", move, { capture: true });
+  };
+  return { begin, end };
+}
+
 function comeIntoView(el) {
   const root = explorerOf(el),
     detail = el.closest(".swb-detail") ?? el;
-  if (root?.dataset.look && detail.offsetWidth > 0.8 * root.offsetWidth) detail.scrollIntoView({ block: "nearest" }); // one column
+  const oneColumn = detail.offsetWidth > 0.8 * (root?.offsetWidth ?? 0);
+  if (root?.dataset.look && oneColumn) detail.scrollIntoView({ block: detail.offsetHeight < innerHeight ? "nearest" : "start" });
   if (root) delete root.dataset.look;
 }
 
@@ -96,13 +124,18 @@ function render({ model, el }) {
       if (model.get("k") !== k) return;
       view.about = detail;
       drawDetail(view, detail);
+      view.card?.begin();
       comeIntoView(el);
       stayFocused(el);
     } catch (error) {
       say(el, error.message, true);
     }
   };
-  const ends = [listen(model, ["k", "version", "colours"], draw), listen(model, ["shows"], () => showPicture(view)), end, view.thumbs.end];
+  const placed = whenShown(el, () => {
+    const card = el.closest(".swb-detail");
+    if (card) view.card = follow(card);
+  });
+  const ends = [placed, () => view.card?.end(), listen(model, ["k", "version", "colours", "names"], draw), listen(model, ["shows"], () => showPicture(view)), end, view.thumbs.end];
   draw();
   return () => {
     ends.forEach((end) => end());

@@ -5,10 +5,17 @@ const TRIES = 6; // where the service says that it is busy
 const at = (id) => document.getElementById(id);
 const several = (n, noun) => `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
 const pause = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
-const percent = (p) => (p > 0.99 && p < 1 ? ">\u00a099\u00a0%" : p < 0.01 && p > 0 ? "<\u00a01\u00a0%" : `${Math.round(100 * p)}\u00a0%`);
+const percent = (share) => {
+  const value = 100 * share; // as `core.percent` writes it: 100 % and 0 % only for what is exactly that
+  const told = [0, 1].map((digits) => value.toFixed(digits)).find((text) => value <= 0 || value >= 100 || (text > 0 && text < 100));
+  return `${told ?? (value > 50 ? ">99.9" : "<0.1")}\u00a0%`;
+};
 const size = (bytes) => `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
 
 let model = null; // what GET /model said
+const called = (label) => model?.names[label] ?? label;
+// The deepest name that the model is sure of, where it says more than the label
+const finer = (row) => (row.taxon && row.taxon !== row.label ? ` → ${model?.taxa[row.taxon] ?? row.taxon}` : "");
 let queue = [];
 let running = 0;
 let cards = [];
@@ -22,7 +29,7 @@ function sayModel() {
   const tried = Number.isFinite(accuracy) && Number.isFinite(n) ? ` On the ${several(n, "photo")} that it was chosen or set with, it named ${percent(accuracy)} right; expect less on others.` : "";
   const files = model.members.length > 1 ? `a mix of ${several(model.members.length, "model")} (${model.members.join(", ")})` : model.file;
   at("about").textContent = `${model.name}, from ${files}; its fingerprint begins with ${model.sha256.slice(0, 16)}.${tried}`;
-  at("labels").textContent = names.join(" · ") + (none ? " · or none of these" : "");
+  at("labels").textContent = names.map(called).join(", ") + (none ? ", or none of these" : "");
   at("reading").textContent =
     `A score is meant as a chance: of a hundred answers with 90 %, about ninety should be right, for photos like those the model was made with. It chooses among ${several(names.length, "name")} and knows nothing else` +
     (none ? "; where it finds that a photo shows none of them, it says so." : ", so a photo of something else gets one of these names too, at times with a high score.");
@@ -81,6 +88,7 @@ class Card {
 
   say(kind, verdict, why = "") {
     this.kind = kind;
+    if (kind === "working") this.part(".photo").classList.toggle("veiled", ["blur", "drop"].includes(model?.people));
     this.node.className = `card ${kind}`;
     this.part(".verdict").textContent = verdict;
     this.part(".why").textContent = why;
@@ -100,7 +108,7 @@ class Card {
       const item = document.createElement("li");
       const [name, track, fill, number] = ["bdi", "span", "span", "span"].map((kind) => document.createElement(kind));
       item.className = `${k ? "" : "first"} ${bar.none ? "none" : ""}`;
-      name.textContent = bar.label;
+      name.textContent = called(bar.label);
       [track.className, fill.className, number.className] = ["track", "fill", "percent"];
       fill.style.width = `${100 * bar.score}%`;
       number.textContent = percent(bar.score);
@@ -112,20 +120,98 @@ class Card {
     this.part(".bars").hidden = false;
   }
 
+  async show(row) {
+    if (row.boxes?.length) {
+      const people = model?.people === "keep" ? [] : row.boxes.filter((box) => box.code === "person");
+      await this.part("img").decode();
+      if (people.length) await this.hide(people);
+      this.boxes(row.boxes.filter((box) => model?.people !== "drop" || box.code !== "person"));
+    }
+    this.part(".photo").classList.remove("veiled");
+  }
+
+  async hide(people) {
+    // The photo is replaced by one in which people are few blocks or grey areas, as `detect.people` makes them.
+    const image = this.part("img");
+    const canvas = document.createElement("canvas");
+    const scale = Math.min(1, 1600 / Math.max(image.naturalWidth, image.naturalHeight));
+    const [width, height] = [image.naturalWidth, image.naturalHeight].map((side) => Math.max(1, Math.round(side * scale)));
+    [canvas.width, canvas.height] = [width, height];
+    const pen = canvas.getContext("2d");
+    pen.drawImage(image, 0, 0, width, height);
+    for (const { x0, y0, x1, y1 } of people) {
+      const [left, top] = [Math.max(0, (x0 - (x1 - x0) / 10) * width), Math.max(0, (y0 - (y1 - y0) / 10) * height)];
+      const [right, bottom] = [Math.min(1, x1 + (x1 - x0) / 10) * width, Math.min(1, y1 + (y1 - y0) / 10) * height];
+      const [wide, high] = [right - left, bottom - top];
+      const longer = Math.max(wide, high);
+      const few = document.createElement("canvas");
+      [few.width, few.height] = [wide, high].map((side) => Math.max(1, Math.round(((longer < 24 ? 1 : 6) * side) / longer)));
+      const rough = few.getContext("2d");
+      rough.imageSmoothingQuality = "high";
+      rough.drawImage(canvas, left, top, wide, high, 0, 0, few.width, few.height);
+      pen.imageSmoothingEnabled = false;
+      pen.fillStyle = "#808080";
+      if (model?.people === "drop") pen.fillRect(left, top, wide, high);
+      else pen.drawImage(few, 0, 0, few.width, few.height, left, top, wide, high);
+    }
+    const hidden = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.9));
+    URL.revokeObjectURL(this.address);
+    this.address = URL.createObjectURL(hidden);
+    image.src = this.address;
+    await image.decode();
+  }
+
+  boxes(boxes) {
+    // Drawn in the photo's own pixels, and fitted into the card as the photo is.
+    const image = this.part("img");
+    const made = (kind, parent, attributes) => {
+      const node = parent.appendChild(document.createElementNS("http://www.w3.org/2000/svg", kind));
+      for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+      return node;
+    };
+    const [width, height] = [image.naturalWidth, image.naturalHeight];
+    if (!width) return;
+    this.part("svg.boxes")?.remove();
+    const svg = made("svg", this.part(".photo"), { class: "boxes", viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
+    const letters = Math.max(width, height) / 22;
+    for (const box of [...boxes].reverse()) {
+      const place = { x: box.x0 * width, y: box.y0 * height, width: (box.x1 - box.x0) * width, height: (box.y1 - box.y0) * height };
+      for (const line of ["dark", "light"]) made("rect", svg, { ...place, class: line });
+      const text = made("text", svg, { x: place.x + letters / 4, y: Math.max(place.y - letters / 3, letters), "font-size": letters, "stroke-width": letters / 5 });
+      text.textContent = box.label ? called(box.label) : box.code ?? "animal";
+    }
+  }
+
+  found(row) {
+    const count = (kind) => row.boxes.filter((box) => (box.code ?? "animal") === kind).length;
+    const parts = ["animal", "person", "vehicle"].filter(count).map((kind) => `${count(kind)} ${kind}${count(kind) > 1 ? "s" : ""}`.replace("persons", "people"));
+    return ` ${parts.length ? `Found: ${parts.join(", ")}.` : "No animal was found."}`;
+  }
+
+  possible(row) {
+    // The set of labels that the model file promises: what else it may be
+    const others = (row.set ?? []).filter((label) => label !== row.label).map(called);
+    const more = others.length > 4 ? ` and ${others.length - 4} more` : "";
+    return others.length ? `Or: ${others.slice(0, 4).join(", ")}${more}.` : "";
+  }
+
   answer(row) {
-    const best = row.label_raw ?? row.label;
+    const best = called(row.label_raw ?? row.label);
     const none = model?.label_ids.includes(-1);
+    const score = finer(row) ? `The name after the arrow has a score of ${percent(row.taxon_score)}.` : "";
     if (row.abstained && none) this.say("unsure", "None of these", `The model finds that this is nothing it can name. The nearest would be ${best}.`);
     else if (row.abstained) this.say("unsure", "Not sure", `The likeliest is ${best}.`);
-    else if (row.score < 0.5) this.say("unsure", "Not sure", `The likeliest is ${row.label}, but it is more likely to be something else.`);
-    else this.say("named", `${row.score >= 0.95 ? "Almost certainly" : row.score >= 0.75 ? "Probably" : "Perhaps"} ${row.label}`);
+    else if (row.score < 0.5) this.say("unsure", "Not sure", `The likeliest is ${best}, but it is more likely to be something else. ${this.possible(row)}`.trim());
+    else this.say("named", `${row.score >= 0.95 ? "Almost certainly" : row.score >= 0.75 ? "Probably" : "Perhaps"} ${best}${finer(row)}`, [score, this.possible(row)].filter(Boolean).join(" "));
     this.bars(row);
     const took = row.milliseconds < 1000 ? `${Math.max(1, Math.round(row.milliseconds))} ms` : `${(row.milliseconds / 1000).toFixed(1)} s`;
-    this.part(".took").textContent = `Read and answered in ${took}.`;
+    this.part(".took").textContent = `Read and answered in ${took}.${row.boxes ? this.found(row) : ""}`;
+    this.show(row).catch(() => this.unshown());
     this.part(".took").hidden = false;
   }
 
   refuse(heading, reason) {
+    this.part(".photo").classList.remove("veiled");
     this.say("bad", heading, reason);
   }
 
