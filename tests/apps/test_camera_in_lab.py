@@ -50,7 +50,7 @@ def test_in_jupyterlab_video_and_record_are_seen_without_scrolling(lab, chromium
     browser = chromium(*with_camera(camera_film(tmp_path / "two.mjpeg", pictures)))
     context = browser.new_context(permissions=["camera"], viewport={"width": 1440, "height": 900})
     page = lab.open(context, "small/live.ipynb")
-    page.evaluate(RUN_CELLS, 3)
+    page.evaluate(RUN_CELLS, 2)
     page.locator(".swb-start").wait_for()
     top = "document.querySelector('.jp-WindowedPanel-outer').scrollTop = 0"  # JupyterLab may scroll to the cell that ran
     inside = lambda: page.wait_for_function(f"() => {{ {top}; return ({OUTSIDE})() === 0; }}")  # noqa: E731

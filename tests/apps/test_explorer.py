@@ -160,7 +160,7 @@ def test_the_whole_row_column_and_table_can_be_opened(staged):
     for name, count in (("All 65 photos of red", 65), ("All 15 photos taken for green", 15), ("All 75 photos", 75)):
         page.locator(f"th[aria-label='{name}']").click()
         page.locator(".swb-count", has_text=f"{count} photos").wait_for()
-    assert page.locator(".swb-card .swb-line").first.inner_text() == "red"
+    becomes(page, page.locator(".swb-card .swb-line").first.inner_text, "red")
 
 
 def test_one_photo_shows_scores_neighbours_and_where_the_network_looked(staged):
