@@ -185,6 +185,13 @@ def _spread(ray: Any, rows: list[dict[str, str]], parcels: tuple[Any, ...]) -> I
     done = data.map_batches(Worker, fn_constructor_args=parcels, batch_size=1, compute=pool, num_cpus=1)
     yield from done.iter_rows()
 
+# %% ../../nbs/lib/classify/25_ray.ipynb #stopped
+def _stopped(error: Exception) -> UserError:
+    "Return the sentence for a cluster that stopped working."
+    why = ([line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__])[-1]
+    return UserError(f"The cluster stopped working ({why}): the answers so far are kept; "
+                     "give the same command again to go on, or leave --engine ray out.")  # fmt: skip
+
 # %% ../../nbs/lib/classify/25_ray.ipynb #on-ray
 def on_ray(
     models: Sequence[str | Path],  # the model file, or the model files to mix
@@ -205,6 +212,8 @@ def on_ray(
                     raise UserError(row["said"])
                 with pa.ipc.open_stream(row["table"]) as reader:
                     yield row["name"], reader.read_all()
+        except ray.exceptions.RayError as error:
+            raise _stopped(error) from error
         finally:
             if ours:
                 ray.shutdown()

@@ -134,3 +134,18 @@ def what_is_wrong(tmp_path: Path) -> UserError:
 
 def test_what_a_worker_finds_wrong_is_a_sentence(on_one_cluster):
     assert "not a number" in str(on_one_cluster.wrong)
+
+
+def test_a_cluster_that_gives_up_is_a_sentence(tmp_path, monkeypatch):
+    from species_wb.classify import ray as on_machines
+
+    def gives_up(*_):
+        raise ray.exceptions.GetTimeoutError("Timed out while starting actors.\nOne CPU was asked for and none was free.")
+
+    monkeypatch.setattr(on_machines, "_start", lambda _: (ray, False))
+    monkeypatch.setattr(on_machines, "_spread", gives_up)
+    path = toy.write_toy(tmp_path / "toy.onnx")
+    where = sources.sources([str(card(tmp_path / "card", 2))])
+    todo, model = Job(tmp_path / "a.csv", where, Task(where.root), model_file.open_model(path).sha256), model_file.open_model(path, 1)
+    with pytest.raises(UserError, match=r"stopped working \(One CPU was asked for and none was free\.\): the answers so far are kept"):
+        job.run_job(todo, model, on_machines.on_ray([path]))
