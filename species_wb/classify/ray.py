@@ -156,6 +156,16 @@ def _reached(address: str) -> None:
     if host := re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address):
         socket.create_connection((host[1], int(host[2])), 5).close()
 
+# %% ../../nbs/lib/classify/25_ray.ipynb #not-started
+def _not_started(address: str, error: Exception) -> UserError:
+    "Return the sentence for a cluster that does not answer, or that cannot be started on this machine."
+    why = (str(error).splitlines() or [type(error).__name__])[0]
+    if address:
+        return UserError(f"No Ray cluster answers at {address} ({why}): "
+                         "start one with `ray start --head`, or leave --address out.")  # fmt: skip
+    return UserError(f"Ray could not start a cluster on this machine ({why}): "
+                     "end other programs and give the same command again, or leave --engine ray out.")  # fmt: skip
+
 # %% ../../nbs/lib/classify/25_ray.ipynb #start
 def _start(address: str) -> tuple[Any, bool]:
     "Connect to a Ray cluster or start one; return Ray and whether this job ends it. Raises UserError if none answers."
@@ -167,10 +177,8 @@ def _start(address: str) -> tuple[Any, bool]:
             _reached(address)
             ray.init(address=address or "local", include_dashboard=dashboard, log_to_driver=False,
                      logging_level=logging.ERROR)  # fmt: skip
-        except (OSError, ValueError, RuntimeError) as error:
-            where, why = address or "this machine", (str(error).splitlines() or [""])[0]
-            raise UserError(f"No Ray cluster answers at {where} ({why}): "
-                            "start one with `ray start --head`, or leave --address out.") from None
+        except Exception as error:  # Ray raises many kinds; a plain Exception where a busy machine takes too long
+            raise _not_started(address, error) from error
     return ray, ours
 
 # %% ../../nbs/lib/classify/25_ray.ipynb #spread
