@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from .core import UserError, plural
+from .csv_form import named_rows, why_not_read
 from .roll_up import RollUp, leaf_chances
 from .taxa import plain_name
 from .taxonomy import lineage, names_of
@@ -83,13 +84,10 @@ def _rows(path: Path) -> list[Listed]:
     "Read the rows of a file. Raises ValueError or OSError where that fails."
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"it has more than {MOST_BYTES / 1e6:.0f} MB")
-    text = path.read_text(encoding="utf-8-sig")
-    lines = csv.reader(text.splitlines(), delimiter=max(",;\t", key=text.partition("\n")[0].count))
-    names = [name.strip().casefold() for name in next(lines, [])]
+    names, rows = named_rows(path.read_text(encoding="utf-8-sig"), str.casefold)
     if "taxon" not in names:
         raise ValueError("it has no column taxon")
-    cells = (dict(zip(names, (cell.strip() for cell in line), strict=False)) for line in lines)
-    if not (found := [_listed(row) for row in cells if row.get("taxon")]):
+    if not (found := [_listed(row) for row in rows if row["taxon"]]):
         raise ValueError("it has no row")
     return found
 
@@ -102,9 +100,8 @@ def read_list(
     try:
         return RegionalList(path.name, tuple(_rows(path)))
     except (OSError, ValueError, csv.Error) as error:
-        why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", None) or error
         wanted = "with the column taxon, and if wanted site, lat_min, lat_max, lon_min, lon_max and months"
-        raise UserError(f"{path} cannot be read as a list of taxa ({why}): save it as CSV UTF-8 {wanted}.") from None
+        raise UserError(f"{path} cannot be read as a list of taxa ({why_not_read(error)}): save it as CSV UTF-8 {wanted}.") from None
 
 # %% ../nbs/lib/14_regional_list.ipynb #taxa-at
 def taxa_at(
