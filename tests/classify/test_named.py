@@ -113,13 +113,13 @@ def test_a_list_for_nowhere_is_one_sentence_and_changes_nothing(tmp_path, unsure
 
 
 def test_months_decide_where_a_photo_has_a_time(tmp_path, unsure):
-    from species_wb.regional_list import read_list, taxa_at
+    from species_wb.regional_list import month_of, read_list, taxa_at
 
     (tmp_path / "list.csv").write_text("taxon;months;lon_min;lon_max\nApus apus;5-8;;\nCygnus cygnus;11-3;170;-170\n")
     swift = read_list(tmp_path / "list.csv")
-    assert taxa_at(swift, None, 10, 175, "2024-07-01T10:00") == {"Apus apus"}
-    assert taxa_at(swift, None, 10, -175, "2024-01-01T10:00") == {"Cygnus cygnus"}
-    assert taxa_at(swift, None, 10, 0, "2024-01-01T10:00") == frozenset()
+    assert taxa_at(swift, None, 10, 175, month_of("2024-07-01T10:00")) == {"Apus apus"}
+    assert taxa_at(swift, None, 10, -175, month_of("2024-01-01T10:00")) == {"Cygnus cygnus"}
+    assert taxa_at(swift, None, 10, 0, month_of("2024-01-01T10:00")) == frozenset()
     assert taxa_at(swift, None, 10, 175) == {"Apus apus", "Cygnus cygnus"}
 
 
