@@ -23,14 +23,14 @@ def unsure(tmp_path):
     return toy.write_toy(tmp_path / "unsure.onnx", temperature=8)
 
 
-def named_model(path, temperature=2.0):
+def named_model(path, temperature=2.0, labels=("Aves", "Fungi")):
     "A model of two classes that knows two birds below Aves: red photos show the first."
     tree = taxonomy_of([
         Taxon("Aves", "Aves", "class"), Taxon("Turdus", "Turdus", "genus", "Aves", "thrushes"),
         Taxon("merula", "Turdus merula", "species", "Turdus", "blackbird"), Taxon("pica", "Pica pica", "species", "Aves", "magpie"),
     ])  # fmt: skip
-    roll_up = of_names(tree, ("Aves", "Fungi"), ["merula", "pica"], [0, 0], temperature)
-    return toy.add_names(toy.write_toy(path, ("Aves", "Fungi"), names=names_info(roll_up)), ((2, -2), (0, 0), (0, 0)))
+    roll_up = of_names(tree, labels, ["merula", "pica"], [0, 0], temperature)
+    return toy.add_names(toy.write_toy(path, labels, names=names_info(roll_up)), ((2, -2), (0, 0), (0, 0)))
 
 
 def test_a_taxonomy_beside_a_model_answers_the_genus_where_the_species_is_not_sure(tmp_path, unsure):
@@ -42,11 +42,11 @@ def test_a_taxonomy_beside_a_model_answers_the_genus_where_the_species_is_not_su
         assert row["label"] in ("red", "green") and float(row["score"]) < 0.8
         assert (row["taxon"], row["taxon_rank"], row["taxon_common"]) == ("Turdus", "genus", "thrushes")
         assert float(row["taxon_score"]) == 1.0
-    assert "red → thrushes (Turdus)" in done.stdout
+    assert "red → thrushes (Turdus)" in done.stdout and "6 photos got a name below class level (6 as genus)." in done.stdout
     one = typed("classify", tmp_path / "card" / "100MEDIA" / "IMG_00001.JPG", "--model", unsure, "--taxonomy", tmp_path / "taxa.csv")
     assert "red → thrushes (Turdus), genus: 100.0%" in one.stdout
     again = typed("classify", tmp_path / "card", "--model", unsure, "--out", tmp_path / "a.csv")  # the answers are kept
-    assert again.returncode == 0 and "taxon" not in rows(tmp_path / "a.csv")[0]
+    assert again.returncode == 0 and "taxon" not in rows(tmp_path / "a.csv")[0] and "class level" not in again.stdout
 
 
 def test_a_model_file_with_finer_names_names_the_photo_below_its_label(tmp_path):
