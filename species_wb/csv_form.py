@@ -141,9 +141,9 @@ def named_rows(
     letters: bool = False,  # whether quotation marks are ordinary letters where tabs part the cells
 ) -> tuple[list[str], Iterator[dict[str, str]]]:  # the columns; the rows, column → text
     "Read a CSV of a person. Raises csv.Error where it is none, at once or with one of the rows."
-    mark = separator(text)
-    quoting = csv.QUOTE_NONE if letters and mark == "\t" else csv.QUOTE_MINIMAL
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=mark, quoting=quoting)
+    mark, file = separator(text), io.StringIO(text, newline="")
+    bare = letters and mark == "\t"
+    lines = csv.reader(file, delimiter=mark, quoting=csv.QUOTE_NONE if bare else csv.QUOTE_MINIMAL)
     columns = [spelt(name.strip()) for name in next(lines, [])]
     empty = dict.fromkeys(filter(None, columns), "")
     rows = ({name: cell.strip() for name, cell in zip(columns, line, strict=False) if name}

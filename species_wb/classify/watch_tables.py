@@ -197,7 +197,7 @@ def line(
     at = f" at {row['seconds']:g} s" if row.get("seconds") is not None else ""
     if row["status"] != "ok":
         return f"{now()}  {row['reason']}"
-    label, score = (row[key] or row[f"{key}_raw"] for key in ("label", "score"))  # a list may have changed the label
+    label, score = (row.get(key) or row[f"{key}_raw"] for key in ("label", "score"))  # a list may have changed the label
     name = full_name(label, [entry["label"] for entry in row.get("top") or ()])
     raw, said = f"{name} {decimals(score)}", f"  {row['reason']}" if row.get("reason") else ""
     finer = f" → {found} {decimals(row['taxon_score'])}" if (found := finer_name(row, taxa)) else ""
