@@ -2,7 +2,7 @@
 
     python benchmarks/detect.py SOURCE… [--model ready-made] [--boxes FOLDER] [--field FOLDER] [--rounds 3] [--without naming,speed]
 
-Without --boxes and --field, the folders boxes and field beside the photos are taken (SWB_PHOTOS, or shared/photos beside the clone).
+Without --boxes and --field, the folders boxes and field beside the folder that SWB_PHOTOS names are taken.
 A SOURCE is what `species-wb classify --detect` takes: a detector's .onnx file, a file with boxes, or self. Nothing is fitted or chosen here; each source's own least score decides which boxes count,
 except for average precision, which looks at all scores.
 
@@ -47,7 +47,6 @@ from species_wb.photos.pixels import decode
 from species_wb.photos.reading import read_bytes
 
 CORES = cpu_count()
-BESIDE = Path(os.environ.get("SWB_PHOTOS") or Path(__file__).resolve().parents[2] / "shared" / "photos").parent
 SHORT, MARGIN, COVERED = 128, 0.05, 0.5  # pixels of the short side of a crop; around a filled box; share of the photo in filled boxes
 OTHERS = {  # photos of shared/boxes that show people, cats or dogs outside the boxes, or something unclear, by number
     19, 25, 43, 51, 85, 99, 105, 127, 129, 171, 175, 181, 183, 187, 193, 195, 197,
@@ -327,8 +326,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sources", nargs="+", metavar="SOURCE")
     parser.add_argument("--model", default="ready-made")
-    parser.add_argument("--boxes", type=Path, default=BESIDE / "boxes")
-    parser.add_argument("--field", type=Path, default=BESIDE / "field")
+    photos = os.environ.get("SWB_PHOTOS")
+    for name in ("boxes", "field"):
+        parser.add_argument(f"--{name}", type=Path, **({"default": Path(photos).resolve().parent / name} if photos else {"required": True}))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--without", default="", help="parts to leave out: boxes, empty, naming, speed")
     asked = parser.parse_args()

@@ -16,6 +16,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from .core import UserError
+from .csv_form import named_rows, why_not_read
 from .taxa import CLASSES, COMMON, imagenet, kingdom, plain_name
 from .workspace import workspace
 
@@ -44,14 +45,11 @@ _NEEDED = ("scientificName", "vernacularName")
 
 
 def _rows(text: str) -> Iterator[dict[str, str]]:
-    "Yield the rows of a list; the names of the columns are in small letters, without the prefix `dwc:`."
-    head = text.partition("\n")[0]
-    mark = max(",;\t", key=head.count)
-    lines = csv.reader(text.splitlines(), delimiter=mark, quoting=csv.QUOTE_NONE if mark == "\t" else csv.QUOTE_MINIMAL)
-    names = [name.rpartition(":")[2].strip().casefold() for name in next(lines, [])]
+    "Return the rows of a list; the names of the columns are in small letters, without the prefix `dwc:`."
+    names, rows = named_rows(text, lambda name: name.rpartition(":")[2].strip().casefold(), letters=True)
     if missing := [name for name in _NEEDED if name.casefold() not in names]:
         raise ValueError(f"it has no column {missing[0]}")
-    yield from (dict(zip(names, line, strict=False)) for line in lines)
+    return rows
 
 # %% ../nbs/lib/11_common_names.ipynb #without-author
 def _without_author(name: str) -> str:
@@ -108,8 +106,7 @@ def _read(path: Path, changed: int, reader: str) -> NameList:
     try:
         names, language = _chosen(list(_rows(path.read_text(encoding="utf-8-sig"))), reader)
     except (OSError, ValueError, csv.Error) as error:
-        why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", None) or error
-        return NameList(path, trouble=f"The common names in {path} cannot be used ({why}): "
+        return NameList(path, trouble=f"The common names in {path} cannot be used ({why_not_read(error)}): "
                         "save it as CSV UTF-8 with the columns scientificName, vernacularName and language.")
     return NameList(path, names, language)
 

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SURE', 'TAXON', 'NO_NAMES', 'RollUp', 'of_labels', 'of_names', 'leaf_chances', 'node_chances', 'deepest',
-           'taxon_rows', 'full_taxa', 'names_info', 'from_info']
+           'taxon_rows', 'full_taxa', 'finer_name', 'names_info', 'from_info']
 
 # %% ../nbs/lib/13_roll_up.ipynb #imports
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -157,6 +157,20 @@ def full_taxa(
         taxon = next(filter(None, taxa), "")
         found[node.name] = f"{own} ({taxon})" if own and taxon and own.casefold() != taxon.casefold() else node.name
     return found
+
+# %% ../nbs/lib/13_roll_up.ipynb #finer-name
+def finer_name(
+    row: Mapping[str, Any],  # of predictions
+    taxa: Mapping[str, str] = {},  # from `full_taxa`, where the tree is at hand
+) -> str:  # "" where there is no deeper name than the label
+    "Return a row's deepest name as people see it."
+    taxon = row.get("taxon")
+    if not taxon or taxon == row.get("label"):
+        return ""
+    if taxon in taxa:
+        return taxa[taxon]
+    own = name_list().names.get(plain_name(taxon)) or row.get("taxon_common")
+    return f"{own} ({taxon})" if own and own.casefold() != taxon.casefold() else taxon
 
 # %% ../nbs/lib/13_roll_up.ipynb #to-info
 def names_info(

@@ -105,7 +105,7 @@ def check_run(
 
 # %% ../nbs/lib/03_runs.ipynb #command
 UNNAMED = {"train": ("arch",), "evaluate": ("model", "photos"), "compare": ("runs",)}  # typed without an option's name
-NOT_TYPED = {"method": "auto", "weights": "auto", "robustness": "none", "seeds": 1}  # nor what is empty, 0 or False
+NOT_TYPED = {"method": "auto", "weights": "auto", "robustness": "none", "detect": "none", "seeds": 1}  # nor what is empty, 0 or False
 
 
 def command(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from .contracts import is_label
 from .core import UserError, plural
+from .csv_form import named_rows, why_not_read
 from .taxa import plain_name
 
 # %% ../nbs/lib/12_taxonomy.ipynb #taxon
@@ -112,13 +113,10 @@ COLUMNS = ("label", "scientific", "rank", "parent", "common_eng")
 
 def _rows(text: str) -> list[Taxon]:
     "Read the rows of a CSV. Raises ValueError where a column is missing."
-    head = text.partition("\n")[0]
-    lines = csv.reader(text.splitlines(), delimiter=max(",;\t", key=head.count))
-    names = [name.strip().casefold() for name in next(lines, [])]
+    names, rows = named_rows(text, str.casefold)
     if missing := [name for name in ("label", "parent") if name not in names]:
         raise ValueError(f"it has no column {missing[0]}")
-    cells = (dict(zip(names, (cell.strip() for cell in line), strict=False)) for line in lines if any(line))
-    return [Taxon(**{name: row.get(name, "") for name in COLUMNS}) for row in cells]
+    return [Taxon(**{name: row.get(name, "") for name in COLUMNS}) for row in rows]
 
 # %% ../nbs/lib/12_taxonomy.ipynb #read-taxonomy
 def read_taxonomy(
@@ -131,8 +129,7 @@ def read_taxonomy(
             raise ValueError(f"it has more than {MOST_BYTES / 1e6:.0f} MB")
         rows = _rows(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, csv.Error) as error:
-        why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", None) or error
-        raise UserError(f"{path} cannot be read as a taxonomy ({why}): {wanted}") from None
+        raise UserError(f"{path} cannot be read as a taxonomy ({why_not_read(error)}): {wanted}") from None
     return taxonomy_of(rows, str(path))
 
 # %% ../nbs/lib/12_taxonomy.ipynb #unknown

@@ -40,7 +40,7 @@ NO_TORCH = """core progress workspace runs fields csv_form contracts predictions
     classify.resume classify.known classify.training_photos classify.remaining classify.job classify.ray classify.answered_files classify.arrivals classify.watch_tables
     classify.blurred_copies
     classify.watch
-    models.detector_file models.feature_maps models.box_head models.finer_names models.ready_made models.calibration_photos models.int8_variants models.int8_gate models.int8 models.names
+    models.description models.detector_file models.feature_maps models.box_head models.finer_names models.ready_made models.calibration_photos models.int8_variants models.int8_gate models.int8 models.names
     train.places train.training_set train.decoded_photos train.worsened train.heads train.shrunk train.choice train.choice_text train.box_windows
     classify.promised classify.named
     train.held_back

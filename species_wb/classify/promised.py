@@ -18,7 +18,7 @@ from ..contracts import ModelInfo
 from ..core import UserError
 from ..fields import UNSURE
 from ..metrics.calibration import softmax
-from ..metrics.promises import SetChoice, chosen_sets, named_sets, sets_sentence
+from ..metrics.promises import NO_SETS_OF_MIX, SetChoice, chosen_sets, is_mix, named_sets, sets_sentence
 from ..metrics.risk import limit_for, limit_sentence, not_reached
 
 # %% ../../nbs/lib/classify/09_promised.ipynb #threshold
@@ -28,7 +28,8 @@ def error_limit(
 ) -> tuple[float, str]:  # the score below which answers are left open; a sentence
     "Find the score for a share of wrong answers. Raises UserError where the model cannot promise it, or for no share."
     if not info.risk:
-        why = "it is a mix, or was made by an earlier version, or no photos were held back"
+        why = "it was made by an earlier version, or no photos were held back"
+        why = "it is a mix that was not calibrated (`species-wb mix … --photos FOLDER`)" if is_mix(info) else why
         raise UserError(f"This model promises nothing about mistakes, because {why}: use --min-score instead.")
     if (row := limit_for(info.risk, most)) is None:
         raise UserError(not_reached(info.risk, most))
@@ -53,7 +54,8 @@ def promised(
 ) -> Promised:
     "Check what was asked of the answers. Raises UserError where the model cannot promise it."
     choice, (limit, said) = chosen_sets(info, sets, by_class), (0.0, "") if most is None else error_limit(info, most)
-    sentences = tuple(filter(None, [sets_sentence(choice), said]))
+    sets_said = sets_sentence(choice) or (NO_SETS_OF_MIX if is_mix(info) and sets != "none" else "")
+    sentences = tuple(filter(None, [sets_said, said]))
     return Promised(choice, limit, "" if most is None else f"max-error {most:g}", sentences)
 
 # %% ../../nbs/lib/classify/09_promised.ipynb #within-error

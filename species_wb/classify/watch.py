@@ -19,6 +19,7 @@ import numpy as np
 
 from .answered_files import Answered, content
 from .arrivals import Arrival, Arrivals, listen, observer, ready
+from .named import Naming
 from .watch_tables import Tables, answered, close, line, open_rows, open_tables, take
 from ..core import UserError, now, plural
 from ..engine.model_file import Model
@@ -75,8 +76,7 @@ def _finish(arrivals: Arrivals, tables: Tables, path: str, row: Row | None = Non
     if row:
         row = {**row, "sha256": row.get("sha256") or content(arrivals.whole(path))}
         if known.is_news(row):
-            take(tables, row)
-            tables.say(line(row))
+            tables.say(line(take(tables, row), tables.taxa))
         known.take(row)
     known.stamp = arrival.stamp if arrival else known.stamp
 
@@ -101,8 +101,7 @@ def _answer_film(
     behind = films.get((path, sha256), films.get((path, ""), -1.0))  # earlier versions wrote no sha256
     row = {"path": path_text(whole), "site": tables.site(path, None), "sha256": sha256}
     for answer in predict_items(model, _frames(row, whole, every, behind, size, stop)):
-        take(tables, answer)
-        tables.say(line(answer))
+        tables.say(line(take(tables, answer), tables.taxa))
         if answer.get("seconds") is not None:
             films[path, sha256] = answer["seconds"]
     if not stop.is_set():
@@ -167,11 +166,10 @@ def _watch_stream(
             if got := newest.get(0.5):
                 due = time.monotonic() + every
                 known = {"path": tables.name, "site": tables.site("", None), "taken_at": got[0], "taken_from": "clock"}
-                row = predict_one(model, got[1], known)
-                take(tables, row)
+                row = take(tables, predict_one(model, got[1], known))
                 if (row.get("label") or row["status"]) != shown_label:
                     shown_label = row.get("label") or row["status"]
-                    tables.say(line(row))
+                    tables.say(line(row, tables.taxa))
             elif newest.ended:
                 return
             tables.write(tables.events.quiet(tables.gap))
@@ -202,16 +200,17 @@ def watch(
     say: Callable[[str], Any] = lambda line: None,  # called with each line for the person
     stop: threading.Event | None = None,  # ends the watch when set
     file_times: bool = False,  # whether a photo without a time gets the time of its file
+    naming: Naming | None = None,  # from `naming_of`: a taxonomy or a list of taxa; None: neither
 ) -> dict[str, int]:  # how many rows, problems and events were written
     "Classify new photos from a folder, a stream or a camera, until stopped. Raises UserError where it cannot begin."
     stop, out, rule = stop or threading.Event(), Path(out), site_rule(site)
     root = None if is_stream(source) or not os.path.isdir(source) else os.fspath(source)  # type: ignore[arg-type]
     _check(source, every)
     name, since = source_name(source), out.stat().st_mtime - RECHECK if out.exists() else 0.0
-    open_rows(out).close()  # made, or checked and mended, before it is read
+    open_rows(out, naming).close()  # made, or checked and mended, before it is read
     done, films = answered(out, root, name, model.sha256[:16])
     seen = Path(observations) if observations else None
-    tables = open_tables(out, seen, root, name, gap, rule, say, file_times)
+    tables = open_tables(out, seen, root, name, gap, rule, say, file_times, naming)
     have = f", where {plural(len(done), 'file')} have their answer." if done and root else "."
     say(f"{now()}  Watching {name}{have} Ctrl-C ends the watch.")
     try:
@@ -224,6 +223,8 @@ def watch(
         pass
     finally:
         close(tables)
+    for said in naming.said() if naming and tables.counts["rows"] else ():
+        say(f"{now()}  {said}")
     rows, problems = plural(tables.counts["rows"], "row"), plural(tables.counts["problems"], "problem")
     say(f"{now()}  Stopped: {rows} written, {problems}. Give the same command again to go on.")
     return tables.counts

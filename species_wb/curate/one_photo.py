@@ -27,6 +27,7 @@ from ..photos.reading import BadPhoto, shown
 from ..photos.pixels import decode, shrunk, thumbnail
 from ..photos.units import Unit, items
 from ..photos.films import FILMS
+from ..roll_up import finer_name
 from ..taxa import colour
 from ..workspace import cache_folder
 
@@ -210,10 +211,11 @@ def detail(
     "Return all that is known about a photo."
     row, said = review.rows[k], next(iter(corrections_of(review, k)), {})
     alike, why_none = similar_photos(review, k)
+    finer = finer_name(row) if row["taxon_score"] is not None else ""
     return {
         **card(review, k), **{name: row[name] for name in ("site", "taken_at", "lat", "lon", "seconds", "reason")},
         "path": shown(row["path"]), "member": shown(row["member"]) if row["member"] else None,
-        "top": _top(review.tops[k]), "neighbours": alike, "why_none": why_none,
+        "finer": finer, "finer_score": row["taxon_score"], "top": _top(review.tops[k]), "neighbours": alike, "why_none": why_none,
         "maps": map_labels(review, k), "why_no_map": _why_no_map(review, k),
         "who": said.get("who", ""), "when": said.get("when", ""), "fixed": why_not_correctable(review, k),
     }  # fmt: skip

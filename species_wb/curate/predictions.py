@@ -81,9 +81,10 @@ def _model_of(table: Path) -> Path | None:
 COLUMNS = (
     "path", "member", "seconds", "sha256", "site", "status", "reason", "label", "score", "abstained", "score_raw",
     "taken_at", "lat", "lon", "model", "truth", "split", "code", "label_raw", "x0", "y0", "x1", "y1",
+    "taxon", "taxon_common", "taxon_score",
 )  # fmt: skip
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_NUMBERS = ("seconds", "score", "score_raw", "lat", "lon", "x0", "y0", "x1", "y1")
+_NUMBERS = ("seconds", "score", "score_raw", "lat", "lon", "x0", "y0", "x1", "y1", "taxon_score")
 
 
 def as_number(value: Any) -> float | None:

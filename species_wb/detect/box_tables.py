@@ -7,7 +7,6 @@ __all__ = ['CORNERS', 'PATHS', 'NO_BOX', 'from_rows', 'from_camtrap', 'from_csv'
 
 # %% ../../nbs/lib/detect/29_box_tables.ipynb #imports
 import csv
-import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..core import UserError
-from ..csv_form import plain_row
+from ..csv_form import named_rows, plain_row
 from .box_file import FILM, BoxFile, Gathered, add_box, as_text, finished, number_of, read_bytes, words
 
 # %% ../../nbs/lib/detect/29_box_tables.ipynb #share
@@ -116,11 +115,8 @@ def from_camtrap(
 # %% ../../nbs/lib/detect/29_box_tables.ipynb #csv
 def _csv(text: str) -> tuple[Iterator[dict[str, str]], list[str]]:
     "Return the rows of a CSV, and its columns."
-    separator = max(",;\t", key=text.partition("\n")[0].count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, restkey="", restval="")
-    columns = [(name or "").strip() for name in reader.fieldnames or ()]
-    rows = ({(k or "").strip(): v.strip() for k, v in row.items() if k} for row in reader)
-    return (plain_row(row) for row in rows), columns
+    columns, rows = named_rows(text)
+    return map(plain_row, rows), columns
 
 # %% ../../nbs/lib/detect/29_box_tables.ipynb #from-csv
 def from_csv(

@@ -100,9 +100,12 @@ def official(
 def one_each(
     boxes: Boxes,  # the surest first
     most: float = 0.5,  # intersection over union from which two boxes are taken for one
+    same: float = 0.9,  # the same for an animal and a vehicle
 ) -> Boxes:
     "Leave out each box that overlaps too much with a surer one of the same kind."
-    return chosen(boxes, surest(boxes.corners, kinds_of(boxes), most))
+    kinds = kinds_of(boxes)
+    one = chosen(boxes, surest(boxes.corners, np.where(kinds == "vehicle", "animal", kinds), same))
+    return chosen(one, surest(one.corners, kinds_of(one), most))
 
 # %% ../../nbs/lib/detect/26_detector.ipynb #detector
 @dataclass(frozen=True)

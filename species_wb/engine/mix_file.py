@@ -28,6 +28,7 @@ class Mix(NamedTuple):
     members: list[Member]
     temperature: float
     validation: dict[str, Any]  # how the temperature was found, and the scores on the photos used for this
+    promises: dict[str, Any] = {}  # the fields `conformal` and `risk` of a ModelInfo; {}: nothing is promised
 
 # %% ../../nbs/lib/engine/14_mix_file.ipynb #check-mix-name
 def check_ensemble_name(path: str | Path) -> Path:
@@ -42,6 +43,7 @@ def write_mix(
     members: Sequence[Member],  # their paths relative to the current folder, or absolute
     temperature: float,
     validation: dict[str, Any],  # as in Mix
+    promises: dict[str, Any] | None = None,  # as in Mix
 ) -> None:
     "Write a mix file. Raises UserError where its name does not end in .mix.json."
     path = check_ensemble_name(path)
@@ -51,7 +53,7 @@ def write_mix(
         seen = Path(os.path.relpath(Path(member.path).resolve(), start)).as_posix()
         entries.append({"path": seen, "sha256": member.sha256, "weight": member.weight})
     said = {"format_version": 1, "members": entries, "temperature": temperature, "validation": validation}
-    write_json(path, said)
+    write_json(path, said | {name: value for name, value in (promises or {}).items() if value})
 
 # %% ../../nbs/lib/engine/14_mix_file.ipynb #parsed
 def _parsed(said: Any, path: Path) -> Mix:
@@ -62,7 +64,8 @@ def _parsed(said: Any, path: Path) -> Mix:
             f"{path} has format version {version}, and this species_wb reads version 1: update species_wb."
         )
     members = [Member(str(m["path"]), str(m["sha256"]), float(m["weight"])) for m in said["members"]]
-    return Mix(members, float(said["temperature"]), dict(said.get("validation", {})))
+    promises = {name: dict(said[name]) for name in ("conformal", "risk") if said.get(name)}
+    return Mix(members, float(said["temperature"]), dict(said.get("validation", {})), promises)
 
 # %% ../../nbs/lib/engine/14_mix_file.ipynb #read-mix
 MOST_MEMBERS = 32

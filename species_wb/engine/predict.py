@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Change', 'Loaded', 'AT_ONCE', 'SCORED', 'Read', 'read_photo', 'sizes_for', 'answer_rows', 'answer_columns',
-           'run_batches', 'predict_one', 'predict_items', 'predict_manifest']
+           'run_batches', 'predict_one', 'predict_items', 'own_name', 'predict_manifest']
 
 # %% ../../nbs/lib/engine/25_predict.ipynb #imports
 import hashlib
@@ -203,6 +203,14 @@ def _renamed(name: str, coded: bool = False) -> str:
     if name == "label" or name == "code" and coded:
         return "truth" if name == "label" else name
     return f"{name}_given" if name in (*PREDICTIONS.names, *SCORED) and name not in MANIFEST.names else name
+
+# %% ../../nbs/lib/engine/25_predict.ipynb #own-name
+def own_name(
+    name: str,  # of a column of predictions that were made from a manifest
+) -> str:
+    "Return the name that a person's column had in the manifest."
+    before = name.removesuffix("_given")
+    return before if _renamed(before) == name else name
 
 # %% ../../nbs/lib/engine/25_predict.ipynb #items-of
 def _items_of(manifest: pa.Table, root: str) -> Iterator[Item]:

@@ -7,7 +7,7 @@ __all__ = ['Evaluation', 'simulated', 'place', 'made_again', 'named', 'planned',
 
 # %% ../../nbs/lib/evaluate/15_evaluation.ipynb #imports
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Evaluation:
     history: list[dict[str, float]]  # losses and scores of each epoch (pass over the training photos)
     notes: list[str]  # sentences to show to the person
     own: bool  # True where `evaluate` made the run, False where `train` made it
+    asked: dict[str, str] = field(default_factory=dict)  # further parameters of this report: robustness, detect
 
 # %% ../../nbs/lib/evaluate/15_evaluation.ipynb #place
 def simulated(evaluation: Evaluation) -> bool:
@@ -100,7 +101,12 @@ def repeated(evaluation: Evaluation) -> str:
     "Return the command that repeats the run: a training, or an evaluation of a model file."
     left_open = {key: value for key, value in planned(evaluation.run).items()
                  if evaluation.params.get(key) in (None, "", "auto", 0)}
-    return made_again("evaluate" if evaluation.own else "train", {**evaluation.params, **left_open})
+    own = {**evaluation.params, **left_open}
+    if evaluation.own:
+        return made_again("evaluate", {**own, **evaluation.asked})
+    more = {key: value for key, value in evaluation.asked.items() if value not in ("", "none", own.get(key))}
+    again = f", then {made_again('evaluate', {'model': str(evaluation.run), **more})}" if more else ""
+    return made_again("train", own) + again
 
 # %% ../../nbs/lib/evaluate/15_evaluation.ipynb #history
 def _history(folder: Path) -> list[dict[str, float]]:  # a row for each epoch; [] where there is no history.csv
@@ -176,12 +182,13 @@ def begin(
     model: str | Path = "",  # instead of `run`: a model file, a mix of models, or the name of a ready-made model
     photos: str | Path = "",  # with `model`: a folder of labelled photos, or a manifest
     metadata: str = "",  # a CSV with the sites and times of the photos; `scan.scan` reads it
+    **asked: str,  # further parameters of the report, which stand in its command: robustness, detect
 ) -> Evaluation:
     "Open the model and its photos. Raises UserError where the run is unfinished, or model or photos are missing."
     folder = Path(typed(str(run))).resolve() if run else None
     if folder and (folder / "model.onnx").exists():
-        return _trained(folder, model)
-    return _given(folder, _asked(folder, model, photos, metadata))
+        return replace(_trained(folder, model), asked=asked)
+    return replace(_given(folder, _asked(folder, model, photos, metadata)), asked=asked)
 
 # %% ../../nbs/lib/evaluate/15_evaluation.ipynb #trained-on
 def _trained_on(manifest: pa.Table, trained: Iterable[str]) -> pa.ChunkedArray:  # True or False for each photo

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MEASURES', 'OF_SCORES', 'COLUMNS', 'FEW_PAIRS', 'FEW', 'FEW_OF_MANY', 'counts_table', 'statuses', 'by_class',
            'overall', 'meanings', 'confused', 'surest_mistakes', 'least_sure', 'typical', 'thumbnail', 'score_words',
-           'gallery']
+           'finer_line', 'gallery']
 
 # %% ../../nbs/lib/evaluate/21_evaluation_tables.ipynb #imports
 import os
@@ -23,6 +23,7 @@ from ..metrics import intervals
 from ..metrics.mistakes import MANY, most_confused, pairs, side_by_side, weakest_first
 from ..photos import pixels, reading
 from ..photos.credits import SOURCES, credit
+from ..roll_up import finer_name
 
 # %% ../../nbs/lib/evaluate/21_evaluation_tables.ipynb #counts-table
 def counts_table(
@@ -158,6 +159,13 @@ def score_words(
     texts = [decimals(score, digits) for digits in range(2, 16)]
     return next((text for text in texts if (float(text.strip("<>")) < limit) == (score < limit)), texts[-1])
 
+# %% ../../nbs/lib/evaluate/21_evaluation_tables.ipynb #finer-line
+def finer_line(
+    row: dict[str, Any],  # of predictions
+) -> list[str]:  # empty where there is no such name
+    "Write the deepest name of which the model is sure, as a line under a photo."
+    return [f"→ {name} {decimals(row['taxon_score'])}"] if (name := finer_name(row)) else []
+
 # %% ../../nbs/lib/evaluate/21_evaluation_tables.ipynb #gallery
 def gallery(
     scored: Scored,
@@ -170,8 +178,9 @@ def gallery(
         path, truth = scored.rows[k]["path"], scored.labels[scored.truth[k]]
         score = score_words(scored.probabilities[k].max(), limit)
         answer = scored.labels[int(scored.probabilities[k].argmax())]
-        wrong = [f"✗ {answer} {score}", f"is {truth}"]
-        lines = [f"✓ {truth} {score}"] if scored.right[k] else wrong
+        finer = finer_line(scored.rows[k])
+        wrong = [f"✗ {answer} {score}", *finer, f"is {truth}"]
+        lines = [f"✓ {truth} {score}", *finer] if scored.right[k] else wrong
         photo = thumbnail(scored.root, path, side)
         name = ", ".join(filter(None, [path.rsplit("/", 1)[-1], credit(scored.rows[k])]))
         yield {"photo": photo, "name": name, "alt": f"Photo of class {truth}", "lines": lines}

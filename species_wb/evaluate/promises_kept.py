@@ -20,7 +20,7 @@ from ..metrics.conformal import members
 from ..metrics.coverage import chance_range, coverage, coverage_by
 from ..metrics.intervals import tied, wilson, with_interval
 from ..metrics.mistakes import MANY
-from ..metrics.promises import RATE, usual_sets
+from ..metrics.promises import RATE, best_classes, usual_sets
 from ..metrics.risk import limit_for, share_text
 from ..metrics.scores import shares
 from ..report.page import Page
@@ -120,10 +120,8 @@ def error_rows(
     groups: Sequence[Any] | None = None,  # N group ids
 ) -> list[list[Any]]:  # a row for each of ERRORS; none where the model file promises nothing
     "Compare the promised share of wrong answers with what was measured."
-    real = np.flatnonzero(np.array(info.label_ids) >= 0)
-    best = real[p[:, real].argmax(1)]
-    score = np.where(np.isin(p.argmax(1), real), np.round(p[np.arange(len(p)), best], 6), -1)  # −1: no answer
-    rows = []
+    best, score, none = best_classes(p, info.label_ids)
+    score, rows = np.where(none, -1, np.round(score, 6)), []  # −1: no answer
     for most in ERRORS if info.risk else ():
         limit = limit_for(info.risk, most)
         told = _error_row(limit[0], score, best != truth, groups) if limit else ["cannot be promised", "", "", ""]

@@ -76,7 +76,7 @@ def _asked(rows: Sequence[dict[str, Any]]) -> list[str]:
 # %% ../../nbs/lib/evaluate/27_subgroups.ipynb #parts
 def parts(
     scored: Scored,
-) -> dict[str, list[dict[str, Any]]]:  # column → its parts, the largest first; plain data for JSON
+) -> dict[str, list[dict[str, Any]]]:  # column, as in the manifest → its parts, the largest first; plain data for JSON
     "Score each part: its value, known or not, n (photos), classes (their number), accuracy and expected accuracy."
     found: dict[str, list[dict[str, Any]]] = {}
     seen = {_partition(scored.truth.tolist())}
@@ -85,9 +85,9 @@ def parts(
             continue
         if chosen := _sorted_out(column, values):
             seen.add(partition)
-            found[column] = [part(scored, name, photos) for name, photos in chosen]
+            found[name := predict.own_name(column)] = [part(scored, value, photos) for value, photos in chosen]
             if unknown := [i for i, v in enumerate(values) if v is None]:
-                found[column].append(part(scored, "not known", unknown, known=False))
+                found[name].append(part(scored, "not known", unknown, known=False))
     return found
 
 # %% ../../nbs/lib/evaluate/27_subgroups.ipynb #explained

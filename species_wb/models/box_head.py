@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ..contracts import METADATA_KEY
 from ..core import UserError, write_aside
+from .description import describe, description
 from .feature_maps import map_names, to_side
 
 # %% ../../nbs/lib/models/33_box_head.ipynb #head
@@ -101,11 +101,10 @@ def _answers(add: _Graph, head: BoxHead, x: str, side: int) -> None:
 # %% ../../nbs/lib/models/33_box_head.ipynb #description
 def _described(model: Any, about: dict[str, Any], where: str) -> None:
     "Add the description of the detector to a file's metadata. Raises UserError where the file is not ours."
-    entry = next((p for p in model.metadata_props if p.key == METADATA_KEY), None)
-    if entry is None:
+    if (said := description(model)) is None:
         raise UserError(f"{where} is not a model file of species_wb: name one that `species-wb train` made.")
     fixed = {"layout": "species_wb", "classes": ["animal"], "letterbox": "squash", "doubles": 0.5}
-    entry.value = json.dumps(json.loads(entry.value) | {"detector": fixed | about}, ensure_ascii=False)
+    describe(model, json.dumps(json.loads(said) | {"detector": fixed | about}, ensure_ascii=False), keep=True)
 
 # %% ../../nbs/lib/models/33_box_head.ipynb #declare
 def _declare(graph: Any, side: int) -> None:

@@ -13,12 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..contracts import FORMAT_VERSION, METADATA_KEY
+from ..contracts import FORMAT_VERSION
 from ..core import UserError, listed, nearest, write_aside
 from ..detect.descriptions import described
 from ..detect.detector import Detector, open_detector
 from ..detect.layouts import Layout
 from ..detect.letterbox import Preparation
+from .description import describe
 from ..runs import versions
 
 # %% ../../nbs/lib/models/32_detector_file.ipynb #prepared
@@ -51,10 +52,7 @@ def _with_metadata(
     import onnx
 
     model = onnx.load_model_from_string(data)
-    others = [(entry.key, entry.value) for entry in model.metadata_props if entry.key != METADATA_KEY]
-    del model.metadata_props[:]
-    for key, value in (*others, (METADATA_KEY, text)):
-        model.metadata_props.add(key=key, value=value)
+    describe(model, text, keep=True)
     return model.SerializeToString()
 
 # %% ../../nbs/lib/models/32_detector_file.ipynb #refuse-out

@@ -20,10 +20,11 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from ..contracts import METADATA_KEY, ModelInfo, ModelSpec, data_hash, info_to_json, is_simulated
+from ..contracts import ModelInfo, ModelSpec, data_hash, info_to_json, is_simulated
 from ..core import UserError, now, write_aside
 from ..engine.model_file import ModelFile, open_model, run_network
 from ..metrics.calibration import softmax
+from .description import describe
 from .networks import Network
 from ..photos.pixels import decode, prepare
 from ..photos.reading import read_bytes
@@ -104,8 +105,7 @@ def folded(
 # %% ../../nbs/lib/models/30_export.ipynb #save
 def _save(model: onnx.ModelProto, info: ModelInfo, path: str | Path) -> None:
     "Write a model with its metadata, but without the paths of this machine."
-    del model.metadata_props[:]
-    model.metadata_props.add(key=METADATA_KEY, value=info_to_json(info))
+    describe(model, info_to_json(info))
     for part in (*model.graph.node, *model.graph.initializer, *model.graph.value_info, model.graph):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")

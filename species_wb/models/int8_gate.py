@@ -41,12 +41,26 @@ def _divergence(ours: np.ndarray, theirs: np.ndarray, temperature: float) -> flo
     p, q = softmax(theirs, temperature), softmax(ours, temperature)
     return float((p * (np.log(p.clip(1e-12)) - np.log(q.clip(1e-12)))).sum(1).mean())
 
+# %% ../../nbs/lib/models/39_int8_gate.ipynb #scores
+def _scores(
+    ours: np.ndarray,  # N×C, logits of a variant
+    theirs: np.ndarray,  # N×C, logits of the fp32 file
+    truth: np.ndarray,  # N; −1: not known
+    temperature: float,
+) -> dict[str, float | None]:  # difference; log_loss and log_loss_fp32 (None without labels)
+    "Compare the scores: how much that of the fp32 file's answer differs on average, and the log loss of both."
+    p, q = (softmax(logits, temperature) for logits in (ours, theirs))
+    rows, known = np.arange(len(q)), np.flatnonzero(truth >= 0)
+    losses = [float(-np.log(s[known, truth[known]].clip(1e-12)).mean()) if len(known) else None for s in (p, q)]
+    differs = float(np.abs(p[rows, q.argmax(1)] - q.max(1)).mean())
+    return {"difference": differs, "log_loss": losses[0], "log_loss_fp32": losses[1]}
+
 # %% ../../nbs/lib/models/39_int8_gate.ipynb #judge
 def judge(
     file: ModelFile,  # a variant
     theirs: np.ndarray,  # N×C, logits of the fp32 file
     photos: CalibrationPhotos,  # not used for calibration; the truth of a photo without a label is −1
-) -> dict[str, Any]:  # agreement with its interval and n, accuracy (None without labels) with its n, divergence (nats)
+) -> dict[str, Any]:  # agreement with its interval and n, accuracy (None without labels) with its n, divergence (nats), scores
     "Compare a variant with the fp32 file."
     ours, known = all_logits(file, photos.pixels), photos.truth >= 0
     same, right = ours.argmax(1) == theirs.argmax(1), (ours.argmax(1) == photos.truth)[known]
@@ -55,6 +69,7 @@ def judge(
         "agreement": float(same.mean()), "agreement_low": low, "agreement_high": high, "agreement_n": len(same),
         "accuracy": float(right.mean()) if known.any() else None, "accuracy_n": int(known.sum()),
         "divergence": _divergence(ours, theirs, file.info.temperature),
+        **_scores(ours, theirs, photos.truth, file.info.temperature),
     }  # fmt: skip
 
 # %% ../../nbs/lib/models/39_int8_gate.ipynb #gate

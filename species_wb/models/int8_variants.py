@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..contracts import METADATA_KEY, ModelInfo, info_to_json
+from ..contracts import ModelInfo, info_to_json
 from ..core import UserError, plural, write_aside
 from ..engine.model_file import ModelFile
+from .description import describe
 
 if TYPE_CHECKING:
     import onnx
@@ -240,8 +241,7 @@ def write_file(
     model = onnx.load(path)
     _straight(model.graph)
     _shield(model)
-    del model.metadata_props[:]
-    model.metadata_props.add(key=METADATA_KEY, value=info_to_json(info))
+    describe(model, info_to_json(info))
     used = {tensor for node in model.graph.node for tensor in node.input}
     kept = [t for t in model.graph.initializer if t.name in used]
     del model.graph.initializer[:]

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..contracts import MANIFEST, read_manifest
 from ..core import UserError, plural
-from ..csv_form import plain_row
+from ..csv_form import named_rows, plain_row
 from ..fields import degrees, has_codes, path_text, text_path
 from . import corrected
 from .files import SPLIT_FOLDERS
@@ -40,16 +40,13 @@ def _text(path: Path) -> str:
 # %% ../../nbs/lib/photos/32_tables.ipynb #read-csv
 def _read_csv(path: Path) -> list[dict[str, str]]:
     "Return the rows of a CSV, with every cell as text. Raises UserError where it is no CSV or has no rows."
-    text = _text(path)
-    first = text.partition("\n")[0]
-    separator, lines = max(",;\t", key=first.count), text.splitlines(keepends=True)
     try:
-        rows = list(csv.DictReader(lines, delimiter=separator, restkey="", restval=""))
+        rows = [*named_rows(_text(path))[1]]
     except csv.Error as error:
         raise UserError(f"{path} cannot be read as CSV ({error}): save it again from the spreadsheet.") from None
     if not rows:
         raise UserError(f"{path} has no rows: it needs a line of column names and a line for each photo.")
-    return [plain_row({(k or "").strip(): v.strip() for k, v in row.items() if k}) for row in rows]
+    return [*map(plain_row, rows)]
 
 # %% ../../nbs/lib/photos/32_tables.ipynb #column
 PATH_COLUMNS = ("path", "file", "filename", "image", "filepath")

@@ -85,7 +85,8 @@ def model_files(
     names = _member_names(model.members)
     members = [mix_file.Member(str(made / own), m.sha256, weight)
                for own, m, weight in zip(names, model.members, model.weights, strict=True)]
-    mix_file.write_mix(made / Path(name).name, members, model.info.temperature, model.info.validation)
+    about = model.info.temperature, model.info.validation, model_file.promises_of(model.info)
+    mix_file.write_mix(made / Path(name).name, members, *about)
     files = {f"model/{own}": member.path for own, member in zip(names, model.members, strict=True)}
     return {name: made / Path(name).name, **files}
 

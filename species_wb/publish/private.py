@@ -91,7 +91,8 @@ def own_columns(
     table: pa.Table,  # a manifest or predictions
 ) -> list[str]:
     "Name the columns that come from a person's own table."
-    ours = {*MANIFEST.names, *PREDICTIONS.names, *OURS}
+    answered = {"score", "top"} <= {*table.schema.names}  # a manifest has no answers: its `taxon` is a person's own
+    ours = {*MANIFEST.names, *OURS, *(PREDICTIONS.names if answered else ())}
     return [name for name in table.schema.names if name not in ours]
 
 # %% ../../nbs/lib/publish/20_private.ipynb #without-coordinates

@@ -29,6 +29,7 @@ from ..photos.pixels import decode
 from ..photos.reading import read_bytes
 from ..progress import progress, timed
 from .box_fitting import Head, Reduction, find, fit_head, numbers, reduction
+from .places import fold_numbers
 from .box_windows import Boxed, boxed_photos, windows
 
 # %% ../../nbs/lib/train/54_detection_probe.ipynb #input
@@ -87,15 +88,11 @@ def folds(
     seed: int = 0,
 ) -> np.ndarray:  # N: the part of each photo
     "Deal photos into parts; photos of a group stay together. Raises UserError where there are too few groups."
-    names, number, size = np.unique(groups, return_inverse=True, return_counts=True)
+    names, number = np.unique(groups, return_inverse=True)
     if len(names) < 2 * FOLDS:
         few = f"The photos form only {plural(len(names), 'group')} of near-duplicates and bursts"
         raise UserError(f"{few}: {2 * FOLDS} or more are needed.")
-    part, filled = np.zeros(len(names), int), np.zeros(FOLDS)
-    for k in sorted(np.random.default_rng(seed).permutation(len(names)), key=lambda k: -size[k]):
-        part[k] = int(filled.argmin())
-        filled[part[k]] += size[k]
-    return part[number]
+    return fold_numbers(number, FOLDS, np.random.default_rng(seed))
 
 # %% ../../nbs/lib/train/54_detection_probe.ipynb #held
 def held_out(some: Seen, part: np.ndarray, seed: int = 0) -> list[Boxes]:  # of each photo

@@ -101,6 +101,7 @@ def stage(browser, german):
     answered = ("Aves", "Aves", "Animalia", "Turdus merula", "Turdus merula")
     rows = [a_row(folder, f"{k}.jpg", "red", "Aves" if k < 3 else "Turdus merula", answer, 0.9 - k / 10, **more)
             for k, answer in enumerate(answered)]
+    rows[0] |= {"taxon": "Haliaeetus leucocephalus", "taxon_common": "bald eagle", "taxon_rank": "species", "taxon_score": 0.834}
     write_predictions(predictions_table(rows, folder, [*LABELS]), run / "predictions.parquet")
     set_state(run, "finished")
     with Stage(browser, Explorer(run)) as stage:
@@ -123,7 +124,16 @@ def test_the_explorer_shows_both_names(stage):
     page.locator(".swb-card").click()
     page.locator(".swb-detail dl").wait_for()
     facts = page.inner_text(".swb-detail dl")
-    assert "Aves · birds" in facts and "Animalia · other animals, 70" in facts
+    assert "Aves · birds" in facts and "Animalia · other animals, 70" in facts and "→" not in facts
+
+
+def test_the_explorer_shows_the_deepest_name_beside_the_answer(stage):
+    page = stage.page
+    page.locator("td.swb-own").first.click()
+    page.locator(".swb-card").first.click()
+    page.locator(".swb-detail dl").wait_for()
+    facts = page.inner_text(".swb-detail dl").replace("\u00a0", " ")
+    assert "Aves · birds, 90 % → bald eagle (Haliaeetus leucocephalus), 83 %" in facts
 
 
 def test_a_photo_is_relabelled_by_the_name_that_people_use_and_gets_the_label(stage):

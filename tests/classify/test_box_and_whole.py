@@ -1,5 +1,6 @@
 """What a job with boxes says of its boxes: whether they helped, where the folders tell the truth, or how often they change the name."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from test_jobs_with_boxes import run
 from species_wb.classify.answers import summary
 from species_wb.detect.naming import Compared, count, gain_of, named
 from species_wb.engine import model_file
-from species_wb.metrics.gain import gain, units_of
+from species_wb.metrics.gain import gain
 from species_wb.predictions import photos_of, predictions_table
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -75,9 +76,7 @@ def test_one_folder_with_a_classes_name_among_many_says_nothing(tmp_path, opened
 
 def test_the_photos_of_a_burst_count_once(tmp_path):
     "Forty photos in four bursts show less than forty photos."
-    after, before = np.array([1, 1, 0, 1] * 10, bool), np.zeros(40, bool)
-    burst = [f"burst {k % 4}" for k in range(40)]
-    alone, tied = gain(units_of(after, before)), gain(units_of(after, before, burst))
+    alone, tied = gain(Counter({(1, 1, 0): 30, (1, 0, 0): 10})), gain(Counter({(10, 10, 0): 3, (10, 0, 0): 1}))
     assert alone["value"] == tied["value"] == 0.75 and alone["low"] > 0.5 and tied["low"] <= 0
     row = {"status": "ok", "box": 1, "label": "owl", "label_whole": "fox"}
     found = Compared()

@@ -589,8 +589,9 @@ def test_a_mix_is_written_read_moved_and_checked(tmp_path, model):
     second = toy.write_toy(tmp_path / "second.onnx", temperature=2.0)
     done = typed("mix", model, second, "--out", tmp_path / "mixes" / "both.mix.json")
     assert done.returncode == 0 and "not calibrated" in done.stdout
-    typed("classify", card(tmp_path / "card", 3), "--model", tmp_path / "mixes" / "both.mix.json", "--out", tmp_path / "a.csv")
-    assert len(rows(tmp_path / "a.csv")) == 3
+    done = typed("classify", card(tmp_path / "card", 3), "--model", tmp_path / "mixes" / "both.mix.json", "--out", tmp_path / "a.csv")
+    assert len([line for line in done.stdout.splitlines() if line.startswith("This mix makes no sets of labels, because")]) == 1
+    assert len(rows(tmp_path / "a.csv")) == 3 and "set" not in rows(tmp_path / "a.csv")[0]
     assert "alone" in one_sentence(typed("classify", tmp_path / "card", "--model", tmp_path / "mixes" / "both.mix.json", "--model", model, "--out", tmp_path / "c.csv"))
     moved = tmp_path / "moved"
     moved.mkdir()
@@ -614,6 +615,15 @@ def test_a_mix_is_calibrated_on_photos_that_no_member_saw(tmp_path, workspace):
     assert done.returncode == 0 and "Calibrated on" in done.stdout, done.stderr
     said = json.loads((tmp_path / "m.mix.json").read_text())
     assert said["temperature"] > 1 and 0.6 < said["validation"]["accuracy"] < 0.95 and said["validation"]["n"] >= 30
+    assert "The column set: 90 % of the sets should hold the right class" in done.stdout
+    done = typed("classify", tmp_path / "train", "--model", tmp_path / "m.mix.json", "--set", "0.8", "--max-error", "0.4", "--out", tmp_path / "a.parquet")
+    assert done.returncode == 0 and "makes no sets" not in done.stdout, done
+    found = [row for row in read_table(tmp_path / "a.parquet").to_pylist()]
+    mix = model_file.open_model(tmp_path / "m.mix.json")
+    held = [row["path"].split("/")[0] in row["set"] for row in found]
+    assert np.mean(held) >= 0.75 and mix.info.risk["n"] == mix.info.conformal["0.8"]["n"] >= 30
+    own = np.array([entry["score"] for row in found for entry in row["top"] if entry["label"] == row["path"].split("/")[0]])
+    assert 1 - mix.info.conformal["0.9"]["quantile"] == pytest.approx(own.min(), abs=1e-5) and 0.01 < own.min()  # a fifth is wrong: in the mix itself, such a label has this probability, in a member next to none
 
 
 def test_none_of_these_is_never_a_label(tmp_path):

@@ -23,14 +23,14 @@ def unsure(tmp_path):
     return toy.write_toy(tmp_path / "unsure.onnx", temperature=8)
 
 
-def named_model(path, temperature=2.0):
+def named_model(path, temperature=2.0, labels=("Aves", "Fungi")):
     "A model of two classes that knows two birds below Aves: red photos show the first."
     tree = taxonomy_of([
         Taxon("Aves", "Aves", "class"), Taxon("Turdus", "Turdus", "genus", "Aves", "thrushes"),
         Taxon("merula", "Turdus merula", "species", "Turdus", "blackbird"), Taxon("pica", "Pica pica", "species", "Aves", "magpie"),
     ])  # fmt: skip
-    roll_up = of_names(tree, ("Aves", "Fungi"), ["merula", "pica"], [0, 0], temperature)
-    return toy.add_names(toy.write_toy(path, ("Aves", "Fungi"), names=names_info(roll_up)), ((2, -2), (0, 0), (0, 0)))
+    roll_up = of_names(tree, labels, ["merula", "pica"], [0, 0], temperature)
+    return toy.add_names(toy.write_toy(path, labels, names=names_info(roll_up)), ((2, -2), (0, 0), (0, 0)))
 
 
 def test_a_taxonomy_beside_a_model_answers_the_genus_where_the_species_is_not_sure(tmp_path, unsure):
@@ -42,11 +42,11 @@ def test_a_taxonomy_beside_a_model_answers_the_genus_where_the_species_is_not_su
         assert row["label"] in ("red", "green") and float(row["score"]) < 0.8
         assert (row["taxon"], row["taxon_rank"], row["taxon_common"]) == ("Turdus", "genus", "thrushes")
         assert float(row["taxon_score"]) == 1.0
-    assert "red → thrushes (Turdus)" in done.stdout
+    assert "red → thrushes (Turdus)" in done.stdout and "6 photos got a name below class level (6 as genus)." in done.stdout
     one = typed("classify", tmp_path / "card" / "100MEDIA" / "IMG_00001.JPG", "--model", unsure, "--taxonomy", tmp_path / "taxa.csv")
     assert "red → thrushes (Turdus), genus: 100.0%" in one.stdout
     again = typed("classify", tmp_path / "card", "--model", unsure, "--out", tmp_path / "a.csv")  # the answers are kept
-    assert again.returncode == 0 and "taxon" not in rows(tmp_path / "a.csv")[0]
+    assert again.returncode == 0 and "taxon" not in rows(tmp_path / "a.csv")[0] and "class level" not in again.stdout
 
 
 def test_a_model_file_with_finer_names_names_the_photo_below_its_label(tmp_path):
@@ -113,13 +113,13 @@ def test_a_list_for_nowhere_is_one_sentence_and_changes_nothing(tmp_path, unsure
 
 
 def test_months_decide_where_a_photo_has_a_time(tmp_path, unsure):
-    from species_wb.regional_list import read_list, taxa_at
+    from species_wb.regional_list import month_of, read_list, taxa_at
 
     (tmp_path / "list.csv").write_text("taxon;months;lon_min;lon_max\nApus apus;5-8;;\nCygnus cygnus;11-3;170;-170\n")
     swift = read_list(tmp_path / "list.csv")
-    assert taxa_at(swift, None, 10, 175, "2024-07-01T10:00") == {"Apus apus"}
-    assert taxa_at(swift, None, 10, -175, "2024-01-01T10:00") == {"Cygnus cygnus"}
-    assert taxa_at(swift, None, 10, 0, "2024-01-01T10:00") == frozenset()
+    assert taxa_at(swift, None, 10, 175, month_of("2024-07-01T10:00")) == {"Apus apus"}
+    assert taxa_at(swift, None, 10, -175, month_of("2024-01-01T10:00")) == {"Cygnus cygnus"}
+    assert taxa_at(swift, None, 10, 0, month_of("2024-01-01T10:00")) == frozenset()
     assert taxa_at(swift, None, 10, 175) == {"Apus apus", "Cygnus cygnus"}
 
 

@@ -286,6 +286,34 @@ def test_ctrl_c_writes_the_open_events_and_ends_in_good_order(model_file, pond, 
     assert read_observations(seen)["label"].to_pylist() == ["red"]
 
 
+def test_a_taxonomy_and_a_list_name_what_arrives_and_what_the_list_did_stays_in_the_row(pond, tmp_path):
+    "As a person types it: the species where it is sure, the list's own columns, one line for a table that cannot hold them."
+    soft = toy.write_toy(tmp_path / "soft.onnx", temperature=4)
+    (tmp_path / "taxa.csv").write_text("label,scientific,rank,parent,common_eng\nTurdus,Turdus,genus,,thrushes\nred,Turdus merula,species,Turdus,blackbird\ngreen,Turdus pilaris,species,Turdus,fieldfare\n")
+    (tmp_path / "list.csv").write_text("taxon,site\nTurdus merula,garden\n")
+    for place in ("garden", "wood"):
+        (pond / place).mkdir()
+        (pond / place / "b.jpg").write_bytes(GREEN)
+    command = [str(Path(sys.executable).parent / "species-wb"), "watch", str(pond), "--model", str(soft), "--site", "{folder1}"]
+    named = [*command, "--taxonomy", str(tmp_path / "taxa.csv"), "--list", str(tmp_path / "list.csv"), "--out", str(tmp_path / "t.csv")]
+    process = subprocess.Popen(named, stdout=subprocess.PIPE, text=True)
+    lines = [process.stdout.readline() for _ in range(3)]
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=30)[0]
+    assert process.returncode == 0 and "list.csv weighed 1 answer and gave 1 row another name" in said, said
+    inside, outside = sorted(read_rows(tmp_path / "t.csv"), key=lambda row: row["site"])
+    assert (outside["label"], outside["taxon"], outside["rule"]) == ("green", "Turdus pilaris", "") and float(outside["score"]) > 0.8
+    assert inside["label"] == "red" and inside["rule"] == "list list.csv" and inside["top"].startswith("red:")
+    assert (inside["label_raw"], inside["taxon_raw"], inside["score_raw"]) == ("green", "Turdus pilaris", outside["score"])
+    (line,) = (line for line in lines if "garden" in line)
+    assert f"red {float(inside['score']):.2f} → blackbird (Turdus merula) {float(inside['taxon_score']):.2f}" in line
+    bare = subprocess.run([*command, "--list", str(tmp_path / "list.csv")], capture_output=True, text=True, cwd=tmp_path)
+    assert bare.returncode == 1 and bare.stderr.startswith("list.csv cannot be used, because this model has no taxonomy")
+    AppendOnlyTable(tmp_path / "old.csv", WATCHED).close()
+    old = subprocess.run([*named[:-1], str(tmp_path / "old.csv")], capture_output=True, text=True)
+    assert old.returncode == 1 and "was begun without a taxonomy or a list of taxa (it has no column rule)" in old.stderr
+
+
 def test_without_watchdog_the_folder_is_still_watched(model, pond, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "watchdog.observers", None)
     monkeypatch.setattr("species_wb.classify.arrivals.LOOK_ALONE", 0.75)

@@ -70,10 +70,10 @@ def test_a_run_is_named_after_its_model_and_its_report_says_how_to_make_it_again
     run, photos = tmp_path / "reports" / "train" / "resnet50-20261129-101500", tmp_path / "photos"
     run.mkdir(parents=True)
     toy.write_toy(run / "model.onnx")
-    found = evaluation.begin(model=run / "model.onnx", photos=photos)
+    found = evaluation.begin(model=run / "model.onnx", photos=photos, robustness="quick", detect="none")
     assert found.run.name.startswith("resnet50-20261129-101500-2")
     facts = evaluation_text.provenance(found)
-    assert facts["made again with"] == f"species-wb evaluate resnet50-20261129-101500/model.onnx {tmp_path.name}/photos"
+    assert facts["made again with"] == f"species-wb evaluate resnet50-20261129-101500/model.onnx {tmp_path.name}/photos --robustness quick"
     assert (found.run / "command.txt").read_text() == f"species-wb evaluate {run / 'model.onnx'} {photos}\n"
     (run / "seed-3").mkdir()
     toy.write_toy(run / "seed-3" / "model.onnx")

@@ -3,12 +3,14 @@
 import inspect
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from species_wb import contracts
+from species_wb.core import decimals
 from species_wb.engine import predict, speed, toy
 from species_wb.engine.model_file import open_model
 from species_wb.evaluate import compare_page, evaluation_galleries, evaluation_page, evaluation_text, scoring
@@ -61,6 +63,24 @@ def test_the_evaluation_report_shows_both_names_and_its_metrics_keep_the_label(j
     scoring.record(judged, scored, latency, "")
     kept = json.loads((judged.run / "metrics.json").read_text())["test"]["classes"]
     assert [row["label"] for row in kept] == ["Aves", "Animalia"]
+
+
+def test_the_galleries_show_the_deepest_name_under_the_answer_and_say_so(judged, tmp_path):
+    from test_named import named_model
+
+    model = open_model(named_model(tmp_path / "named.onnx", labels=("Aves", "Animalia")), 1)
+    judged = replace(judged, model=model)
+    answers = predict.predict_manifest(model, judged.manifest)
+    results = evaluation_page.Results(judged, scoring.score(judged, answers, resamples=20), {})
+    mistake = next(row for row in answers.to_pylist() if row["label"] == "Aves" and row["truth"] == "Animalia")
+    page = Page("Two classes")
+    evaluation_galleries.surest_mistakes(page, results)
+    html = page.write(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"→ blackbird (Turdus merula) {decimals(mistake['taxon_score'])}" in html and evaluation_galleries.FINER in html
+    plain = Page("No finer names")
+    evaluation_galleries.surest_mistakes(plain, replace(results, scored=replace(results.scored, rows=[{**row, "taxon": None} for row in results.scored.rows])))
+    html = plain.write(tmp_path / "plain.html").read_text(encoding="utf-8")
+    assert "→ blackbird" not in html and evaluation_galleries.FINER not in html
 
 
 def test_the_comparison_shows_both_names(tmp_path, workspace):

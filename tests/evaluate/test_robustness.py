@@ -357,13 +357,13 @@ def test_a_part_counts_its_groups_and_not_its_photos():
 
 
 def test_a_persons_table_becomes_a_question(judged, workspace, survey, tmp_path):
-    "A CSV like SOURCES.csv, from the file to the part: its column `class` says what the label says, and is not asked."
+    "A CSV like SOURCES.csv, from the file to the part: its column `class` says what the label says, and is not asked; `taxon` is the person's, not the answer's."
     about, survey = judged[0], shutil.copytree(survey, tmp_path / survey.name)
     paths = [row["path"] for row in scan.scan(survey).to_pylist() if row["split"] == "test"]
     repository = lambda k: f"github:{'one' if k % 2 else 'two, and more'}"  # noqa: E731
     lines = [f"{path},{path.split('/')[0]},{repository(k)},{k}" for k, path in enumerate(paths)]
-    quoted = [f'{a},{b},"{",".join(rest[:-1])}",{rest[-1]}' for a, b, *rest in (line.split(",") for line in lines)]
-    written = ["file,class,source_repo,original", *(f"{survey.name}/{line}" for line in quoted)]
+    quoted = [f'{a},{b},"{",".join(rest[:-1])}",{rest[-1]},{"owl" if k % 3 else "hawk"}' for k, (a, b, *rest) in enumerate(line.split(",") for line in lines)]
+    written = ["file,class,source_repo,original,taxon", *(f"{survey.name}/{line}" for line in quoted)]
     (survey.parent / "SOURCES.csv").write_text("\n".join(written), encoding="utf-8")
     manifest = scan.scan(survey, survey.parent / "SOURCES.csv")
     assert {"class", "source_repo", "original"} <= set(manifest.schema.names)
@@ -371,6 +371,8 @@ def test_a_persons_table_becomes_a_question(judged, workspace, survey, tmp_path)
     found = subgroups.parts(scoring.score(about, rows, resamples=10))
     assert "class" not in found and "original" not in found
     assert {row["value"] for row in found["source_repo"]} == {"github:one", "github:two, and more"}
+    assert [row["value"] for row in found["taxon"]] == ["owl", "hawk"] and "taxon_given" not in found  # as the person called it
+    assert rows["taxon"].null_count == len(rows)  # the model's own column: it knows no finer names
 
 
 # ── the report ──

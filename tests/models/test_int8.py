@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from species_wb.contracts import ModelInfo
 from species_wb.core import UserError
 from species_wb.engine.model_file import open_model, run_network
 from species_wb.models import calibration_photos, int8, int8_gate
-from species_wb.models.export import to_onnx, with_head
+from species_wb.models.export import restate, to_onnx, with_head
 from species_wb.models.int8 import NotClose, quantise
 from species_wb.models.int8_variants import Variant, _fold, make_ready, make_variant
 from species_wb.models.registry import build
@@ -203,24 +204,22 @@ def test_what_the_file_says_of_itself_is_kept_and_says_where_it_came_from(model,
     assert told["photos"]["calibration"]["n"] and told["photos"]["calibration"]["data_hash"] != told["photos"]["judging"]["data_hash"]
     judged = new.validation["int8"]
     assert judged["agreement_n"] == told["photos"]["judging"]["n"] and judged["accuracy_fp32"] == made[0]["before"]["accuracy"]
-    assert not judged["temperature_refitted"] and any("temperature is that of the fp32 file" in s for s in made[0]["sentences"])
+    assert any("temperature is that of the fp32 file (1.250)" in s and f"{judged['difference']:.2g}" in s for s in made[0]["sentences"])
     assert any("was trained on" in s for s in made[0]["sentences"])
     assert str(model.parent) not in made[1].read_bytes().decode("latin-1")
 
 
-def test_the_temperature_is_fitted_again_on_labelled_photos_new_to_the_model(model, tmp_path):
-    new = draw(tmp_path / "new", 150, seed=7)
-    found = quantise(model, new, tmp_path / "out.onnx", loss=0.05, agreement=0.9)
-    info = open_model(tmp_path / "out.onnx").info
-    assert info.temperature != open_model(model).info.temperature and info.validation["int8"]["temperature_refitted"]
-    assert any("fitted again on 128 labelled" in s for s in found["sentences"])
-
-
-def test_no_temperature_is_fitted_on_photos_that_the_model_was_trained_on(model):
-    pixels = fresh(model, 120)
-    for new in (True, False):
-        photos = calibration_photos.CalibrationPhotos(pixels, np.arange(120) % 3, np.full(120, new), "")
-        assert (int8._temperature(open_model(model), photos)[0] != 1.25) == new
+def test_the_temperature_and_the_promises_stay_those_of_the_fp32_file(model, tmp_path):
+    "They may have been chosen for the field: a person's photos of one place, labelled and new to the model, change neither."
+    info, field = open_model(model).info, tmp_path / "field.onnx"
+    shutil.copy(model, field)
+    restate(field, replace(info, temperature=3.5, conformal={"0.9": {"method": "lac", "quantile": 0.7, "n": 90}}))
+    found = quantise(field, draw(tmp_path / "new", 150, seed=7), tmp_path / "out.onnx", loss=0.05, agreement=0.9)
+    old, new = open_model(field).info, open_model(tmp_path / "out.onnx").info
+    assert new.temperature == 3.5 and new.conformal == old.conformal != {}
+    told = new.validation["int8"]
+    assert 0 < told["difference"] < 0.1 and abs(told["log_loss"] - told["log_loss_fp32"]) < 0.1
+    assert any("fp32 file (3.500), and so are the sets" in s for s in found["sentences"])
 
 
 def test_photos_without_labels_judge_by_agreement_alone(model, tmp_path):

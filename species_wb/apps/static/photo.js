@@ -4,7 +4,7 @@ function drawDetail(view, about) {
   const named = (label) => called(view.model.get("names"), label);
   const facts = [
     ["Labelled", named(about.truth) + (about.was === about.truth ? "" : ` (was ${named(about.was)})`)],
-    ["Taken for", `${named(about.answer)}, ${percent(about.score)}`],
+    ["Taken for", `${named(about.answer)}, ${percent(about.score)}${about.finer ? ` → ${about.finer}, ${percent(about.finer_score)}` : ""}`],
     ["Site", about.site],
     ["Taken at", about.taken_at?.replace("T", " ")],
     ["Place", about.lat != null && about.lon != null ? `${about.lat}, ${about.lon}` : null],
