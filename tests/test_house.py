@@ -25,7 +25,7 @@ NO_TORCH = """core progress workspace runs fields csv_form contracts predictions
     photos.archives photos.units photos.sources photos.groups photos.splits photos.findings photos.findings_text
     photos.inspection photos.scan photos.times photos.file_times photos.sites
     simulate.pencil simulate.vertebrates simulate.arthropods simulate.plants simulate.animals simulate.scenery
-    simulate.ecology simulate.visits simulate.scene simulate.survey
+    simulate.ecology simulate.visits simulate.scene simulate.survey simulate.cameras simulate.camera_visits simulate.camera_survey
     metrics.intervals metrics.calibration metrics.scores metrics.mistakes metrics.reliability metrics.paired
     metrics.gain metrics.average_precision metrics.conformal metrics.coverage metrics.risk metrics.promises
     report.style report.label_places report.pictures report.page report.notebooks
