@@ -137,21 +137,28 @@ def check_confusions(
             raise UserError(f"Counts of {name} cannot be corrected, because {why}: join the two classes.")
 
 # %% ../../nbs/lib/metrics/29_confusions.ipynb #unmix-step
+def _step(found: np.ndarray, seen: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    "Share out the labelled events among the classes, and return the next estimate (N×K)."
+    expected = (found[:, None] @ shares)[:, 0]
+    ratio = np.divide(seen, expected, out=np.zeros_like(expected), where=expected > 0)
+    gain, reach = (shares @ ratio[:, :, None])[:, :, 0], shares.sum(2)
+    return found * np.divide(gain, reach, out=np.zeros_like(reach), where=reach > 0)
+
+
 def _stepwise(
     seen: np.ndarray,  # N×J counts by label
     shares: np.ndarray,  # N×K×J
     start: np.ndarray,  # N×K, above 0
-    steps: int = 300,
+    steps: int = 500,
 ) -> np.ndarray:  # N×K
     "Return the most likely counts that are not below 0, step by step."
-    found, reach = start, shares.sum(2)
+    found, moving = start.copy(), np.arange(len(start))
+    enough = 1e-5 * np.maximum(seen.sum(1), 1)
     for _ in range(steps):
-        expected = np.einsum("nk,nkj->nj", found, shares)
-        ratio = np.divide(seen, expected, out=np.zeros_like(expected), where=expected > 0)
-        gain = np.einsum("nj,nkj->nk", ratio, shares)
-        then = found * np.divide(gain, reach, out=np.zeros_like(reach), where=reach > 0)
-        moved, found = np.abs(then - found).max(initial=0), then
-        if moved < 1e-4:
+        then = _step(found[moving], seen[moving], shares[moving])
+        moved, found[moving] = np.abs(then - found[moving]).max(1), then
+        moving = moving[moved > enough[moving]]
+        if not len(moving):
             break
     return found
 
@@ -163,9 +170,9 @@ def unmixed(
     "Return the most likely true counts for the counts by label."
     k, j = shares.shape[-2:]
     outer = np.broadcast_shapes(seen.shape[:-1], shares.shape[:-2])
-    seen = np.broadcast_to(seen, (*outer, j)).reshape(-1, j).astype(float)
-    shares = np.broadcast_to(shares, (*outer, k, j)).reshape(-1, k, j)
-    found = np.einsum("nj,njk->nk", seen, np.linalg.pinv(shares))
+    seen = np.broadcast_to(seen, (*outer, j)).astype(float)
+    found = (seen[..., None, :] @ np.linalg.pinv(shares)).reshape(-1, k)
+    seen, shares = seen.reshape(-1, j), np.broadcast_to(shares, (*outer, k, j)).reshape(-1, k, j)
     open_ = (found < -1e-9).any(1) | (k != j)
     if open_.any():
         start = np.maximum(found[open_], 0.01 * seen[open_].sum(1, keepdims=True) / k + 1e-12)

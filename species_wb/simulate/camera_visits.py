@@ -15,7 +15,7 @@ def site_rates(
     p: Cameras,
 ) -> np.ndarray:  # sites × (taxa and EMPTY): visits on a day
     "Draw the rate of each taxon at each site: gamma, with the mean `per_day` (EMPTY: `empty`) and its spread."
-    mean = np.array([*[p.per_day] * len(p.taxa), p.empty])
+    mean = np.array([*p.per_day, p.empty])
     if not p.spread:
         return np.tile(mean, (p.sites, 1))
     return mean * camera_stream(p, "rates").gamma(1 / p.spread**2, p.spread**2, (p.sites, len(mean)))

@@ -18,7 +18,7 @@ from ..core import UserError, nearest
 
 # %% ../../nbs/lib/simulate/22_cameras.ipynb #bounds
 _BOUNDS: dict[str, tuple[float, float]] = {
-    "seed": (0, 2**63), "sites": (1, 10_000), "days": (1, 3_650), "per_day": (0, 1_000), "empty": (0, 1_000),
+    "seed": (0, 2**63), "sites": (1, 10_000), "days": (1, 3_650), "empty": (0, 1_000),
     "spread": (0, 10), "right": (0, 1), "films": (0, 1), "pairs": (0, 1), "failures": (0, 1), "flash": (0, 1),
     "wrong_clock": (0, 1), "drift": (0, 1), "reset": (0, 1), "apart": (0, 86_400),
 }  # fmt: skip
@@ -44,7 +44,7 @@ class Cameras:
     start: str = "2024-02-01"  # the first day
     zone: str = "Europe/Berlin"  # IANA name
     taxa: tuple[str, ...] = ("badger", "deer", "fox")
-    per_day: float = 0.1  # visits of a taxon on a camera-day, mean of all sites
+    per_day: float | tuple[float, ...] = (0.04, 0.2, 0.08)  # visits of each taxon on a camera-day, mean of all sites
     empty: float = 0.1  # photos of wind alone, released on a camera-day
     spread: float = 0.7  # how much sites differ: standard deviation of their rates, as a share of the mean
     right: float = 0.85  # share of the visits that get the right label; the others are spread over all labels
@@ -61,6 +61,10 @@ class Cameras:
     def __post_init__(self) -> None:
         for name in _BOUNDS:
             _checked(name, getattr(self, name))
+        each = self.per_day if isinstance(self.per_day, tuple | list) else (self.per_day,) * len(self.taxa)
+        if len(each) != len(self.taxa) or not all(isinstance(rate, int | float) and 0 <= rate <= 1_000 for rate in each):
+            raise UserError(f"per_day is {self.per_day!r}: give a number from 0 to 1000 for each of the taxa, or one for all.")
+        object.__setattr__(self, "per_day", tuple(float(rate) for rate in each))
         if not self.taxa or EMPTY in self.taxa or len({*self.taxa}) < len(self.taxa):
             raise UserError(f"taxa is {self.taxa!r}: give at least one name, each once, and not {EMPTY!r}.")
 
