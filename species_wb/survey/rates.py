@@ -42,24 +42,31 @@ def poisson_interval(
 PERIODS = ("day", "week", "month")
 
 
-def _period_end(starts: pd.Series, every: str) -> pd.Series:
+def _check_period(every: str | int) -> None:
+    "Raises UserError where this is no period."
+    if every not in PERIODS and (isinstance(every, str | bool) or every < 1):
+        raise UserError(f"Rates by {every!r} cannot be given: name {listed(PERIODS, word='or')}, or a number of days.")
+
+
+def _period_end(starts: pd.Series, every: str | int) -> pd.Series:
     "Return the day after the last day of each period."
     if every == "month":
         return starts + pd.offsets.MonthBegin(1)
-    return starts + pd.Timedelta(days=7 if every == "week" else 1)
+    return starts + pd.Timedelta(days={"day": 1, "week": 7}.get(str(every)) or int(every))
 
 # %% ../../nbs/lib/survey/30_rates.ipynb #periods-of
 def periods_of(
     events: pd.DataFrame,  # N rows with `site` and `day`
     effort: pd.DataFrame,  # with `site` and `period`
-    every: str,  # one of PERIODS
+    every: str | int,  # one of PERIODS, or a number of days
 ) -> np.ndarray:  # N first days of the periods; None: the site has no such period
     "Find the period of each event. Raises UserError where `every` is no period."
-    if every not in PERIODS:
-        raise UserError(f"Rates by {every!r} cannot be given: name {listed(PERIODS, word='or')}.")
-    right = effort[["site", "period"]].drop_duplicates().assign(begins=lambda e: pd.to_datetime(e["period"]).astype("datetime64[s]"))
-    left = pd.DataFrame({"site": events["site"].to_numpy(), "at": pd.to_datetime(events["day"]).astype("datetime64[s]").to_numpy()})
-    left["row"], known = np.arange(len(left)), left["at"].notna() & left["site"].notna()
+    _check_period(every)
+    right = effort[["site", "period"]].drop_duplicates()
+    right = right.assign(begins=pd.to_datetime(right["period"]).astype("datetime64[s]"))
+    at = pd.to_datetime(events["day"]).astype("datetime64[s]").to_numpy()
+    left = pd.DataFrame({"site": events["site"].to_numpy(), "at": at, "row": np.arange(len(events))})
+    known = left["at"].notna() & left["site"].notna()
     right, left = right.astype({"site": str}).sort_values("begins"), left[known].astype({"site": str}).sort_values("at")
     found = pd.merge_asof(left, right, left_on="at", right_on="begins", by="site")
     period = np.full(len(events), None, object)
@@ -78,7 +85,7 @@ def _effort_of(effort: pd.DataFrame, keys: list[str]) -> pd.Series:
 def without_effort(
     events: pd.DataFrame,  # N rows with `site` and `day`
     effort: pd.DataFrame,  # from the module `effort`
-    every: str | None = None,  # one of PERIODS; None: all periods together
+    every: str | int | None = None,  # one of PERIODS, or a number of days; None: all periods together
 ) -> np.ndarray:  # N × bool
     "Tell which events have no camera-day at their site (and in their period), so that they stand in no rate."
     keys = ["site", *(["period"] if every else [])]
@@ -90,18 +97,19 @@ def without_effort(
     return ~(days.reindex(index).fillna(0).to_numpy() > 0)
 
 # %% ../../nbs/lib/survey/30_rates.ipynb #counts
-def _counts(events: pd.DataFrame, effort: pd.DataFrame, keys: list[str], every: str | None, what: str) -> pd.Series:
+def _counts(events: pd.DataFrame, effort: pd.DataFrame, keys: list[str], every: str | int | None, what: str) -> pd.Series:
     "Count the events of each taxon and cell, less those without effort."
     kept = events.loc[~without_effort(events, effort, every if "period" in keys else None)]
     cells = kept[[what, *(["site"] if "site" in keys else [])]]
     if "period" in keys:
-        cells = cells.assign(period=periods_of(kept, effort, every or ""))
+        cells = cells.assign(period=periods_of(kept, effort, every or 0))
     return cells.groupby([what, *keys], sort=True, observed=True).size()
 
 # %% ../../nbs/lib/survey/30_rates.ipynb #grid
-def _grid(names: Sequence[str], days: pd.Series, keys: list[str], what: str) -> pd.DataFrame:
+def _grid(names: Sequence[str], days: pd.Series, keys: list[str], what: str, sites: Sequence[str]) -> pd.DataFrame:
     "Return a row for each taxon and cell, with the days of the cell; a cell that the effort does not name has 0 days."
-    levels = [sorted(days.index.get_level_values(key).unique()) for key in keys]
+    more = {"site": sites}
+    levels = [sorted({*days.index.get_level_values(key), *more.get(key, ())}) for key in keys]
     table = pd.MultiIndex.from_product([list(names), *levels], names=[what, *keys]).to_frame(index=False)
     if not keys:
         return table.assign(days=float(days.iloc[0]))
@@ -116,19 +124,21 @@ def rates(
     events: pd.DataFrame,  # with `site`, `day` and `label`
     effort: pd.DataFrame,  # with `site`, `period` and `days`
     by: Sequence[str] = ("site",),  # of "site" and "period"; (): all together
-    every: str | None = None,  # the effort's periods, one of PERIODS; needed for "period"
+    every: str | int | None = None,  # the effort's periods: one of PERIODS, or a number of days; needed for "period"
     taxa: Sequence[str] | None = None,  # rows for these; None: for all in the events
     what: str = "label",  # the column of the events that names the taxon
     confidence: float = 0.95,
+    sites: Sequence[str] = (),  # rows for these, too, whose effort is not known at all
 ) -> pd.DataFrame:  # the taxon, the cell, days, events, rate, low, high
     "Return events on 100 camera-days, with Poisson intervals. Raises UserError where no camera worked at all."
     keys = [key for key in ("site", "period") if key in by]
     if unknown := [key for key in by if key not in keys]:
         raise UserError(f"Rates by {unknown[0]!r} cannot be given: name site, period or both.")
-    days = _effort_of(effort, keys)
-    counts = _counts(events, effort, keys, every, what)
+    if "period" in keys:
+        _check_period(every or 0)
+    days, counts = _effort_of(effort, keys), _counts(events, effort, keys, every, what)
     names = sorted(events[what].dropna().unique()) if taxa is None else taxa
-    table = _grid(names, days, keys, what)
+    table = _grid(names, days, keys, what, sites)
     index = pd.MultiIndex.from_frame(table[[what, *keys]]) if keys else pd.Index(table[what])
     found, worked = counts.reindex(index).fillna(0).to_numpy(), table["days"].to_numpy() > 0
     per_day = np.divide(PER, table["days"], out=np.full(len(table), np.nan), where=worked)

@@ -128,7 +128,7 @@ def _least(total: np.ndarray, days: np.ndarray, known: Confusions, confidence: f
     return np.where(total[..., column] == 0, found, 0.0)
 
 # %% ../../nbs/lib/survey/31_rates_bootstrap.ipynb #cells
-def _cells(events: pd.DataFrame, effort: pd.DataFrame, every: str | None):  # yields period, events, effort
+def _cells(events: pd.DataFrame, effort: pd.DataFrame, every: str | int | None):  # yields period, events, effort
     "Yield the events and the effort of each period, or of the whole survey (period None)."
     kept = events[~without_effort(events, effort, every)]
     if every is None:
@@ -155,7 +155,7 @@ def _columns(counts: np.ndarray, days: np.ndarray, labels: list[str], known: Con
 def pooled_rates(
     events: pd.DataFrame,  # with `site`, `day` and the taxon
     effort: pd.DataFrame,  # with `site`, `period` and `days`
-    every: str | None = None,  # rows for each period of the effort: "day", "week" or "month"; None: the whole survey
+    every: str | int | None = None,  # rows for each period: "day", "week", "month", a number of days; None: one for all
     known: Confusions | None = None,  # the classifier's mistakes; None: nothing is corrected
     what: str = "label",  # the column of the events that names the taxon
     resamples: int = 1000,
