@@ -78,7 +78,7 @@ def periods_of(
 def _effort_of(effort: pd.DataFrame, keys: list[str]) -> pd.Series:
     "Add up the days of each cell. Raises UserError where there is not a single camera-day."
     if not len(effort) or not float(effort["days"].sum()) > 0:
-        raise UserError("There is not a single camera-day, so no rate can be given: check the dates of the deployments.")
+        raise UserError("There is not a single camera-day, so there are no rates: check the dates of the deployments.")
     return effort.groupby(keys, sort=True)["days"].sum() if keys else pd.Series({(): float(effort["days"].sum())})
 
 # %% ../../nbs/lib/survey/30_rates.ipynb #without-effort
@@ -97,7 +97,9 @@ def without_effort(
     return ~(days.reindex(index).fillna(0).to_numpy() > 0)
 
 # %% ../../nbs/lib/survey/30_rates.ipynb #counts
-def _counts(events: pd.DataFrame, effort: pd.DataFrame, keys: list[str], every: str | int | None, what: str) -> pd.Series:
+def _counts(
+    events: pd.DataFrame, effort: pd.DataFrame, keys: list[str], every: str | int | None, what: str
+) -> pd.Series:
     "Count the events of each taxon and cell, less those without effort."
     kept = events.loc[~without_effort(events, effort, every if "period" in keys else None)]
     cells = kept[[what, *(["site"] if "site" in keys else [])]]

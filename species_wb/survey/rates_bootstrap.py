@@ -26,7 +26,8 @@ def _labels_of(events: pd.DataFrame, known: Confusions | None, what: str) -> lis
     if strange := [label for label in seen if label not in known.labels]:
         n = plural(int(events[what].isin(strange).sum()), "event")
         way_out = "check photos with this label, too, or leave these events out"
-        raise UserError(f"{n} cannot be corrected, because no checked photo has the label {listed(strange, word='or')}: {way_out}.")
+        why = f"no checked photo has the label {listed(strange, word='or')}"
+        raise UserError(f"{n} cannot be corrected, because {why}: {way_out}.")
     return list(known.labels)
 
 
@@ -53,11 +54,16 @@ def _expanded(
     return float(norm.cdf(-t.ppf((1 + confidence) / 2, sites - 1) * (sites / (sites - 1)) ** 0.5))
 
 
-def _ends(drawn: np.ndarray, sites: int, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    "Return the lower and upper ends for each column of the draws."
-    cut = _expanded(sites, confidence)
+def _ends(value: np.ndarray, drawn: np.ndarray, sites: int, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    "Return the lower and upper ends for each rate and the column of its draws."
+    cut, wide = _expanded(sites, confidence), t.ppf((1 + confidence) / 2, sites - 1)
+    error = drawn.std(0) * (sites / (sites - 1)) ** 0.5
     low, high = np.quantile(drawn, [cut, 1 - cut], axis=0)
-    return low, high
+    start = error**2 / np.maximum(value + error, 1e-300)
+    factor = np.exp(wide * error / np.maximum(value + start, 1e-300))
+    larger = (value >= error) & (error > 0)
+    low = np.where(larger, np.maximum((value + start) / factor - start, 0), low)
+    return low, np.where(larger, (value + start) * factor - start, high)
 
 # %% ../../nbs/lib/survey/31_rates_bootstrap.ipynb #drawn-sites
 def _drawn_sites(sites: int, resamples: int, rng: np.random.Generator) -> np.ndarray:  # resamples×S
@@ -76,7 +82,8 @@ def over_sites(
     if len(days) < 2:
         return np.full(counts.shape[1], np.nan), np.full(counts.shape[1], np.nan)
     weights = _drawn_sites(len(days), resamples, np.random.default_rng(seed))
-    low, high = _ends(PER * (weights @ counts) / (weights @ days)[:, None], len(days), confidence)
+    drawn = PER * (weights @ counts) / (weights @ days)[:, None]
+    low, high = _ends(PER * counts.sum(0) / days.sum(), drawn, len(days), confidence)
     few = poisson_interval(counts.sum(0), confidence)[1] * PER / days.sum()
     return low, np.where(counts.sum(0) == 0, few, high)
 
@@ -107,7 +114,7 @@ def corrected_over_sites(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # K corrected events, and the ends of their rates on 100 camera-days
-    "Return corrected events of all sites, and intervals by drawing sites and matrix anew. Raises UserError as `check_confusions`."
+    "Correct all sites together, and draw sites and matrix anew. Raises UserError as `check_confusions` does."
     check_confusions(known)
     total, rng = counts.sum(0), np.random.default_rng(seed)
     found = unmixed(total.astype(float), known.shares)
@@ -115,8 +122,8 @@ def corrected_over_sites(
         _, low, high = corrected_by_site(counts, days, known, resamples, seed, confidence)
         return found, low[0], high[0]
     weights = _drawn_sites(len(days), resamples, rng)
-    drawn = unmixed(weights @ counts, drawn_shares(known, resamples, rng))
-    low, high = _ends(PER * drawn / (weights @ days)[:, None], len(days), confidence)
+    drawn = PER * unmixed(weights @ counts, drawn_shares(known, resamples, rng)) / (weights @ days)[:, None]
+    low, high = _ends(PER * found / days.sum(), drawn, len(days), confidence)
     return found, low, np.maximum(high, _least(total, days.sum(), known, confidence))
 
 
