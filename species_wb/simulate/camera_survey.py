@@ -15,7 +15,7 @@ import numpy as np
 from ..contracts import write_table
 from ..csv_form import MARK, csv_names, csv_row
 from ..predictions import predictions_table
-from .camera_visits import answers, confusion_shares, site_rates, visits_of
+from .camera_visits import LENGTHS, answers, confusion_shares, site_rates, visits_of
 from species_wb.simulate.cameras import (
     EMPTY,
     Cameras,
@@ -55,7 +55,7 @@ def _photos(p: Cameras, visits: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     "Return the photos and frames: their visit, true moment, seconds in the film (NaN: a photo), and label number."
     rng, n = camera_stream(p, "photos"), len(visits["at"])
     film = some_of(p, "films", n, p.films)
-    length = np.where(film, 3, rng.choice([1, 2, 3, 4], n, p=[0.4, 0.3, 0.2, 0.1]))
+    length = np.where(film, 3, rng.choice([1, 2, 3, 4], n, p=LENGTHS))
     visit = np.repeat(np.arange(n), length)
     frame = np.arange(len(visit)) - np.repeat(np.cumsum(length) - length, length)
     at = visits["at"][visit] + np.where(film[visit], 0, frame * rng.integers(2, 6, n)[visit])
@@ -108,9 +108,9 @@ def camera_survey(
     when = np.where(np.isinf(clocks["reset"]), "", local_times(p, stays, np.arange(len(reset)), reset))
     return {
         "deployments": _deployment_table(p, stays),
-        "gaps": {"deployment": stays["deployment"][row], **{e: local_times(p, stays, row, gaps[e]) for e in ("start", "end")},
-                 "nights": gaps["nights"]},
-        "clocks": {"deployment": stays["deployment"], "ahead": clocks["ahead"], "gains": clocks["gains"], "reset": when},
+        "gaps": {"deployment": stays["deployment"][row], "start": local_times(p, stays, row, gaps["start"]),
+                 "end": local_times(p, stays, row, gaps["end"]), "nights": gaps["nights"]},
+        "clocks": {"deployment": stays["deployment"], **clocks, "reset": when},
         **_photo_tables(p, stays, clocks, visits),
         "visits": {"deployment": stays["deployment"][visits["row"]], "site": stays["site"][visits["row"]],
                    "taxon": names[visits["taxon"]], "at": visits["at"]},
@@ -138,7 +138,7 @@ def write_camera_survey(
     (folder / "truth").mkdir(parents=True, exist_ok=True)
     cards = {name: column.tolist() for name, column in tables["photos"].items()}
     rows = [dict(zip(cards, values, strict=True)) for values in zip(*cards.values(), strict=True)]
-    rows = [row | {"status": "ok", "seconds": None if row["seconds"] != row["seconds"] else row["seconds"]} for row in rows]
+    rows = [row | {"status": "ok", "seconds": row["seconds"] if row["seconds"] >= 0 else None} for row in rows]
     write_table(predictions_table(rows, folder, [*p.taxa, EMPTY]), folder / "predictions.parquet")
     for name in ("deployments", "gaps"):
         _write_csv(tables[name], folder / f"{name}.csv")

@@ -62,8 +62,10 @@ class Cameras:
         for name in _BOUNDS:
             _checked(name, getattr(self, name))
         each = self.per_day if isinstance(self.per_day, tuple | list) else (self.per_day,) * len(self.taxa)
-        if len(each) != len(self.taxa) or not all(isinstance(rate, int | float) and 0 <= rate <= 1_000 for rate in each):
-            raise UserError(f"per_day is {self.per_day!r}: give a number from 0 to 1000 for each of the taxa, or one for all.")
+        right = [isinstance(rate, int | float) and 0 <= rate <= 1_000 for rate in each]
+        if len(each) != len(self.taxa) or not all(right):
+            way_out = "give a number from 0 to 1000 for each of the taxa, or one for all"
+            raise UserError(f"per_day is {self.per_day!r}: {way_out}.")
         object.__setattr__(self, "per_day", tuple(float(rate) for rate in each))
         if not self.taxa or EMPTY in self.taxa or len({*self.taxa}) < len(self.taxa):
             raise UserError(f"taxa is {self.taxa!r}: give at least one name, each once, and not {EMPTY!r}.")
