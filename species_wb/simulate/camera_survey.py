@@ -21,7 +21,7 @@ from species_wb.simulate.cameras import (
     Cameras,
     camera_stream,
     gaps_of,
-    iso,
+    as_iso,
     local_times,
     offsets,
     some_of,
@@ -91,7 +91,7 @@ def _photo_tables(p: Cameras, stays: dict, clocks: dict, visits: dict) -> dict[s
     path = _names(stays, row, visit, ~np.isnan(second))
     score = camera_stream(p, "scores").beta(np.where(taxon == photos["label"], 8, 4), 2).round(6)
     shared = {"path": path, "seconds": second}
-    cards = shared | {"taken_at": iso(shown), "label": names[photos["label"]], "score": score}
+    cards = shared | {"taken_at": as_iso(shown), "label": names[photos["label"]], "score": score}
     truth = shared | {"deployment": stays["deployment"][row], "taxon": names[taxon], "visit": visit, "at": at}
     return {"photos": cards, "truth": truth | {"reset": after}}
 
