@@ -163,6 +163,16 @@ def _stepwise(
     return found
 
 # %% ../../nbs/lib/metrics/29_confusions.ipynb #unmixed
+def _solved(seen: np.ndarray, shares: np.ndarray) -> np.ndarray:  # …×K
+    "Solve for the true counts exactly (or by least squares, with more labels than classes); some may be below 0."
+    if shares.shape[-1] == shares.shape[-2]:
+        try:
+            return np.linalg.solve(np.swapaxes(shares, -1, -2), seen[..., None])[..., 0]
+        except np.linalg.LinAlgError:  # a draw in which two classes are alike
+            pass
+    return (seen[..., None, :] @ np.linalg.pinv(shares))[..., 0, :]
+
+
 def unmixed(
     seen: np.ndarray,  # …×J counts by label
     shares: np.ndarray,  # …×K×J share of each label for each true class
@@ -171,7 +181,7 @@ def unmixed(
     k, j = shares.shape[-2:]
     outer = np.broadcast_shapes(seen.shape[:-1], shares.shape[:-2])
     seen = np.broadcast_to(seen, (*outer, j)).astype(float)
-    found = (seen[..., None, :] @ np.linalg.pinv(shares)).reshape(-1, k)
+    found = _solved(seen, shares).reshape(-1, k)
     seen, shares = seen.reshape(-1, j), np.broadcast_to(shares, (*outer, k, j)).reshape(-1, k, j)
     open_ = (found < -1e-9).any(1) | (k != j)
     if open_.any():
