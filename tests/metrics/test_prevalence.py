@@ -88,6 +88,12 @@ def test_classes_that_are_confused_both_ways_are_refused_and_named():
         Confusions(("dog", "wolf"), ("dog", "wolf"), np.array([[3, 1], [0, 0]]), np.zeros(2, int))
 
 
+def test_a_matrix_without_an_inverse_still_shares_out_all_events():
+    "A draw of the matrix may have two equal rows, and there may be more labels than classes."
+    assert unmixed(np.array([6.0, 4.0]), np.full((2, 2), 0.5)).sum() == pytest.approx(10, rel=1e-3)
+    assert unmixed(np.array([50.0, 10.0, 40.0]), np.array([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8]])).sum() == pytest.approx(100, rel=1e-3)
+
+
 def test_photos_left_open_are_misses():
     "Ten of forty foxes were left open: thirty labelled ones stand for forty."
     known = confusions_of(["fox"] * 40 + ["elk"] * 40, ["fox"] * 30 + [None] * 10 + ["elk"] * 40)
