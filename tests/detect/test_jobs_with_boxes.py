@@ -203,6 +203,7 @@ def same_after_kills(tmp_path: Path, model: Path, photos: int, times: int) -> No
     assert len(rows(tmp_path / "killed.csv")) == photos // 5 * sum(BOXES) + 1
 
 
+@pytest.mark.slow  # quick without boxes: tests/classify/test_job.py
 def test_a_killed_job_ends_as_an_unbroken_one(tmp_path, model):
     same_after_kills(tmp_path, model, 1_000, 1)
 

@@ -77,7 +77,7 @@ def test_the_registry_holds_what_was_promised():
 
 
 # The quick tests have the cheapest network of each family; test-slow has its sisters. EfficientNet's is a lite one.
-SISTERS = {*LITE[1:], "resnet50", "mobilenet_v3_large", "efficientnet_b0", "efficientnet_v2_s", "convnext_tiny"}
+SISTERS = {*LITE[1:], TIMM[0], "resnet50", "mobilenet_v3_large", "efficientnet_b0", "efficientnet_v2_s", "convnext_tiny"}
 EACH = [pytest.param(name, marks=pytest.mark.slow) if name in SISTERS else name for name in ALL]
 
 

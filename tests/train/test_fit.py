@@ -115,7 +115,7 @@ def test_a_file_that_answers_differently_never_gets_its_name(manifest, monkeypat
     assert not (folder / "model.onnx").exists() and not list(folder.glob("*.partial"))
 
 
-@pytest.mark.parametrize("arch", ["efficientnet_lite0", "simple_cnn"])
+@pytest.mark.parametrize("arch", [pytest.param("efficientnet_lite0", marks=pytest.mark.slow), "simple_cnn"])
 def test_a_photo_that_vanished_since_the_scan_is_said_and_stops_nothing(
     survey, manifest, frozen, tmp_path, monkeypatch, arch
 ):
