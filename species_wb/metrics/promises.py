@@ -136,7 +136,7 @@ def _no_rule(info: ModelInfo, share: float) -> UserError:
         if is_mix(info):
             return UserError(NO_SETS_OF_MIX)
         none = "This model makes no sets: it was made by an earlier version, or from too few photos"
-        return UserError(f"{none}. Train it again if it is older, or name another one.")
+        return UserError(f"{none}. Name one model that makes sets, or train this one again if it is older.")
     has = ", ".join(sorted(info.conformal, key=float))
     return UserError(f"This model has no sets for the share {share:g}: it has them for {has}.")
 
