@@ -15,7 +15,7 @@ import pyarrow as pa
 from ..contracts import ModelInfo
 from ..core import plural
 from .scoring import Scored
-from .travel import Answers, Travel, of_table, of_test
+from .travel import Answers, Travel, kind_name, of_table, of_test
 from ..fields import MIN_SCORE
 from ..metrics.conformal import members
 from ..metrics.intervals import tied, with_interval
@@ -78,8 +78,8 @@ def kinds(
 ) -> list[Kind]:
     "Return the kinds of photos of which the report counts what is declined: home, left-out places, worsened copies."
     found: list[Kind] = [("test photos", of_test(scored), at_home(info, scored.probabilities))]
-    for name, table in ((f"left-out {travel.kind}s" if travel.kind else "photos held back", travel.photos),
-                        ("worsened copies", travel.copies)) if travel else ():  # fmt: skip
+    tables = ((kind_name(travel), travel.photos), ("worsened copies", travel.copies)) if travel else ()
+    for name, table in tables:
         found += [(name, of_table(table), elsewhere(table, travel.rate))] if len(table) else []
     return found
 
@@ -95,10 +95,10 @@ def rows(
 # %% ../../nbs/lib/evaluate/33_declines.ipynb #sentence
 def sentence(
     found: Sequence[Kind],  # from `kinds`
-) -> str:  # "" where the model file promises nothing
+) -> str:  # "" where the model file does not promise this
     "Say what the option --max-error 0.05 does to each kind of photos."
     way, said = ERROR.format(0.05), []
-    for kind, answers, ways in found:
+    for kind, answers, ways in found if way in found[0][2] else ():
         if way in ways and (n := int(ways[way].sum())):
             wrong = int((ways[way] & ~answers.right).sum())
             of = f"{n:,} of {plural(len(answers.right), 'photo')}"
