@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..core import UserError
 from .maps import Box, Map, heat_map
 from .model_file import Model, infer, probabilities
 from ..metrics.intervals import draws, percentile_interval

@@ -15,20 +15,17 @@ import pyarrow as pa
 from ..contracts import ModelInfo
 from ..core import plural
 from .scoring import Scored
-from .travel import Answers, Travel, kind_name, of_table, of_test
+from .travel import Answers, Travel, kind_name, of_table, of_test, wrong_text
 from ..fields import MIN_SCORE
 from ..metrics.conformal import members
-from ..metrics.intervals import tied, with_interval
+from ..metrics.intervals import tied
 from ..metrics.promises import usual_sets
 from ..metrics.risk import ERRORS, limit_for, share_text
-from ..train.left_out import SCHEMA
 
 # %% ../../nbs/lib/evaluate/33_declines.ipynb #at-home
 Ways = dict[str, np.ndarray]  # name → N, True: answered
-EVERY, CAMERA, SETS, ERROR = (
-    "as it is", f"scores below {MIN_SCORE:g} are “not sure”, as in the camera panel",
-    "sets of {}: answered where the set holds one name", "option --max-error {}",
-)  # fmt: skip
+EVERY, CAMERA = "nothing", f"scores below {MIN_SCORE:g} (camera panel)"
+SETS, ERROR = "sets of {} with several names", "what --max-error {} leaves out"
 
 
 def at_home(
@@ -56,16 +53,16 @@ def elsewhere(
     return ways | {ERROR.format(most): within <= most + 1e-6 for most in ERRORS}  # false where there is none (NaN)
 
 # %% ../../nbs/lib/evaluate/33_declines.ipynb #cells
-def _cells(answers: Answers, answered: np.ndarray | None) -> list[Any]:
-    "Say how many photos are answered, and how many of these answers are wrong."
+def _cell(answers: Answers, answered: np.ndarray | None) -> str:
+    "Say how many photos are answered, and which share of these answers is wrong."
     if answered is None:
-        return ["cannot be promised", ""]
+        return "cannot be promised"
     own = np.flatnonzero(answered)
     if not len(own):
-        return ["none", ""]
+        return "none answered"
     groups = None if answers.groups is None else tied([answers.groups[k] for k in own])
-    wrong = Answers(answers.score[own], ~answers.right[own], groups, [])
-    return [f"{len(own):,} of {len(answers.right):,}", f"{wrong.right.sum():,}: {with_interval(wrong.share())}"]
+    wrong = wrong_text(Answers(answers.score[own], answers.right[own], groups, []))
+    return f"{len(own):,} of {len(answers.right):,}: {wrong} wrong"
 
 # %% ../../nbs/lib/evaluate/33_declines.ipynb #rows
 Kind = tuple[str, Answers, Ways]  # which photos, their answers, and which are answered by each way
@@ -89,8 +86,8 @@ def rows(
 ) -> tuple[list[list[Any]], list[str]]:  # rows and columns, for `Page.table`
     "Make the table of what is declined. A new way to decline is one more name in the `Ways` of each kind."
     ways = dict.fromkeys(name for _, _, some in found for name in some)
-    columns = ["what is asked", *(f"{kind}: {what}" for kind, _, _ in found for what in ("answered", "wrong"))]
-    return [[way, *(cell for _, answers, some in found for cell in _cells(answers, some.get(way)))] for way in ways], columns
+    columns = ["left out", *(f"{kind}: answered" for kind, _, _ in found)]
+    return [[way, *(_cell(answers, some.get(way)) for _, answers, some in found)] for way in ways], columns
 
 # %% ../../nbs/lib/evaluate/33_declines.ipynb #sentence
 def sentence(
@@ -103,4 +100,4 @@ def sentence(
             wrong = int((ways[way] & ~answers.right).sum())
             of = f"{n:,} of {plural(len(answers.right), 'photo')}"
             said.append(f"{of} ({kind}) get an answer, and {wrong:,} of these answers {'is' if wrong == 1 else 'are'} wrong")
-    return f"With {way}, {'; '.join(said)}." if said else ""
+    return f"With --max-error 0.05, {'; '.join(said)}." if said else ""

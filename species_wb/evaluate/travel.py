@@ -220,7 +220,7 @@ def _spread(travel: Travel) -> str:  # "" with fewer than two large places
         return ""
     hard, easy = large[0], large[-1]
     wrong = lambda one: f"{round((1 - one['right']['value']) * one['n']):,} of {one['n']:,} at {one['name']}"  # noqa: E731
-    return f"It differs from {travel.kind} to {travel.kind}: {wrong(hard)} were wrong, {wrong(easy)}."
+    return f"It differs from {travel.kind} to {travel.kind}: {wrong(hard)} were wrong, and {wrong(easy)}."
 
 # %% ../../nbs/lib/evaluate/32_travel.ipynb #travel-sentences
 def worse_sentence(travel: Travel) -> str:  # "" without copies
@@ -239,7 +239,7 @@ def away_sentences(
     away, names = of_table(travel.photos), {place for place in travel.photos["place"].to_pylist() if place}
     left = f"{plural(len(away.right), 'training photo')} of {plural(len(names), travel.kind)}"
     return [
-        f"Expect {wrong_text(away)} wrong answers, or more. So many were wrong on {left} when each {travel.kind} was left "
-        f"out of the training in turn; on the test photos, {wrong_text(home)} are wrong. {_spread(travel)}".rstrip(),
+        f"Expect {wrong_text(away)} of its answers to be wrong, or more. So many were wrong on {left}, each of which was left "
+        f"out of the training in turn. On the test photos, {wrong_text(home)} are wrong. {_spread(travel)}".rstrip(),
         worse_sentence(travel),
     ]

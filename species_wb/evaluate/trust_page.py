@@ -142,8 +142,9 @@ def _scores(page: Page, results: Results) -> None:
 
 
 DECLINED = (
-    "How many photos get an answer if unsure ones are left out, and how many of these answers are wrong: their number, "
-    "and their share with its 95 % interval."
+    "How many photos get an answer if unsure ones are left out, and how many of these answers are wrong, with 95 % "
+    "intervals. The option --max-error promises with a confidence of 95 %; on few photos, the "
+    "share may be larger by chance."
 )
 CALIBRATED = " For photos of a place, the limits were chosen on all other places."
 
