@@ -94,8 +94,9 @@ def _sources(results: Results) -> str:  # "" where no source is known, or the ru
 
 def trained_on(results: Results) -> list[str]:  # paragraphs
     "Say how to find out whether a photo was in the training, and what the training photos are."
-    before = listed(sorted(photo_sources.pretrained_on(results.judged.model))) if results.judged.model.members else ""
-    network = f"Before, others had trained its network with photos of {before}; nobody keeps a list of those." if before else ""
+    before, network = sorted(photo_sources.pretrained_on(results.judged.model)), ""
+    if before:
+        network = f"Before, others had trained its network with photos of {listed(before)}; nobody keeps a list of those."
     ask = "Ask: `species-wb seen MODEL photo.jpg` compares the file with the list in the model file, byte by byte."
     if not results.judged.model.info.provenance.get("training_photos"):
         ask = ""

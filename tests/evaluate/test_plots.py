@@ -67,7 +67,7 @@ def overall(labels: list[str], n: int) -> dict[str, Figure]:
     start = date(2026, 3, 2)
     taken = [(start + timedelta(3 * d)).isoformat() + "T07:30:00+02:00" for d in range(n)]
     return {
-        "reliability": plots.reliability(reliability.reliability(before, truth), reliability.reliability(after, truth)),
+        "reliability": plots.reliability({"at home": reliability.reliability(before, truth), "elsewhere": reliability.reliability(after, truth)}),
         "risk_coverage": plots.risk_coverage(curve, reliability.threshold_for(curve, 0.95)),
         "learning_curves": run_plots.learning_curves(history),
         "strength_curve": run_plots.strength_curve(strengths, n=n),
