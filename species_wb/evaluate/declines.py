@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 
 from ..contracts import ModelInfo
-from ..core import plural
 from .scoring import Scored
 from .travel import Answers, Travel, kind_name, of_table, of_test, wrong_text
 from ..fields import MIN_SCORE
@@ -25,7 +24,7 @@ from ..metrics.risk import ERRORS, limit_for, share_text
 # %% ../../nbs/lib/evaluate/33_declines.ipynb #at-home
 Ways = dict[str, np.ndarray]  # name → N, True: answered
 EVERY, CAMERA = "nothing", f"scores below {MIN_SCORE:g} (camera panel)"
-SETS, ERROR = "sets of {} with several names", "what --max-error {} leaves out"
+SETS, ERROR = "sets of {} with several names", "by --max-error {}"
 
 
 def at_home(
@@ -85,7 +84,7 @@ def rows(
     found: Sequence[Kind],  # from `kinds`
 ) -> tuple[list[list[Any]], list[str]]:  # rows and columns, for `Page.table`
     "Make the table of what is declined. A new way to decline is one more name in the `Ways` of each kind."
-    ways = dict.fromkeys(name for _, _, some in found for name in some)
+    ways = dict.fromkeys(name for _, _, some in sorted(found, key=lambda kind: -len(kind[2])) for name in some)
     columns = ["left out", *(f"{kind}: answered" for kind, _, _ in found)]
     return [[way, *(_cell(answers, some.get(way)) for _, answers, some in found)] for way in ways], columns
 
@@ -98,6 +97,5 @@ def sentence(
     for kind, answers, ways in found if way in found[0][2] else ():
         if way in ways and (n := int(ways[way].sum())):
             wrong = int((ways[way] & ~answers.right).sum())
-            of = f"{n:,} of {plural(len(answers.right), 'photo')}"
-            said.append(f"{of} ({kind}) get an answer, and {wrong:,} of these answers {'is' if wrong == 1 else 'are'} wrong")
-    return f"With --max-error 0.05, {'; '.join(said)}." if said else ""
+            said.append(f"{n:,} of {len(answers.right):,} {kind}, {wrong:,} of them wrong")
+    return f"With --max-error 0.05, these would still get an answer: {'; '.join(said)}." if said else ""

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from ..core import decimals, percent, plural
+from ..core import decimals, listed, percent, plural
 from ..metrics.intervals import wilson, with_interval
 from ..metrics.mistakes import ENOUGH, MANY, weakest_first
 from species_wb.report.style import (
@@ -105,9 +105,9 @@ def reliability(
     start = min(int(10 * lowest), 8) / 10
     for axes, (name, curve), look in zip(panels, curves.items(), LOOKS, strict=False):
         _reliability_panel(axes, curve, look)
-        n = f"n = {plural(curve['n'], 'photo')}, {_groups_in_words(curve['bins'])}"
-        axes.set(xlim=(start, 1), ylim=(start, 1), title=f"{name}\n{n}")
-    heading(figure, f"Photos sorted by score into groups: how many of each group are right, {INTERVALS}")
+        axes.set(xlim=(start, 1), ylim=(start, 1), title=f"{name}\n{_groups_in_words(curve['bins'])}")
+    n = f"n = {listed([format(curve['n'], ',') for curve in curves.values()])}"
+    heading(figure, f"Photos in groups by their score: how many are right, {INTERVALS}, {n}")
     return figure
 
 
@@ -228,8 +228,8 @@ def elsewhere(
     for k in np.cumsum([len(group) for group in groups])[:-1]:
         axes.axhline(edges[k], color=GREY, linewidth=0.8)
     axes.set(xlim=(0, 1), ylim=(edges[-1], 0), xlabel="share right, and mean score")
-    row_labels(axes, rows, labels, "photos of (number)")
+    row_labels(axes, rows, labels, "photos of (n)")
     axes.grid(True, axis="x")
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1, ncols=2)
-    heading(figure, f"Right answers and mean scores away from home, {INTERVALS}")
+    heading(figure, f"Right answers and mean scores away from home, {INTERVALS}, n = number in brackets")
     return figure

@@ -26,7 +26,6 @@ from ..metrics.intervals import draws, group_numbers, percentile_interval, tied,
 from ..metrics.reliability import FEWEST as FEWEST_GROUPS
 from ..metrics.reliability import chance_error, reliability_of
 from ..metrics.scores import shares
-from ..photos.corruptions import CORRUPTIONS
 from ..train.left_out import read_left_out
 
 # %% ../../nbs/lib/evaluate/32_travel.ipynb #answers
@@ -85,24 +84,28 @@ PLACES = 5  # so many places are drawn as wholes for an interval; with fewer, gr
 
 def of_table(
     table: pa.Table,  # `Travel.photos`, `Travel.copies` or some rows of them
+    whole: bool = True,  # photos of one place belong together where there are places enough; else those of one group do
 ) -> Answers:
-    "Take the answers of a table; photos of one place belong together where there are places enough."
+    "Take the answers of a table."
     places, own = table["place"].to_pylist(), table["group"].to_pylist()
     alone = [place or f"group {group}" for place, group in zip(places, own, strict=True)]
-    groups = alone if len(set(places) - {None}) >= PLACES else own
+    groups = alone if whole and len(set(places) - {None}) >= PLACES else own
     right = pc.equal(table["answer"], table["label"]).to_numpy(zero_copy_only=False)
     return Answers(table["score"].to_numpy().astype(float), right, tied(groups), table["label"].to_pylist())
 
 # %% ../../nbs/lib/evaluate/32_travel.ipynb #kinds
 def kind_name(travel: Travel) -> str:
     "Name the photos as they are: those of left-out places, or photos held back where no place is known."
-    return f"left-out {travel.kind}s" if travel.kind else "photos held back"
+    return f"photos of left-out {travel.kind}s" if travel.kind else "photos held back"
 
 
-def kinds(travel: Travel) -> dict[str, Answers]:
+def kinds(
+    travel: Travel,
+    whole: bool = True,  # as in `of_table`
+) -> dict[str, Answers]:
     "Return the answers to photos that were left out, and to their worsened copies, where there are any."
     both = {kind_name(travel): travel.photos, "worsened copies": travel.copies}
-    return {name: of_table(table) for name, table in both.items() if len(table)}
+    return {name: of_table(table, whole) for name, table in both.items() if len(table)}
 
 # %% ../../nbs/lib/evaluate/32_travel.ipynb #part
 def part(
@@ -129,7 +132,8 @@ def by_place(travel: Travel) -> list[dict[str, Any]]:  # the hardest first; then
 WORSE = {
     ("light", "night"): "at night (grey, lit by a flash)", ("light", "dark"): "too dark",
     ("frame", "far"): "far away (small in the picture)", ("frame", "off centre"): "only a part in the picture",
-    **{("file", name): f"{name}: {CORRUPTIONS[name].meaning}" for name in ("blur", "small", "jpeg", "noise")},
+    ("file", "blur"): "out of focus", ("file", "small"): "of few pixels", ("file", "jpeg"): "strongly compressed",
+    ("file", "noise"): "grainy (high ISO)",
 }  # fmt: skip
 
 
@@ -174,7 +178,7 @@ NEAR = 0.85, 0.95  # scores that people read as "90 %"
 
 def near_90(
     answers: Answers,
-    where: str,  # such as "at home"
+    name: str,  # such as "test photos"
 ) -> str:  # "" where fewer than FEWEST answers have such a score
     "Say how many of the answers with a score near 0.9 are right."
     chosen = np.flatnonzero((answers.score >= NEAR[0]) & (answers.score < NEAR[1]))
@@ -182,7 +186,7 @@ def near_90(
         return ""
     groups = None if answers.groups is None else tied([answers.groups[k] for k in chosen])
     share = with_interval(Answers(answers.score[chosen], answers.right[chosen], groups, []).share())
-    return f"{where}, {answers.right[chosen].sum():,} of {plural(len(chosen), 'such answer')} are right, {share}"
+    return f"{answers.right[chosen].sum():,} of {len(chosen):,} ({name}), {share}"
 
 # %% ../../nbs/lib/evaluate/32_travel.ipynb #weakest
 def weakest(
@@ -219,27 +223,30 @@ def _spread(travel: Travel) -> str:  # "" with fewer than two large places
     if len(large) < 2:
         return ""
     hard, easy = large[0], large[-1]
-    wrong = lambda one: f"{round((1 - one['right']['value']) * one['n']):,} of {one['n']:,} at {one['name']}"  # noqa: E731
-    return f"It differs from {travel.kind} to {travel.kind}: {wrong(hard)} were wrong, and {wrong(easy)}."
+    wrong = lambda one: f"{round((1 - one['right']['value']) * one['n']):,} of {one['n']:,}"  # noqa: E731
+    return f"At the hardest {travel.kind} ({hard['name']}), {wrong(hard)} were wrong; at the easiest, {wrong(easy)}."
 
 # %% ../../nbs/lib/evaluate/32_travel.ipynb #travel-sentences
 def worse_sentence(travel: Travel) -> str:  # "" without copies
     "Say how often the answers to worsened copies are wrong."
     if not len(travel.copies):
         return ""
-    return ("Photos from a trap camera are often worse than training photos. In copies made worse by a program (at night, "
-            f"far away, blurred and so on), {wrong_text(of_table(travel.copies))} of the answers were wrong.")
+    source = "A source is a collection of photos, not a camera site. " if travel.kind == "source" else ""
+    return (f"{source}Photos from a trap camera are often worse than these. In copies made worse by a program (at night, far "
+            f"away, blurred and so on), {wrong_text(of_table(travel.copies))} of the answers were wrong.")
 
 
 def away_sentences(
     travel: Travel,
     home: Answers,  # to the test photos
+    same: bool,  # whether all of these come from places of the training photos
 ) -> list[str]:  # paragraphs
     "Say how often the model is wrong at places that it did not learn from."
     away, names = of_table(travel.photos), {place for place in travel.photos["place"].to_pylist() if place}
     left = f"{plural(len(away.right), 'training photo')} of {plural(len(names), travel.kind)}"
     return [
         f"Expect {wrong_text(away)} of its answers to be wrong, or more. So many were wrong on {left}, each of which was left "
-        f"out of the training in turn. On the test photos, {wrong_text(home)} are wrong. {_spread(travel)}".rstrip(),
+        f"out of the training in turn. On the test photos{f', which come from the same {travel.kind}s,' if same else ','} "
+        f"{wrong_text(home)} are wrong. {_spread(travel)}".rstrip(),
         worse_sentence(travel),
     ]

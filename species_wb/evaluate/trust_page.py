@@ -7,6 +7,9 @@ __all__ = ['ONE_PLACE', 'NAME_PLACES', 'NO_PLACE', 'ALL_RIGHT', 'PLACES', 'ALT',
            'HEADING', 'QUESTIONS', 'new_site', 'ninety', 'unseen', 'weakest', 'trained_on', 'trust']
 
 # %% ../../nbs/lib/evaluate/39_trust_page.ipynb #imports
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from ..core import listed, plural
 from ..engine.model_file import NONE
 from . import declines, evaluation_text, model_card, photo_sources, plots, travel, trust_text
@@ -34,7 +37,10 @@ def new_site(results: Results) -> list[str]:  # paragraphs
     home = of_test(scored)
     if not known.kind:
         return [ONE_PLACE.format(travel.wrong_text(home)), travel.worse_sentence(known), f"{NAME_PLACES} {model_card.TRY}"]
-    return [*travel.away_sentences(known, home), model_card.TRY]
+    manifest, tested = evaluation.manifest, {row.get(known.kind) for row in scored.rows}
+    used = pc.is_in(manifest["split"], pa.array(["train", "valid"]))
+    same = tested <= {*manifest.filter(used)[known.kind].to_pylist()} - {None}
+    return [*travel.away_sentences(known, home, same), model_card.TRY]
 
 # %% ../../nbs/lib/evaluate/39_trust_page.ipynb #ninety
 def _held(name: str, answers: Answers) -> str:
@@ -47,8 +53,9 @@ def ninety(results: Results) -> list[str]:  # paragraphs
     "Say whether a score can be believed, on the test photos and elsewhere."
     kinds = {"test photos": of_test(results.scored), **(travel.kinds(results.travel) if results.travel else {})}
     near = [travel.near_90(answers, name) for name, answers in kinds.items()]
-    about = f"Of the answers with a score around 90 %: {'; '.join(filter(None, near))}." if any(near) else ""
-    return [*(_held(name, answers) for name, answers in kinds.items()), about]
+    about = f"Of the answers with a score from 0.85 to 0.95, so many are right: {'; '.join(filter(None, near))}." if any(near) else ""
+    held = [_held(name, answers) for name, answers in kinds.items() if name != "worsened copies"]
+    return [about, *held]
 
 # %% ../../nbs/lib/evaluate/39_trust_page.ipynb #unseen
 def unseen(results: Results) -> list[str]:  # paragraphs
@@ -84,19 +91,17 @@ def weakest(results: Results) -> list[str]:  # paragraphs
 
 # %% ../../nbs/lib/evaluate/39_trust_page.ipynb #trained-on
 def _sources(results: Results) -> str:  # "" where no source is known, or the run did not train the model
-    "Name the largest sources of the training photos."
+    "Say from how many sources the training photos come."
     rows = [] if results.judged.own else photo_sources.sources(results.judged.manifest)
-    used = sorted(((row[3], row[0]) for row in rows if row[3]), reverse=True)
-    if len(used) < 2:
-        return ""
-    return f"They come from {plural(len(used), 'source')}: {listed([f'{name} ({n:,})' for n, name in used], 4)}."
+    used = sum(row[3] > 0 and row[0] != "not known" for row in rows)
+    return f"They come from {plural(used, 'source')} (table “Where the photos come from”)." if used else ""
 
 
 def trained_on(results: Results) -> list[str]:  # paragraphs
     "Say how to find out whether a photo was in the training, and what the training photos are."
     before, network = sorted(photo_sources.pretrained_on(results.judged.model)), ""
     if before:
-        network = f"Before, others had trained its network with photos of {listed(before)}; nobody keeps a list of those."
+        network = f"Before, others had trained its network with photos of {listed(before)}; no list of those is kept."
     ask = "Ask: `species-wb seen MODEL photo.jpg` compares the file with the list in the model file, byte by byte."
     if not results.judged.model.info.provenance.get("training_photos"):
         ask = ""
@@ -135,7 +140,7 @@ EXACT = (
 def _scores(page: Page, results: Results) -> None:
     "Show scores against right answers, on the test photos and elsewhere."
     curves, known = {"test photos": travel.curve(of_test(results.scored))}, results.travel
-    for name, answers in travel.kinds(known).items() if known else ():
+    for name, answers in travel.kinds(known, whole=False).items() if known else ():
         if len(curves) == 1 and name != "photos held back":  # left-out places; where none is known, worsened copies
             curves[name] = travel.curve(answers)
     page.subheading("Its scores, at home and elsewhere" if len(curves) > 1 else "Its scores")

@@ -87,7 +87,7 @@ def test_the_page_gives_the_share_wrong_at_left_out_places_with_the_hardest_and_
     found = known(rows_of(200, wrong=lambda k, copy: k % 4 == 0 and k % 8 == 0))  # half of the photos at site 0
     said, tables = page_of(found)
     assert "Expect 12 % (8 to 17 %) of its answers to be wrong, or more. So many were wrong on 200 training photos of 4 sites" in said
-    assert "25 of 50 at site 0 were wrong, and 0 of 50 at site " in said
+    assert "At the hardest site (site 0), 25 of 50 were wrong; at the easiest, 0 of 50." in said
     assert [row[:2] for row in tables["photos of"][:2]] == [["site 0", 50], ["site 1", 50]] and tables["photos of"][0][2].startswith("0.50 (")
 
 
@@ -113,8 +113,8 @@ def test_without_such_a_table_the_page_says_so(method, start):
 
 def test_scores_are_believed_at_home_and_not_elsewhere(known):
     said, _ = page_of(known(rows_of(300, wrong=lambda k, copy: k % 2 == 0)))
-    assert "Left-out sites: no: it is too sure, by 40.0" in said and "Test photos: " in said
-    assert "left-out sites, 150 of 300 such answers are right, 0.50 (" in said
+    assert "Photos of left-out sites: no: it is too sure, by 40.0" in said and "Test photos: " in said
+    assert "150 of 300 (photos of left-out sites), 0.50 (" in said
 
 
 def test_no_word_of_experts_is_needed_for_the_five_answers(known):
@@ -133,7 +133,7 @@ def test_what_is_left_out_is_counted_for_each_kind_of_photos(known):
     plain = lambda text: text.replace("\u00a0", " ")  # noqa: E731
     assert plain(rows["nothing"][0]).startswith("90 of 90: 10 % (") and plain(rows["nothing"][1]).startswith("100 of 100: 10 % (")
     assert rows[declines.ERROR.format(0.02)][1] == "none answered" and plain(rows[declines.ERROR.format(0.05)][2]).startswith("100 of 100: 10 %")
-    assert "With --max-error 0.05, " in said and "100 of 100 photos (left-out sites) get an answer, and 10 of these answers are wrong" in said
+    assert "With --max-error 0.05, " in said and "100 of 100 photos of left-out sites, 10 of them wrong" in said
 
 
 def test_the_card_does_not_repeat_what_the_page_says():
