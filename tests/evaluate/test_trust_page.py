@@ -40,11 +40,14 @@ def known(tmp_path):
     return read
 
 
-def page_of(found: travel.Travel | None, **more) -> tuple[str, dict]:
-    about, scored = judged([(LABELS[k % 3], (3.0 * np.eye(3)[(k + (k % 10 == 0)) % 3]).tolist()) for k in range(90)], tuple(LABELS), **more)
-    title, said, tables, _ = texts(trust_page.trust, about, scored, travel=found)
-    assert title == "Can I trust this model?"
-    return said.replace("\u00a0", " "), {table.columns[0]: table.rows for table in tables}
+def results_of(found: travel.Travel | None, **more) -> evaluation_page.Results:
+    "90 test photos, of which every tenth gets a wrong name, and what a run knows of other places."
+    photos = [(LABELS[k % 3], (3.0 * np.eye(3)[(k + (k % 10 == 0)) % 3]).tolist()) for k in range(90)]
+    return evaluation_page.Results(*judged(photos, tuple(LABELS), **more), {}, travel=found)
+
+
+def plain(paragraphs: list[str]) -> str:
+    return " ".join(paragraphs).replace("\u00a0", " ")
 
 
 # What a training writes down
@@ -85,40 +88,43 @@ def test_the_promises_for_a_place_come_from_the_other_places_alone():
 
 def test_the_page_gives_the_share_wrong_at_left_out_places_with_the_hardest_and_the_easiest(known):
     found = known(rows_of(200, wrong=lambda k, copy: k % 4 == 0 and k % 8 == 0))  # half of the photos at site 0
-    said, tables = page_of(found)
+    said, rows = plain(trust_page.new_site(results_of(found))), travel.table(travel.by_place(found))
     assert "Expect 12 % (8 to 17 %) of its answers to be wrong, or more. So many were wrong on 200 training photos of 4 sites" in said
     assert "At the hardest site (site 0), 25 of 50 were wrong; at the easiest, 0 of 50." in said
-    assert [row[:2] for row in tables["photos of"][:2]] == [["site 0", 50], ["site 1", 50]] and tables["photos of"][0][2].startswith("0.50 (")
+    assert [row[:2] for row in rows[:2]] == [["site 0", 50], ["site 1", 50]] and rows[0][2].startswith("0.50 (")
 
 
 def test_copies_are_counted_by_what_was_done_to_them(known):
     found = known(rows_of(80, wrong=lambda k, copy: copy and k % 2 == 0))  # every copy at night, no other
-    rows = {row[0]: row for row in page_of(found)[1]["photos of"]}
+    rows = {row[0]: row for row in travel.table(travel.by_kind(found))}
     assert rows["at night (grey, lit by a flash)"][1:] == [40, "0.00 (0.00 to 0.09)", "0.90"] and rows["all worsened copies"][2].startswith("0.50 (")
 
 
 def test_with_one_place_only_it_is_not_known_and_the_page_says_what_to_do(known):
-    said, tables = page_of(known(rows_of(60, sites=1)))
+    about = results_of(known(rows_of(20, sites=1)))
+    _, said, tables, _ = texts(trust_page.trust, about.judged, about.scored, travel=about.travel)
     assert "Not known. The training photos do not name two places or more" in said and "--metadata" in said and "some 100 photos" in said
-    assert "Expect" not in said and [row[0] for row in tables["photos of"]] == ["all worsened copies", "at night (grey, lit by a flash)"]
+    assert "Expect" not in said and [row[0] for row in tables[0].rows] == ["all worsened copies", "at night (grey, lit by a flash)"]
 
 
 @pytest.mark.parametrize("method, start", [("finetune", "Not known: while all layers"), ("probe", "Not tested: the test photos do not say where")])
 def test_without_such_a_table_the_page_says_so(method, start):
     about, scored = judged([("Aves", [3, 0]), ("Fungi", [0, 3])] * 20)
     about.training = {"method": method}
-    _, said, tables, _ = texts(trust_page.trust, about, scored)
-    assert said.startswith(start) and [table.columns for table in tables] == [["left out", "test photos: answered"]]
+    results = evaluation_page.Results(about, scored, {})
+    assert plain(trust_page.new_site(results)).strip().startswith(start) and len(trust_page.ninety(results)) == 2
+    assert declines.rows(declines.kinds(about.model.info, scored, None))[1] == ["left out", "test photos: answered"]
 
 
 def test_scores_are_believed_at_home_and_not_elsewhere(known):
-    said, _ = page_of(known(rows_of(300, wrong=lambda k, copy: k % 2 == 0)))
+    said = plain(trust_page.ninety(results_of(known(rows_of(300, wrong=lambda k, copy: k % 2 == 0)))))
     assert "Photos of left-out sites: no: it is too sure, by 40.0" in said and "Test photos: " in said
     assert "150 of 300 (photos of left-out sites), 0.50 (" in said
 
 
 def test_no_word_of_experts_is_needed_for_the_five_answers(known):
-    said, _ = page_of(known(rows_of(200)))
+    about = results_of(known(rows_of(40)))
+    said = plain([paragraph for answer in trust_page.QUESTIONS.values() for paragraph in answer(about)])
     for word in ("logit", "ECE", "softmax", "log loss", "temperature", "conformal", "embedding", "out of fold", "accuracy"):
         assert word not in said, word
 
@@ -128,18 +134,18 @@ def test_what_is_left_out_is_counted_for_each_kind_of_photos(known):
     truth = rng.integers(3, size=600)
     made = promises.promises(rng.normal(size=(600, 3)) + 3 * np.eye(3)[truth], truth, LABELS, 1.0)
     found = known(rows_of(100, wrong=lambda k, copy: k < 10))
-    said, tables = page_of(found, conformal=made.conformal, risk=made.risk)
-    rows = {row[0]: row[1:] for row in tables["left out"]}
-    plain = lambda text: text.replace("\u00a0", " ")  # noqa: E731
-    assert plain(rows["nothing"][0]).startswith("90 of 90: 10 % (") and plain(rows["nothing"][1]).startswith("100 of 100: 10 % (")
-    assert rows[declines.ERROR.format(0.02)][1] == "none answered" and plain(rows[declines.ERROR.format(0.05)][2]).startswith("100 of 100: 10 %")
+    about = results_of(found, conformal=made.conformal, risk=made.risk)
+    said, (body, _) = plain(trust_page.unseen(about)), declines.rows(declines.kinds(about.judged.model.info, about.scored, found))
+    rows = {row[0]: [plain([cell]) for cell in row[1:]] for row in body}
+    assert rows["nothing"][0].startswith("90 of 90: 10 % (") and rows["nothing"][1].startswith("100 of 100: 10 % (")
+    assert rows[declines.ERROR.format(0.02)][1] == "none answered" and rows[declines.ERROR.format(0.05)][2].startswith("100 of 100: 10 %")
     assert "With --max-error 0.05, " in said and "100 of 100 photos of left-out sites, 10 of them wrong" in said
 
 
 def test_the_card_does_not_repeat_what_the_page_says():
     about, scored = judged([("Aves", [3, 0]), ("Fungi", [0, 3])] * 20)
     page, results = Page("Colours"), evaluation_page.Results(about, scored, {})
-    trust_page.trust(page, results), evaluation_page.limits(page, results)
-    said = [json.dumps([str(vars(piece)) for piece in section.pieces]) for section in page.sections]
-    assert "some 100 photos from there" in said[0] and "some 100 photos from there" not in said[1]
-    assert "was trained with" in said[0] and "which photos it was trained with" not in said[1]
+    evaluation_page.limits(page, results)
+    card = " ".join(said for piece in page.sections[0].pieces for _, said in piece.facts)
+    assert "some 100 photos from there" in plain(trust_page.new_site(results)) and "some 100 photos from there" not in card
+    assert "which photos it was trained with" in plain(trust_page.trained_on(results)) and "which photos it was trained with" not in card
