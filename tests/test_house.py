@@ -31,7 +31,7 @@ NO_TORCH = """core progress workspace runs fields csv_form contracts predictions
     report.style report.label_places report.pictures report.page report.notebooks
     survey.observations survey.rates survey.rates_bootstrap
     engine.toy engine.backends engine.load engine.model_checks engine.mix_file engine.model_file engine.speed engine.predict
-    engine.turns engine.ensemble engine.occlusion engine.class_activation engine.maps engine.similar
+    engine.turns engine.ensemble engine.occlusion engine.class_activation engine.maps engine.map_check engine.similar
     detect.kinds detect.boxes detect.source detect.letterbox detect.seen detect.descriptions detect.layouts
     detect.decode detect.box_file detect.detector detect.box_json detect.tiles detect.box_tables detect.given
     detect.activation detect.self_boxes detect.repeats detect.repeat_list detect.people detect.drawn
@@ -43,11 +43,11 @@ NO_TORCH = """core progress workspace runs fields csv_form contracts predictions
     models.description models.detector_file models.feature_maps models.box_head models.finer_names models.ready_made models.calibration_photos models.int8_variants models.int8_gate models.int8 models.names
     train.places train.training_set train.decoded_photos train.worsened train.heads train.shrunk train.choice train.choice_text train.box_windows
     classify.promised classify.named
-    train.held_back
+    train.held_back train.left_out
     evaluate.plots evaluate.confusion_plot evaluate.looks evaluate.run_plots evaluate.evaluation evaluate.scoring
     evaluate.boxes evaluate.evaluation_text evaluate.evaluation_tables evaluate.trust_text evaluate.training_plots evaluate.robustness
     evaluate.robustness_text evaluate.subgroups evaluate.evaluation_galleries evaluate.photo_sources evaluate.bursts
-    evaluate.mistake_maps evaluate.promises_kept evaluate.seeds evaluate.ensemble_gain evaluate.model_card evaluate.evaluation_page
+    evaluate.mistake_maps evaluate.travel evaluate.declines evaluate.trust_page evaluate.promises_kept evaluate.seeds evaluate.ensemble_gain evaluate.model_card evaluate.evaluation_page
     evaluate.compare_runs evaluate.compare evaluate.compare_times evaluate.compare_text evaluate.compare_tables
     evaluate.compare_classes evaluate.compare_plots evaluate.compare_page
     curate.predictions curate.confusions curate.correct curate.one_photo

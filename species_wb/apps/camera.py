@@ -14,7 +14,8 @@ from .camera_controls import Decision, Models, Recorder, Sources, load, switch
 from .camera_messages import about
 from .camera_view import CameraView
 from .cells import close_earlier
-from .live import MIN_SCORE, SECONDS, Live
+from .live import SECONDS, Live
+from ..fields import MIN_SCORE
 from ..models.names import READY_MADE
 from ipywidgets import Box, VBox
 

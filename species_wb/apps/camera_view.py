@@ -15,10 +15,11 @@ from typing import Any
 from . import controls  # noqa: F401  # it says which package is not installed
 from .camera_messages import halt, read, receive
 from .cells import STATIC, script
-from .live import MIN_SCORE, Live
+from .live import Live
 from .player import Player
 from .visits import why_not_kept
 from ..core import UserError
+from ..fields import MIN_SCORE
 from ..photos.reading import ACCEPT
 import anywidget
 import traitlets

@@ -37,16 +37,20 @@ def _limit(results: Results) -> float | None:
 
 
 def surest_mistakes(page: Page, results: Results) -> None:
-    "Show the wrong answers with the highest scores, and where the network looked; of few mistakes, show all."
+    "Show the wrong answers with the highest scores, and where the network looked if its maps passed their test."
     chosen = evaluation_tables.surest_mistakes(results.scored)
     n = int((~results.scored.right).sum())
     every = ALL.get(n, f"All {n} mistakes, the surest first") if chosen and n == len(chosen) else "The surest mistakes"
     score = f"{SCORE} These are the wrong answers with the highest scores." if n > len(chosen) else SCORE
+    mapped, limit = bool(results.maps and results.maps["passed"]), _limit(results)
     finer = f" {FINER}" if any(evaluation_tables.finer_line(results.scored.rows[k]) for k in chosen) else ""
-    page.section(every, *([f"{score} {KEY}{finer}", LOOK, MAPS] if chosen else ["No answer is wrong."]))
+    said = [f"{score} {KEY}{finer}", LOOK, MAPS if mapped else ""]
+    page.section(every, *(said if chosen else ["No answer is wrong."]))
     if chosen:
-        shown = mistake_maps.mistakes(results.judged.model, results.scored, chosen, _limit(results))
-        page.gallery(shown, wide=True)
+        shown = mistake_maps.mistakes(results.judged.model, results.scored, chosen, limit) if mapped else (
+            evaluation_tables.gallery(results.scored, chosen, limit)
+        )  # fmt: skip
+        page.gallery(shown, mistake_maps.sentence(results.maps), wide=mapped)
 
 # %% ../../nbs/lib/evaluate/39_evaluation_galleries.ipynb #least-sure
 SEE = "Which answers to check is said in the section “If you check the unsure answers yourself”."

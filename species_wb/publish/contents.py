@@ -31,6 +31,7 @@ CONTENTS = {  # name in the run folder, or a pattern for several names → what 
     "command.txt": "the command that was given",
     "plan.json": "what was chosen before the training began",
     "training.json": "how the training went, and what it chose",
+    "left_out.parquet": "the answers to training photos of places that were left out, and to worsened copies of them",
     "history.csv": "the losses and scores of each epoch (pass over the training photos)",
     "status.json": "says that the run is finished, and when",
     "figures/*": "a figure of the report",

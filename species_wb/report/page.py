@@ -116,6 +116,10 @@ class _Prose:
         if kept := [p for p in paragraphs if p]:
             self._add("text", paragraphs=kept)
 
+    def subheading(self, title: str) -> None:
+        "Begin a part of a section."
+        self._add("subheading", title=title)
+
     def warn(self, sentence: str) -> None:
         "Add a warning that the reader must not overlook."
         self._add("warn", sentence=sentence)

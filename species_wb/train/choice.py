@@ -6,7 +6,7 @@
 __all__ = ['EMPHASIS', 'SEARCH_PHOTOS', 'Tried', 'SHARES', 'FEW', 'SHRUNK', 'fitted_head', 'Choice', 'best_choice']
 
 # %% ../../nbs/lib/train/27_choice.ipynb #imports
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from operator import itemgetter
 from typing import Any
@@ -190,6 +190,7 @@ class Choice:
     how: str  # the folds: "source", "site" or "random"
     away: np.ndarray  # V×N×C logits of the chosen head before the temperature: photos, worsened copies; NaN in no fold
     photos: TrainingSet  # the N photos that took part
+    parts: Folds = field(default_factory=list)  # (rows to fit on, rows to score) of `away`
 
 # %% ../../nbs/lib/train/27_choice.ipynb #best-choice
 def best_choice(
@@ -209,4 +210,4 @@ def best_choice(
         home = None if how == "random" else _at_home(best, plain, views, chosen, classes, seed)
     except UserError:  # photos of one burst, say: there are places to leave out, but nothing to hold back at random
         home = None
-    return Choice(best, plain, rows, weights, home, how, logits, chosen)
+    return Choice(best, plain, rows, weights, home, how, logits, chosen, parts)

@@ -18,7 +18,7 @@ import torch
 from ..contracts import ModelInfo, ModelSpec
 from ..core import write_aside
 from ..engine.model_file import ModelFile
-from ..metrics.promises import Promises
+from ..metrics.promises import Promises, usual_sets
 from ..models.export import check_parity, provenance, with_head
 from ..models.finer_names import finer_names
 from ..models.networks import Network
@@ -29,6 +29,7 @@ from .choice_text import sentences
 from .frozen import embedded, frozen_network
 from .heads import Head
 from .held_back import of_folds
+from .left_out import left_out_table, place_names, write_left_out
 from .training_set import TrainingSet, photos_of_splits, require_classes
 
 # %% ../../nbs/lib/train/30_probe.ipynb #found
@@ -125,6 +126,9 @@ def fit_probe(
     how: dict[str, Any] = {"conformal": rules, "risk": risk, "validation": validation, "provenance": origin,
                            "names": names}
     info = ModelInfo(labels, numbers, spec, best["temperature"], **how)
+    with timed(seconds, "writing down how it does away from home"):
+        named, copies = place_names(manifest, found.choice.photos.place), len(found.views) - 1
+        write_left_out(left_out_table(found.choice, labels, named, usual_sets(info).rate, copies), folder)
     tried = manifest, found.engine.path, found.refit, found.chosen, info, seed, seconds
     boxes, tried_boxes = box_finding.of_probe(*tried)
     info = replace(info, validation=(validation := validation | boxes))

@@ -67,13 +67,20 @@ def overall(labels: list[str], n: int) -> dict[str, Figure]:
     start = date(2026, 3, 2)
     taken = [(start + timedelta(3 * d)).isoformat() + "T07:30:00+02:00" for d in range(n)]
     return {
-        "reliability": plots.reliability(reliability.reliability(before, truth), reliability.reliability(after, truth)),
+        "reliability": plots.reliability({"at home": reliability.reliability(before, truth), "elsewhere": reliability.reliability(after, truth)}),
+        "elsewhere": plots.elsewhere([places(n), places(n)[:1]]),
         "risk_coverage": plots.risk_coverage(curve, reliability.threshold_for(curve, 0.95)),
         "learning_curves": run_plots.learning_curves(history),
         "strength_curve": run_plots.strength_curve(strengths, n=n),
         "latency": run_plots.latency(times.tolist(), *np.percentile(times, [50, 95])),
         "calendar": run_plots.calendar([*taken, None]),
     }
+
+
+def places(n: int) -> list[dict]:
+    "Three places with long names, one of which has all photos right."
+    names = ("github:somebody/a-long-name-of-a-collection-of-photos", "S02-meadow", "smaller sites")
+    return [{"name": name, "n": n, "score": 0.9, "right": {"value": k / 2, "low": k / 3, "high": 1.0}} for k, name in enumerate(names)]
 
 
 def drawn(figure: Figure) -> dict[matplotlib.text.Text, np.ndarray]:
@@ -204,7 +211,7 @@ def test_only_what_draws_figures_imports_seaborn():
     files = (ROOT / "species_wb").rglob("[a-z]*.py")
     every = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files}
     figures = ("plots", "confusion_plot", "run_plots", "compare_plots")
-    figures += ("training_plots", "evaluation_page", "evaluation_galleries", "compare_page")  # they lay these figures out
+    figures += ("training_plots", "evaluation_page", "evaluation_galleries", "trust_page", "compare_page")  # they lay these figures out
     draws = {"species_wb.report.style", *(f"species_wb.evaluate.{name}" for name in figures)}
     assert draws <= every
     code = (

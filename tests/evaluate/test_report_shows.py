@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from species_wb.contracts import manifest_table
-from species_wb.engine import toy
+from species_wb.engine import map_check, toy
 from species_wb.engine.model_file import open_model
 from species_wb.engine.predict import predict_manifest
-from species_wb.evaluate import evaluation_galleries, evaluation_page, evaluation_tables, photo_sources, scoring
+from species_wb.evaluate import evaluation_galleries, evaluation_page, evaluation_tables, mistake_maps, photo_sources, scoring
 from species_wb.evaluate.evaluation import Evaluation
 from species_wb.metrics import scores
 from species_wb.report.page import Page
@@ -114,7 +114,9 @@ def test_nothing_is_said_of_pretraining_where_no_photo_can_have_been_seen(tmp_pa
 
 def test_a_mistake_is_shown_with_what_spoke_for_the_answer_and_for_the_truth(tmp_path):
     results = coloured(tmp_path, {})
+    results.maps = mistake_maps.checked(results.judged.model, results.scored)
     (gallery,) = pieces(page_of(evaluation_galleries.surest_mistakes, results=results), "gallery")
+    assert results.maps["passed"] and gallery.caption.startswith("The maps passed a test on 24 test photos (class activation): ")
     (item,) = gallery.items
     assert item.lines[1] == "is green" and item.lines[0].startswith("✗ red")
     assert "what spoke for red" in item.alt and "what spoke for green" in item.alt
@@ -126,9 +128,17 @@ def test_a_mistake_is_shown_with_what_spoke_for_the_answer_and_for_the_truth(tmp
     assert changed[1][upper].mean() > 5 * changed[1][lower].mean(), "the truth is green"
 
 
-def test_maps_that_cost_many_runs_are_made_for_three_mistakes_only(tmp_path, monkeypatch):
-    from species_wb.evaluate import mistake_maps
+def test_maps_that_show_what_does_not_count_are_left_out_and_the_report_says_why(tmp_path, monkeypatch):
+    results, true_map = coloured(tmp_path, {}), map_check.heat_map
+    turned = lambda *asked: replace(true_map(*asked), heat=1 - true_map(*asked).heat)  # noqa: E731  # what counts least is called hot
+    monkeypatch.setattr(map_check, "heat_map", turned)
+    results.maps = mistake_maps.checked(results.judged.model, results.scored)
+    (gallery,) = pieces(page_of(evaluation_galleries.surest_mistakes, results=results), "gallery")
+    assert not results.maps["passed"] and gallery.caption.startswith("Maps of where the network looked are left out: they did not pass a test")
+    assert "what spoke for" not in gallery.items[0].alt and not gallery.wide
 
+
+def test_maps_that_cost_many_runs_are_made_for_three_mistakes_only(tmp_path, monkeypatch):
     results = coloured(tmp_path, {}, features=False)  # only occlusion can say where this network looked
     asked = []
     heat_map = mistake_maps.maps.heat_map

@@ -30,7 +30,7 @@ def judged(photos, labels=("Aves", "Fungi"), temperature=1.0, columns=None, **kn
     rows = [{"path": f"{n}.jpg", "truth": truth, "split": "test", "status": "ok", "sha256": f"{n:064d}", "group": None, "logits": z, "embedding": z} | (columns(n) if columns else {})
             for n, (truth, z) in enumerate(photos)]  # fmt: skip
     manifest = manifest_table([{"label": row["truth"], **{k: row[k] for k in ("path", "split", "status", "sha256", "group", *(columns(0) if columns else ()))}} for row in rows], "/photos")
-    about = evaluation.Evaluation(Path("/nowhere/run"), SimpleNamespace(info=info, sha256="0" * 64, path=Path("/nowhere/model.onnx")), manifest, {}, {}, [], [], own=False)
+    about = evaluation.Evaluation(Path("/nowhere/run"), SimpleNamespace(info=info, sha256="0" * 64, path=Path("/nowhere/model.onnx"), members=()), manifest, {}, {}, [], [], own=False)
     return about, scoring.score(about, predictions_table(rows, "/photos", info.labels), resamples=200)
 
 
@@ -94,14 +94,13 @@ def test_a_network_whose_scores_were_left_as_they_are_is_not_compared_with_itsel
     about, scored = calibrated(300, 1, 1)
     found = scoring.calibration(scored)
     assert "adjusted" not in " ".join(trust_text.calibration_sentences(about, scored, found))
-    assert len(plots.reliability(found["before"], found["after"]).axes) == 1
 
 
 def test_the_calibration_figure_shows_bins_with_their_intervals_and_no_line_through_them():
     _, scored = calibrated(290, 3, 3)
     found = scoring.calibration(scored)
-    figure = plots.reliability(found["before"], found["after"])
-    assert len(figure.axes) == 2 and "into 9 groups of 32 to 34" in figure.get_suptitle().replace("\n", " ")
+    figure = plots.reliability({"before": found["before"], "after": found["after"]})
+    assert len(figure.axes) == 2 and all("9 groups of 32 to 34" in axes.get_title() for axes in figure.axes)
     for axes, curve in zip(figure.axes, (found["before"], found["after"]), strict=True):
         (points, _, (ends,)) = axes.containers[0]
         assert points.get_linestyle() == "None" and len(points.get_xdata()) == len(curve["bins"]) == 9
@@ -277,7 +276,7 @@ def test_the_card_gives_numbers_with_their_intervals_and_the_licence():
 
 def test_the_report_says_first_how_good_then_where_it_fails_then_on_what_to_rely_then_how_it_was_made():
     (cell,) = [cell.source for cell in nbformat.read(ROOT / "nbs" / "evaluate.ipynb", 4).cells if "page_holds = [" in cell.source]
-    at = [cell.index(f".{name},") for name in ("overall", "classes", "confusions", "surest_mistakes", "worse_photos", "calibration", "limits", "photos", "training", "provenance")]
+    at = [cell.index(f".{name},") for name in ("overall", "classes", "confusions", "surest_mistakes", "worse_photos", "trust", "limits", "photos", "training", "calibration", "provenance")]
     assert at == sorted(at)
 
 
@@ -423,7 +422,7 @@ def test_at_most_sixteen_mistakes_are_all_shown_and_not_once_more_among_the_leas
     title, said, _, (gallery,) = texts(evaluation_galleries.surest_mistakes, about, scored)
     assert title == "All 16 mistakes, the surest first" and len(gallery.items) == 16
     assert "If these test photos are yours, see whether the person who named them was right" in said and "often the label" not in said
-    assert "Each answer has a score, from 0 to 1" in said and "✗ stands before the answer" in said and gallery.caption == ""
+    assert "Each answer has a score, from 0 to 1" in said and "✗ stands before the answer" in said and gallery.caption.startswith("Maps of where the network looked are left out")
     title, said, _, (gallery,) = texts(evaluation_galleries.least_sure, about, scored)
     assert title == "Right, but only just" and "The 12 right answers with the lowest scores." in said
     assert len(gallery.items) == 12 and all(item.lines[0].startswith("✓") for item in gallery.items) and "The mistakes are shown above" in said
@@ -452,7 +451,8 @@ def test_the_first_table_says_what_each_measure_means_and_leaves_the_scores_to_t
     _, said, (table,), _ = texts(evaluation_page.overall, about, scored)
     assert [row[0] for row in table.rows] == ["accuracy", "right among the first three", "F1, mean of the classes", "F1, weighted by class size"]
     assert table.columns == columns and all(meant(row[0], said) for row in table.rows)
-    _, said, (table,), _ = texts(evaluation_page.calibration, about, scored)
+    _, said, (table, errors), _ = texts(evaluation_page.calibration, about, scored)
+    assert [row[0] for row in errors.rows] == ["test photos"] and "chance alone" in errors.caption
     assert [row[0] for row in table.rows] == ["log loss", "Brier score", "expected calibration error (ECE)"]
     assert table.columns == columns and all(meant(row[0], said) for row in table.rows) and said.count("lower is better") == 3
 
