@@ -48,7 +48,7 @@ def _wrong(clock: Clock) -> str:
     if any(at.tzinfo for at in shown) or len({at.tzinfo is None for at in true}) > 1:
         return "Known moments of a clock: the clock's times have no offset, and the true times all have one, or none."
     if len(shown) == 1 or any(a >= b for times in (shown, true) for a, b in pairwise(times)):
-        return "A drift needs two known moments or more, the earlier one first, in the clock's times and the true times."
+        return "A drift needs two known moments or more, the earlier one first in the clock's and in the true times."
     for (a, b), (c, d) in pairwise(clock.known):
         drift = 86400 * ((d - b) / (c - a) - 1)
         if abs(drift) > MOST_DRIFT:
@@ -133,4 +133,4 @@ def clock_text(
     "Write what was wrong with a clock."
     if clock.known:
         return "; ".join(f"{shown.isoformat(' ')}={true.isoformat(' ')}" for shown, true in clock.known)
-    return f"{clock.shift:+.12g}" if clock.shift else ""
+    return f"{clock.shift:.12g}" if clock.shift else ""

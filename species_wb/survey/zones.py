@@ -30,7 +30,7 @@ def _offset_zone(text: str) -> tzinfo | None:
 
 # %% ../../nbs/lib/survey/12_zones.ipynb #iana-name
 def _iana_name(text: str) -> str:
-    "Return an IANA name as it is spelled. Raises UserError where there is no such name; it proposes the zone of a city."
+    "Return an IANA name as it is spelled. Raises UserError where there is none; it proposes the zone of a city."
     names = {name.casefold(): name for name in sorted(available_timezones())}
     wanted = text.casefold().replace(" ", "_")
     if wanted in names:
