@@ -208,11 +208,11 @@ EVENTS = {
 }  # fmt: skip
 
 
-def _event_ids(table: pd.DataFrame, camera: Sequence | None) -> list[str]:
+def _event_ids(table: pd.DataFrame, camera: pd.Series | None) -> list[str]:
     "Make an id from site, label and start; with a camera where each camera has its own events."
     hashed = lambda parts: hashlib.sha256("\t".join(parts).encode()).hexdigest()[:16]  # noqa: E731
     places = table["site"].fillna("")
-    places = places if camera is None else places + "\t" + pd.Series(camera).astype(str)
+    places = places if camera is None else places + "\t" + camera.astype(str)
     parts = list(zip(places, table["label"], table["start"], strict=True))
     ids = pd.Series(list(map(hashed, parts)))
     for k in np.flatnonzero(ids.duplicated(keep=False)):  # the same moment twice
@@ -223,8 +223,9 @@ def _event_ids(table: pd.DataFrame, camera: Sequence | None) -> list[str]:
 def _ends(placed: pd.DataFrame, event: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Return for each event its first row, its last row, and the row with the highest score."
     at, score = placed["at"].to_numpy(float), _scores(placed)
-    where = np.flatnonzero(np.diff(np.sort(event), prepend=-1))
-    by_start, by_end = np.lexsort((at, event)), np.lexsort((at * 1000 + _long(placed), event))
+    where, long = np.flatnonzero(np.diff(np.sort(event), prepend=-1)), _long(placed)
+    by_start = by_end = np.lexsort((at, event))
+    by_end = np.lexsort((at * 1000 + long, event)) if long.any() else by_end
     by_score = np.lexsort((at, -np.nan_to_num(score, nan=-1), event))
     return by_start[where], by_end[np.append(where[1:], len(event))[: len(where)] - 1], by_score[where]
 
@@ -234,6 +235,9 @@ def _scores(placed: pd.DataFrame) -> np.ndarray:  # N float64, nan where there i
     return pd.to_numeric(_column(placed, "score"), errors="coerce").to_numpy(float)
 
 # %% ../../nbs/lib/survey/20_events.ipynb #survey-events
+_NEEDED = "deployment at local score path member seconds photo x0 count method start end".split()
+
+
 class Grouped(NamedTuple):
     "The events of a survey, and what became of each row."
 
@@ -245,13 +249,17 @@ def _photos(rows: pd.DataFrame) -> list[str]:
     "Name the photo of each row."
     if "photo" in rows:
         return rows["photo"].tolist()
+    names = _column(rows, "path").tolist()
     parts = pd.DataFrame({name: _column(rows, name).astype(object) for name in ("path", "member", "seconds")})
-    return [photo_text(row) for row in parts.where(parts.notna(), None).to_dict("records")]
+    for k in np.flatnonzero(parts[["member", "seconds"]].notna().any(axis=1)):
+        names[k] = photo_text(parts.iloc[k].where(parts.iloc[k].notna(), None).to_dict())
+    return names
 
 
 def _table(used: pd.DataFrame, event: np.ndarray, record: np.ndarray) -> pd.DataFrame:
-    "Make the table of events of the rows that have one."
+    "Make the table of events of the rows that have one; `camera` is that of the first row."
     first, last, best = _ends(used, event)
+    camera = used["camera"].where(used["camera"].notna(), used["deployment"])
     count, told = (np.zeros(len(first), np.int64) for _ in range(2))
     for most, values in zip((count, told), _counts(used, record), strict=True):
         np.maximum.at(most, event, values)
@@ -263,7 +271,7 @@ def _table(used: pd.DataFrame, event: np.ndarray, record: np.ndarray) -> pd.Data
         until=(used["at"].to_numpy(float) + _long(used) / 1000)[last], count=np.where(told > 0, told, count),
         photos=photos, score=_scores(used)[best], lat=used["lat"].iloc[best].to_numpy(), lon=used["lon"].iloc[best].to_numpy(),
         method=np.where(np.isin(np.arange(len(first)), people), "human", "machine"),
-        photo=_photos(used.iloc[best]))
+        photo=_photos(used.iloc[best]), camera=camera.iloc[first])
     return table.reset_index(drop=True)
 
 # %% ../../nbs/lib/survey/20_events.ipynb #survey-events-whole
@@ -281,14 +289,15 @@ def survey_events(
     own = {what: _of_deployments(placed, stays, what) for what in ("site", "camera", "lat", "lon")}
     day = _column(placed, "day")
     day = day.where(day.notna(), placed["local"].astype(str).str.slice(0, 10))
-    used = placed.assign(label=names, day=day, **own)[pd.isna(left_out)]
+    mine = {"label": names, "day": day, **own}
+    wanted = [name for name in _NEEDED if name in placed and name not in mine]
+    used = pd.DataFrame({**mine, **{name: placed[name] for name in wanted}})[pd.isna(left_out)]
     group = _group(used, used["label"], used["site"], used["camera"], rule)
     records = _records(used, group)
     begins = _begins(records, rule)
     event = (np.cumsum(begins) - 1)[records.of]
     table = _table(used, event, records.of)
-    camera = used["camera"].where(used["camera"].notna(), used["deployment"]).iloc[_ends(used, event)[0]].tolist()
-    table["event_id"] = _event_ids(table, camera if rule.by == "camera" else None)
+    table["event_id"] = _event_ids(table, table["camera"] if rule.by == "camera" else None)
     ids = np.full(len(placed), None, object)
     ids[pd.isna(left_out)] = table["event_id"].to_numpy(object)[event]
     table = table.sort_values(["at", "site", "label", "event_id"], ignore_index=True)
