@@ -65,7 +65,8 @@ def record_table(
         "Station": named["site"], **({"Camera": named["camera"]} if rule.by == "camera" else {}), "Species": named["label"],
         "DateTimeOriginal": start.str[:10] + " " + start.str[11:19], "Date": start.str[:10], "Time": start.str[11:19],
         "delta.time.secs": delta.round().astype("int64"), "delta.time.mins": (delta / 60).round().astype("int64"),
-        "delta.time.hours": (delta / 3600).round(1), "delta.time.days": (delta / 86400).round(1),
+        "delta.time.hours": [round(value, 1) for value in delta / 3600],  # as R does; numpy rounds 5.65 to 5.6
+        "delta.time.days": [round(value, 1) for value in delta / 86400],
         "Directory": photo.map(posixpath.dirname), "FileName": photo.map(posixpath.basename), "n_images": named["photos"],
         "count": named["count"]}
     return pd.DataFrame(columns)

@@ -99,7 +99,7 @@ RULES = st.builds(Rule, gap=st.sampled_from([0.0, 30.0, 60.0, 90.0]), since=st.s
 
 
 @given(ROWS, RULES, st.randoms())
-@examples(40)
+@examples(25)
 def test_events_are_those_that_a_person_finds_photo_by_photo(rows, rule, order):
     "Photos, boxes and films in any order: one event each, the same as by hand, with the same ids."
     rows = [row | ({"path": f"{row['film']}{row['site']}{row['deployment']}.mp4", "seconds": row["at"]} if row["film"] < 2 else
@@ -114,7 +114,7 @@ def test_events_are_those_that_a_person_finds_photo_by_photo(rows, rule, order):
 
 
 @given(st.lists(st.integers(0, 400), min_size=1, max_size=20), st.sampled_from([29.5, 60.5]))
-@examples(20)
+@examples(10)
 def test_bursts_of_a_running_camera_are_the_same_events_with_the_same_ids(seconds, gap):
     rows = placed([{"at": float(s), "path": f"{k}.jpg", "x0": 0.5 if s % 3 else None} for k, s in enumerate(seconds)])
     theirs = bursts([{**row, "taken_at": row["local"], "x0": row["x0"] if row["x0"] == row["x0"] else None} for row in rows.to_dict("records")], gap)
