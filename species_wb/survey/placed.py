@@ -29,6 +29,11 @@ def _text(table: pd.DataFrame, name: str) -> pd.Series:
     return found.where(found.notna(), None)
 
 
+def _taken(table: pd.DataFrame) -> pd.Series:
+    "Return the times that cameras showed; a row of observations has its start."
+    return _text(table, "taken_at" if "taken_at" in table else "start")
+
+
 def _texts(values: np.ndarray) -> pd.Series:
     "Return a column of texts in which None stays None."
     return pd.Series(values, dtype=object)
@@ -112,8 +117,7 @@ def place(
     it is known), `day` (the first ten characters of `local`), and `left_out` (None, or a word of LEFT_OUT)."""
     deployments = [*deployments]
     placed, stays = table.reset_index(drop=True), [stay_of(one) for one in deployments]
-    taken = _text(placed, "taken_at") if "taken_at" in placed else _text(placed, "start")
-    times = seconds_of(taken)
+    times = seconds_of(_taken(placed))
     placed["site"] = sites_of(placed)
     which, why = _chosen(placed, stays, times)
     placed["left_out"] = _texts(why)
@@ -124,7 +128,7 @@ def place(
     placed["day"] = placed["local"].str.slice(0, 10)
     own = np.array([*(one.site for one in deployments), None], object)
     placed["site"] = _texts(np.where(fits, own[which], placed["site"].to_numpy(object)))
-    return placed, _problems(placed, deployments, of[which], doubt, taken)
+    return placed, _problems(placed, deployments, of[which], doubt, times[0])
 
 # %% ../../nbs/lib/survey/17_placed.ipynb #photo-names
 def _photo_names(placed: pd.DataFrame) -> pd.Series:
@@ -166,30 +170,30 @@ def _said(word: str, where: str, names: Sequence[str], time: str) -> str:
     return f"{where}: " + _SAID[word].format(n=plural(len(names), "photo"), name=names[0], time=time, **verbs)
 
 # %% ../../nbs/lib/survey/17_placed.ipynb #reset-said
-def _reset(placed: pd.DataFrame, rows: np.ndarray, shown: np.ndarray, names: pd.Series, where: str) -> Problem | None:
+def _reset(seen: pd.DataFrame, outside: np.ndarray, where: str) -> Problem | None:
     "Report a clock that jumped back among the photos of a folder; None if it did not."
-    outside = (placed["left_out"].iloc[rows] == "outside").to_numpy()
-    if not (found := _jump(shown[rows], names.iloc[rows].to_numpy(object), outside)):
+    shown, names = seen["shown"].to_numpy(), seen["name"].to_numpy(object)
+    if not (found := _jump(shown, names, outside)):
         return None
-    before, after = (f"{iso_texts(shown[rows[[k]]])[0].replace('T', ' ')} ({names.iloc[rows[k]]})" for k in found)
-    first = iso_texts(shown[rows[[found[1]]]])[0].replace("T", " ")
+    times = [text.replace("T", " ") for text in iso_texts(shown[[*found]])]
+    before, after = (f"{time} ({names[k]})" for time, k in zip(times, found, strict=True))
     said = (f"{where}: the clock jumped back from {before} to {after}. If you know the true time of a photo after it, "
             "end the deployment at the jump, and add a row for the time after it with the clock_shift "
-            f"{first}=TRUE TIME.")
+            f"{times[1]}=TRUE TIME.")
     return Problem("clock-reset", said)
 
 # %% ../../nbs/lib/survey/17_placed.ipynb #problems
-def _of_word(placed: pd.DataFrame, word: str, rows: np.ndarray, of: np.ndarray, taken: pd.Series) -> list[Problem]:
+def _of_word(seen: pd.DataFrame, word: str, rows: np.ndarray, outside: np.ndarray) -> list[Problem]:
     "Report the photos of some rows, for each deployment, or for each folder if they are in none."
-    found, names, folder = [], _photo_names(placed), placed["site"].to_numpy(object)
-    where = [a or b or "photos in no folder" for a, b in zip(of[rows], folder[rows], strict=True)]
-    for place in sorted({*where}):
-        mine = rows[[k for k, one in enumerate(where) if one == place]]
-        outside = word == "outside"
-        if outside and (said := _reset(placed, np.flatnonzero(folder == place), seconds_of(taken)[0], names, place)):
-            found.append(said)
-        time = str(taken.iloc[mine[0]] or "").replace("T", " ")
-        found.append(Problem(word, _said(word, place, [*dict.fromkeys(names.iloc[mine])], time), of[mine[0]]))
+    found, mine = [], seen.iloc[rows]
+    where = mine["deployment"].where(mine["deployment"].notna(), mine["site"]).fillna("photos in no folder")
+    for place, part in mine.groupby(where, sort=True):
+        if word == "outside":
+            folder = (seen["site"] == place).to_numpy()
+            found += [said] if (said := _reset(seen[folder], outside[folder], str(place))) else []
+        first = part.iloc[0]
+        said_of = _said(word, str(place), [*dict.fromkeys(part["name"])], str(first["taken"] or "").replace("T", " "))
+        found.append(Problem(word, said_of, first["deployment"]))
     return found
 
 
@@ -206,13 +210,14 @@ def _without_photos(placed: pd.DataFrame, deployments: Sequence[Deployment]) -> 
 
 # %% ../../nbs/lib/survey/17_placed.ipynb #problems-2
 def _problems(
-    placed: pd.DataFrame, deployments: Sequence[Deployment], of: np.ndarray, doubt: np.ndarray, taken: pd.Series
+    placed: pd.DataFrame, deployments: Sequence[Deployment], of: np.ndarray, doubt: np.ndarray, shown: np.ndarray
 ) -> list[Problem]:
     "Report the photos that are left out or in doubt, clocks that were reset, and deployments without photos."
-    found, why = [], placed["left_out"].to_numpy(object)
-    for word in LEFT_OUT:
-        found += _of_word(placed, word, np.flatnonzero(why == word), of, taken)
-    found += _of_word(placed, "time-twice", np.flatnonzero(doubt & placed["left_out"].isna().to_numpy()), of, taken)
+    why, outside = placed["left_out"], (placed["left_out"] == "outside").to_numpy()
+    seen = pd.DataFrame({"name": _photo_names(placed), "site": placed["site"], "deployment": _texts(of),
+                         "shown": shown, "taken": _taken(placed)})
+    found = [one for word in LEFT_OUT for one in _of_word(seen, word, np.flatnonzero(why == word), outside)]
+    found += _of_word(seen, "time-twice", np.flatnonzero(doubt & why.isna().to_numpy()), outside)
     return [*found, *_without_photos(placed, deployments)]
 
 # %% ../../nbs/lib/survey/17_placed.ipynb #preview
@@ -231,8 +236,7 @@ def clock_changes(
     deployments: Iterable[Deployment],
 ) -> list[Moved]:  # of the deployments whose clock is corrected
     "Say what corrected clocks change."
-    found, names = [], _photo_names(placed)
-    taken = _text(placed, "taken_at") if "taken_at" in placed else _text(placed, "start")
+    found, names, taken = [], _photo_names(placed), _taken(placed)
     for one in (one for one in deployments if not one.clock.is_right):
         rows = np.flatnonzero(placed["deployment"] == one.deployment)
         if len(rows):
