@@ -15,7 +15,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..core import UserError, listed, plural, write_aside
+from ..core import UserError, listed, write_aside
 from ..csv_form import MARK, csv_row
 from ..fields import degrees
 from .clocks import Clock, clock_text, in_seconds, read_clock
@@ -247,7 +247,7 @@ def _offsets_differ(rows: list[dict[str, str]], deployments: list[Deployment]) -
         offsets = {row.get(word, "")[19:] for word in ("start", "end") if row.get(word)}
         if len(offsets) > 1 and one.zone and one.zone[:1] in "+-":
             said = (f"{one.deployment}: start and end have different offsets, so the clock was changed to summer time "
-                    f"or back: name its zone, such as {_proposed(one) or 'Europe/Berlin'}; till then, {one.zone} holds.")
+                    f"or back: name its zone, such as {_proposed(one) or 'Europe/Berlin'}; till then {one.zone} holds.")
             found.append(Problem("zone-changes", said, one.deployment, k))
     return found
 
@@ -264,7 +264,7 @@ def _different_names(rows: list[dict[str, str]]) -> list[Problem]:
         while f"{name}-{number[name]}" in taken:
             number[name] += 1
         row["deployment"] = f"{name}-{number[name]}"
-        said = f"{plural(count[name], 'row')} are called {name}: row {k} is now {row['deployment']}; give them other names."
+        said = f"{count[name]} rows are called {name}: row {k} is now {row['deployment']}; give them other names."
         found.append(Problem("same-name", said, row["deployment"], k))
     return found
 

@@ -89,7 +89,7 @@ def _proposed(name: tuple[str, str | None], part: pd.DataFrame) -> Deployment:
         of_zone = named_zone(zone)
         start, end = start.replace(tzinfo=of_zone), end.replace(tzinfo=of_zone)
     pause = float(np.diff(shown).max(initial=0)) / 86400
-    more = {"photos": str(part["name"].nunique()), "longest_pause_days": f"{pause:.1f}", "confirmed": "no"}
+    more = {"photos": str(part["name"].nunique()), "longest_pause_days": f"{pause:.0f}", "confirmed": "no"}
     return Deployment(site, site, lat, lon, start, end, zone, camera, comments=NOTE, more=more)
 
 # %% ../../nbs/lib/survey/16_proposed.ipynb #numbers
