@@ -7,7 +7,7 @@ __all__ = ['Gap', 'Deployment', 'overlaps', 'read_deployments', 'write_deploymen
 
 # %% ../../nbs/lib/survey/15_deployments.ipynb #imports
 import csv
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
@@ -235,8 +235,8 @@ def _zone_said(names: list[str], zone: str | None) -> str:
     who, have = listed(names, 3), "has" if len(names) == 1 else "have"
     how = "say --zone with a name such as Europe/Berlin, or an offset."
     if zone:
-        how = (f"the place lies in {zone}: say --zone {zone} if the clock was changed to summer time, or its offset, such "
-               "as --zone +01:00, if it was not.")
+        how = (f"the place lies in {zone}: say --zone {zone} if the clock was changed to summer time, or its offset, "
+               "such as --zone +01:00, if it was not.")
     return f"{who} {have} no time zone, so times stay those of the camera's clock; {how}"
 
 # %% ../../nbs/lib/survey/15_deployments.ipynb #offsets-differ
@@ -247,29 +247,38 @@ def _offsets_differ(rows: list[dict[str, str]], deployments: list[Deployment]) -
         offsets = {row.get(word, "")[19:] for word in ("start", "end") if row.get(word)}
         if len(offsets) > 1 and one.zone and one.zone[:1] in "+-":
             said = (f"{one.deployment}: start and end have different offsets, so the clock was changed to summer time "
-                    f"or back: name its zone, such as {_proposed(one) or 'Europe/Berlin'}; until then, {one.zone} holds.")
+                    f"or back: name its zone, such as {_proposed(one) or 'Europe/Berlin'}; till then {one.zone} holds.")
             found.append(Problem("zone-changes", said, one.deployment, k))
     return found
 
 # %% ../../nbs/lib/survey/15_deployments.ipynb #read-deployments
 def _different_names(rows: list[dict[str, str]]) -> list[Problem]:
-    "Number the rows that have the name of an earlier row, in place."
-    found, seen = [], {row["deployment"] for row in rows}
-    first: set[str] = set()
+    "Number the rows that have the same name, in place."
+    count, found = Counter(row["deployment"] for row in rows), []
+    taken, number = {*count}, Counter[str]()
     for k, row in enumerate(rows, 1):
-        name, number = row["deployment"], 2
-        if name not in first:
-            first.add(name)
+        name = row["deployment"]
+        if count[name] == 1:
             continue
-        while f"{name}-{number}" in seen:
-            number += 1
-        row["deployment"] = f"{name}-{number}"
-        seen.add(row["deployment"])
-        said = f"Two rows are called {name}: the one in row {k} is now {row['deployment']}; give them different names."
+        number[name] += 1
+        while f"{name}-{number[name]}" in taken:
+            number[name] += 1
+        row["deployment"] = f"{name}-{number[name]}"
+        said = f"{count[name]} rows are called {name}: row {k} is now {row['deployment']}; give them other names."
         found.append(Problem("same-name", said, row["deployment"], k))
     return found
 
 # %% ../../nbs/lib/survey/15_deployments.ipynb #read-deployments-2
+def _unconfirmed(deployments: list[Deployment]) -> list[Problem]:
+    "Report deployments that were proposed from photos, and that no person has confirmed."
+    names = [one.deployment for one in deployments if one.more.get("confirmed", "").casefold() == "no"]
+    if not names:
+        return []
+    said = (f"{listed(names, 3)} {'is' if len(names) == 1 else 'are'} only proposed, from the first photo to the last: "
+            "correct start and end, and write yes in the column confirmed.")
+    return [Problem("unconfirmed", said)]
+
+
 def read_deployments(
     path: str | Path,  # .csv or .xlsx in any of the forms of `deployment_forms`, or a Camtrap DP's folder
     zone: str | None = None,  # of the cameras, where the table names none
@@ -289,6 +298,7 @@ def read_deployments(
     if without:
         have = "has" if len(without) == 1 else "have"
         problems.append(Problem("no-place", f"{listed(without, 3)} {have} no position: maps and daylight need one."))
+    problems += _unconfirmed(deployments)
     problems += [*_offsets_differ(form.rows, deployments), *_without_zone(deployments), *overlaps(deployments)]
     return deployments, problems
 

@@ -119,14 +119,14 @@ def sites_of(
     own = table["site"].astype(object) if "site" in table else pd.Series(None, table.index, object)
     if "path" not in table or own.notna().all():
         return own.where(own.notna(), None)
-    lacks = own.isna()
+    lacks, rule = own.isna(), site_rule()
     path = table.loc[lacks, "path"].astype("str").fillna("")
-    member = table.loc[lacks, "member"] if "member" in table else pd.Series(None, path.index, object)
-    in_zip, rule = member.notna(), site_rule()
-    place = path.where(in_zip, path.str.rpartition("/")[0] + "/").astype(object)
-    inside = member.astype("str").fillna("").str.rpartition("/")[0] + "/"
-    keys = pd.Series(list(zip(place, inside.where(in_zip, ""), strict=True)), path.index, object)
-    known = {key: rule(key[0], key[1] or None) for key in {*keys}}
+    place = path.str.replace(r"[^/]*$", "", regex=True)
+    if "member" in table and (member := table.loc[lacks, "member"]).notna().any():
+        inside = "\0" + member.astype("str").str.replace(r"[^/]*$", "", regex=True)
+        place = place.where(member.isna(), path + inside.fillna(""))
+    of, places = pd.factorize(place)
+    known = [rule(one.partition("\0")[0], one.partition("\0")[2] if "\0" in one else None) for one in places]
     found = own.copy()
-    found[lacks] = keys.map(known)
+    found[lacks] = np.array([*known, None], object)[of]
     return found.where(found.notna(), None)

@@ -7,8 +7,9 @@ __all__ = ['named_zone', 'zone_text', 'zone_at', 'readings', 'moments', 'local_o
 
 # %% ../../nbs/lib/survey/12_zones.ipynb #imports
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
+from itertools import pairwise
 from zoneinfo import ZoneInfo, available_timezones
 
 import numpy as np
@@ -29,9 +30,15 @@ def _offset_zone(text: str) -> tzinfo | None:
     return timezone(timedelta(minutes=-minutes if found[1] == "-" else minutes)) if minutes <= 14 * 60 else None
 
 # %% ../../nbs/lib/survey/12_zones.ipynb #iana-name
+@lru_cache(maxsize=1)
+def _names() -> dict[str, str]:
+    "Return all IANA names, by the same names in small letters."
+    return {name.casefold(): name for name in sorted(available_timezones())}
+
+
 def _iana_name(text: str) -> str:
     "Return an IANA name as it is spelled. Raises UserError where there is none; it proposes the zone of a city."
-    names = {name.casefold(): name for name in sorted(available_timezones())}
+    names = _names()
     wanted = text.casefold().replace(" ", "_")
     if wanted in names:
         return names[wanted]
@@ -79,53 +86,65 @@ def readings(
     real = [one for one in both if one.astimezone(UTC).astimezone(zone).replace(tzinfo=None) == shown]
     return real[:1] if len({one.utcoffset() for one in real}) == 1 else real
 
-# %% ../../nbs/lib/survey/12_zones.ipynb #offsets
-_QUARTER = 900
-_FIRST, _LAST = -2208988800, 7258118399  # seconds: 1900 to 2199; outside, the offset of the nearest of them holds
+# %% ../../nbs/lib/survey/12_zones.ipynb #changes
+_START, _DAY = datetime(1970, 1, 1, tzinfo=UTC), 86400
 
 
-def _offsets(seconds: np.ndarray, look_up: Callable[[int], float]) -> np.ndarray:
-    "Return the offset at each of many times in seconds; `look_up` knows it for a whole second."
-    whole = np.clip(np.floor(seconds), _FIRST, _LAST).astype(np.int64)
-    quarters, of_quarter = np.unique(whole // _QUARTER, return_inverse=True)
-    begin = np.array([look_up(int(q) * _QUARTER) for q in quarters], float)
-    end = np.array([look_up(int(q) * _QUARTER + _QUARTER - 1) for q in quarters], float)
-    found = begin[of_quarter]
-    for at in np.flatnonzero((begin != end)[of_quarter]):
-        found[at] = look_up(int(whole[at]))
-    return found
+def _offset(second: int, zone: tzinfo) -> float:
+    "Return the offset of a zone at a moment, in seconds."
+    return (_START + timedelta(seconds=second)).astimezone(zone).utcoffset().total_seconds()  # type: ignore[union-attr]
+
+
+def _change(before: int, after: int, zone: tzinfo) -> int:
+    "Return the first second with the offset of `after`, where those of `before` and `after` differ."
+    while after - before > 1:
+        middle = (before + after) // 2
+        before, after = (middle, after) if _offset(middle, zone) == _offset(before, zone) else (before, middle)
+    return after
+
+
+@lru_cache(maxsize=10_000)
+def _changes(zone: tzinfo, year: int) -> tuple[int, ...]:
+    "Return the moments of a year at which a zone changed its offset, in seconds since 1970."
+    first, last = (int((datetime(y, 1, 1, tzinfo=UTC) - _START).total_seconds()) for y in (year, year + 1))
+    days = [(second, _offset(second, zone)) for second in range(first, last + 1, _DAY)]
+    return tuple(_change(a, b, zone) for (a, before), (b, after) in pairwise(days) if before != after)
+
+# %% ../../nbs/lib/survey/12_zones.ipynb #steps
+_FIRST, _LAST = 1900, 2199  # years; outside, the offset of the nearest of them holds
+
+
+def _steps(seconds: np.ndarray, zone: tzinfo) -> tuple[np.ndarray, np.ndarray]:  # C; C + 1
+    "Return the changes of a zone around the given times, and the offsets before, between and after them."
+    if isinstance(zone, timezone) or not len(seconds):
+        return np.zeros(0), np.array([_offset(0, zone)])
+    years = [1970 + int(one // (365.2425 * _DAY)) for one in (seconds.min(), seconds.max())]
+    span = range(max(years[0] - 1, _FIRST), min(years[1] + 1, _LAST) + 1) or [_FIRST if years[1] < _FIRST else _LAST]
+    changes = [second for year in span for second in _changes(zone, year)]
+    begin = int((datetime(span[0], 1, 1, tzinfo=UTC) - _START).total_seconds())
+    return np.array(changes, float), np.array([_offset(second, zone) for second in (begin, *changes)])
 
 # %% ../../nbs/lib/survey/12_zones.ipynb #moments
-_START = datetime(1970, 1, 1)
-
-
 def moments(
-    shown: np.ndarray,  # float64: clock times in seconds, as if the clock showed UTC; no nan
+    shown: np.ndarray,  # N float64: clock times in seconds, as if the clock showed UTC; no nan
     zone: tzinfo,  # from `named_zone`
-) -> tuple[np.ndarray, np.ndarray]:  # seconds since 1970 UTC: the earlier reading, and the later one
-    """Turn clock times into moments. Where a time exists once, both readings are the same; where it exists twice, the
-    second one is later; where it never existed, the second one is earlier (PEP 495)."""
-
-    def of(fold: int) -> Callable[[int], float]:
-        def look_up(second: int) -> float:
-            at = (_START + timedelta(seconds=second)).replace(tzinfo=zone, fold=fold)
-            return at.utcoffset().total_seconds()  # type: ignore[union-attr]
-        return look_up
-
-    return shown - _offsets(shown, of(0)), shown - _offsets(shown, of(1))
+) -> tuple[np.ndarray, np.ndarray]:  # N float64 each, seconds since 1970 UTC: the earlier reading, and the later one
+    """Turn clock times into moments. Where a time exists once, both readings are the same. Where it exists twice, the
+    second one is later. Where it never existed, the second one is earlier (PEP 495)."""
+    at, offsets = _steps(shown, zone)
+    both = at + np.array([offsets[:-1], offsets[1:]])  # what the old and the new clock show at each change
+    edges = both.max(axis=0), both.min(axis=0)
+    first, second = (shown - offsets[np.searchsorted(edge, shown, "right")] for edge in edges)
+    return first, second
 
 # %% ../../nbs/lib/survey/12_zones.ipynb #local-offsets
 def local_offsets(
-    at: np.ndarray,  # float64: moments in seconds since 1970 UTC; no nan
+    at: np.ndarray,  # N float64: moments in seconds since 1970 UTC; no nan
     zone: tzinfo,  # from `named_zone`
-) -> np.ndarray:  # float64: seconds; added to a moment, they give the clock time
+) -> np.ndarray:  # N float64: seconds; added to a moment, they give the clock time
     "Return the offset of a zone from UTC at many moments."
-
-    def look_up(second: int) -> float:
-        moment = (_START + timedelta(seconds=second)).replace(tzinfo=UTC).astimezone(zone)
-        return moment.utcoffset().total_seconds()  # type: ignore[union-attr]
-
-    return _offsets(at, look_up)
+    changes, offsets = _steps(at, zone)
+    return offsets[np.searchsorted(changes, at, "right")]
 
 # %% ../../nbs/lib/survey/12_zones.ipynb #offset-text
 def offset_text(
