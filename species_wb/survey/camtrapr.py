@@ -22,6 +22,7 @@ from ..csv_form import safe_cell
 from .deployments import Deployment
 from .effort import no_effort
 from .events import Rule
+from .zones import named_zone
 
 # %% ../../nbs/lib/survey/26_camtrapr.ipynb #write-for-r
 _TEXT = ("Station", "Camera", "Species", "Directory", "FileName")
@@ -117,12 +118,21 @@ def _row(one: Deployment, in_days: bool) -> dict[str, Any]:
     return row
 
 # %% ../../nbs/lib/survey/26_camtrapr.ipynb #camera-table-whole
+def _local(one: Deployment) -> Deployment:
+    "Write the start and end of a deployment in the local time of its zone; without an hour, at noon."
+    assert one.start is not None and one.end is not None  # `no_effort` has looked
+    zone = named_zone(one.zone) if one.zone else one.start.tzinfo
+    start, end = (at.astimezone(zone) if zone and at.tzinfo else at for at in (one.start, one.end))
+    noon = lambda at: at.replace(hour=12) if not one.hours and at.time() == datetime.min.time() else at  # noqa: E731
+    return replace(one, start=noon(start), end=noon(end))
+
+
 def camera_table(
     deployments: Iterable[Deployment],
 ) -> CameraTable:
     "Make camtrapR's camera table. Raises UserError where a deployment has more than nine gaps."
     deployments, unknown = (known := list(deployments)), no_effort(known)
-    used = [_from_noon(one) for one in deployments if one.deployment not in unknown]
+    used = [_local(one) for one in deployments if one.deployment not in unknown]
     in_days = all(_in_days(one) for one in used)
     table = pd.DataFrame([_row(one, in_days) for one in used])
     stations, places = Counter(one.site for one in used), Counter((one.site, one.camera or one.deployment) for one in used)
@@ -134,11 +144,3 @@ def camera_table(
     said = [f"{name} is left out, because its effort is not known ({why})." for name, why in unknown.items()]
     said += [f"{name}: camtrapR has no gaps that are nights only, so those of this camera are not in the table." for name in flash]
     return CameraTable(table, "ymd" if in_days else "ymd HMS", said)
-
-
-def _from_noon(one: Deployment) -> Deployment:
-    "Put noon in place of an hour that is not known."
-    if one.hours or one.start is None or one.end is None:
-        return one
-    start, end = (at.replace(hour=12) if at.time() == datetime.min.time() else at for at in (one.start, one.end))
-    return replace(one, start=start, end=end)

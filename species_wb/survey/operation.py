@@ -22,7 +22,7 @@ from matplotlib.patches import Patch
 from ..core import UserError, plural
 from ..report.style import BLUE, GREY, VERMILLION, WIDTH, Picture, heading, label_lines, row_edges, row_labels, styled
 from .deployments import Deployment
-from .effort import Stay, effort, stays
+from .effort import AtWork, at_work, effort
 
 # %% ../../nbs/lib/survey/24_operation.ipynb #matrix
 def operation(
@@ -46,7 +46,7 @@ class _Lane(NamedTuple):
     "A row of the figure."
 
     label: str
-    stays: list[Stay]
+    stays: list[AtWork]
     offset: float  # seconds; added to moments, it gives the clock's time
 
 
@@ -54,14 +54,14 @@ def _lanes(deployments: Sequence[Deployment], others: Iterable[str]) -> dict[tup
     "Return the lanes by site and camera, in the order of sites; sites without a deployment come last."
     cameras = {one.deployment: one.camera for one in deployments}
     several: dict[str, set[str | None]] = {}
-    found: dict[tuple[str, str | None], list[Stay]] = {}
-    for stay in sorted(stays(deployments), key=lambda stay: (stay.site, cameras[stay.deployment] or "", stay.stood[0, 0])):
+    found: dict[tuple[str, str | None], list[AtWork]] = {}
+    for stay in sorted(at_work(deployments), key=lambda stay: (stay.site, cameras[stay.deployment] or "", stay.stood[0, 0])):
         found.setdefault((stay.site, cameras[stay.deployment]), []).append(stay)
         several.setdefault(stay.site, set()).add(cameras[stay.deployment])
     lanes = {}
     for (site, camera), mine in found.items():
         label = f"{site} · {camera or mine[0].deployment}" if len(several[site]) > 1 else site
-        first = datetime.fromtimestamp(mine[0].stood[0, 0], mine[0].zone).utcoffset() if mine[0].zone else None
+        first = datetime.fromtimestamp(mine[0].stood[0, 0], mine[0].clock).utcoffset() if mine[0].clock else None
         lanes[site, camera] = _Lane(label, mine, first.total_seconds() if first else 0.0)
     return lanes | {(site, None): _Lane(site, [], 0.0) for site in sorted({*others} - {*several})}
 

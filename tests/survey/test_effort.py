@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 
 from species_wb.core import UserError
 from species_wb.survey.deployments import Deployment, Gap, read_deployments
-from species_wb.survey.effort import effort, effort_by, effort_summary, no_effort, stays
+from species_wb.survey.effort import at_work, effort, effort_by, effort_summary, no_effort
 from species_wb.survey.nights import nights
 from species_wb.survey.operation import operation
 
@@ -117,7 +117,7 @@ def test_the_sun_is_where_others_find_it(survey_data):
 def test_bad_deployments_have_no_effort_and_are_named():
     late = datetime(2099, 1, 1)
     some = [replace(ONE, deployment="1", end=late), replace(ONE, deployment="2", start=ONE.end, end=ONE.start), replace(ONE, deployment="3", start=None), ONE]
-    assert no_effort(some) == {"1": "too-long", "2": "end-before-start", "3": "no-start"} and len(stays(some)) == 1
+    assert no_effort(some) == {"1": "too-long", "2": "end-before-start", "3": "no-start"} and len(at_work(some)) == 1
     assert effort(some)["deployment"].unique().tolist() == ["a"] and effort_summary(some)["unknown"].notna().sum() == 3
     mixed = replace(ONE, start=ONE.start.replace(tzinfo=UTC))  # an offset here, none there: the clock counts
     assert effort_summary([mixed])["days"][0] == 10.0
