@@ -35,8 +35,11 @@ def write_for_r(
 ) -> None:
     "Write a table as R reads it: UTF-8, commas, decimal points."
     text = [name in _TEXT for name in table]
-    cell = lambda name, value, is_text: None if pd.isna(value) else safe_cell(name, value) if is_text else value  # noqa: E731
     names = ["", *table] if row_names else [*table]
+
+    def cell(name: str, value: Any, is_text: bool) -> Any:
+        return None if pd.isna(value) else safe_cell(name, value) if is_text else value
+
     with write_aside(Path(path)) as aside, aside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(names)
@@ -61,15 +64,17 @@ def record_table(
     camera = events["deployment"].map(lambda name: cameras.get(name, name)) if rule.by == "camera" else ""
     named, keys = events.assign(camera=camera), ["site", "camera", "label"]
     named = named.sort_values(["site", "label", "camera", "at"], kind="stable", ignore_index=True)
-    delta, start, photo = _deltas(named, keys, rule), named["start"], named["photo"].str.replace(r"#t=.*$", "", regex=True)
+    delta, start = _deltas(named, keys, rule), named["start"]
+    photo = named["photo"].str.replace(r"#t=.*$", "", regex=True)
     columns = {
-        "Station": named["site"], **({"Camera": named["camera"]} if rule.by == "camera" else {}), "Species": named["label"],
-        "DateTimeOriginal": start.str[:10] + " " + start.str[11:19], "Date": start.str[:10], "Time": start.str[11:19],
+        "Station": named["site"], **({"Camera": named["camera"]} if rule.by == "camera" else {}),
+        "Species": named["label"], "DateTimeOriginal": start.str[:10] + " " + start.str[11:19],
+        "Date": start.str[:10], "Time": start.str[11:19],
         "delta.time.secs": delta.round().astype("int64"), "delta.time.mins": (delta / 60).round().astype("int64"),
         "delta.time.hours": [round(value, 1) for value in delta / 3600],  # as R does; numpy rounds 5.65 to 5.6
         "delta.time.days": [round(value, 1) for value in delta / 86400],
-        "Directory": photo.map(posixpath.dirname), "FileName": photo.map(posixpath.basename), "n_images": named["photos"],
-        "count": named["count"]}
+        "Directory": photo.map(posixpath.dirname), "FileName": photo.map(posixpath.basename),
+        "n_images": named["photos"], "count": named["count"]}
     return pd.DataFrame(columns)
 
 # %% ../../nbs/lib/survey/26_camtrapr.ipynb #gaps-for-r
@@ -108,8 +113,8 @@ def _row(one: Deployment, in_days: bool) -> dict[str, Any]:
     assert one.start is not None and one.end is not None
     gaps = _gaps(one)
     if len(gaps) > 9:
-        raise UserError(f"{one.deployment} has {plural(len(gaps), 'gap')}, and camtrapR reads nine of them at most: give "
-                        "camtrapR the operation matrix in place of the camera table.")
+        raise UserError(f"{one.deployment} has {plural(len(gaps), 'gap')}, and camtrapR reads nine of them at most: "
+                        "give camtrapR the operation matrix in place of the camera table.")
     text = lambda at: at.strftime("%Y-%m-%d" if in_days else "%Y-%m-%d %H:%M:%S")  # noqa: E731
     row = {"Station": one.site, "Camera": one.camera or one.deployment, "latitude": one.lat, "longitude": one.lon,
            "Setup_date": text(one.start), "Retrieval_date": text(one.end)}
@@ -135,12 +140,14 @@ def camera_table(
     used = [_local(one) for one in deployments if one.deployment not in unknown]
     in_days = all(_in_days(one) for one in used)
     table = pd.DataFrame([_row(one, in_days) for one in used])
-    stations, places = Counter(one.site for one in used), Counter((one.site, one.camera or one.deployment) for one in used)
+    stations = Counter(one.site for one in used)
+    places = Counter((one.site, one.camera or one.deployment) for one in used)
     if max(places.values(), default=1) > 1:
         table.insert(2, "Session", table.groupby(["Station", "Camera"])["Setup_date"].rank("first").astype(int))
     elif max(stations.values(), default=1) == 1 and not any(one.camera for one in used):
         table = table.drop(columns="Camera", errors="ignore")
     flash = [one.deployment for one in used if any(gap.nights for gap in one.gaps)]
     said = [f"{name} is left out, because its effort is not known ({why})." for name, why in unknown.items()]
-    said += [f"{name}: camtrapR has no gaps that are nights only, so those of this camera are not in the table." for name in flash]
+    nights = "camtrapR has no gaps that are nights only, so those of this camera are not in the table."
+    said += [f"{name}: {nights}" for name in flash]
     return CameraTable(table, "ymd" if in_days else "ymd HMS", said)

@@ -122,7 +122,8 @@ def _holes(deployment: Deployment, bounds: _Bounds) -> np.ndarray:  # N×2
         start, end = (_seconds(one, bounds.clock, bounds.zone) for one in (gap.start, gap.end))
         start, end = max(start, bounds.start), min(end, bounds.end)
         if end > start:
-            dark = _nights((start, end), bounds, deployment.lat, deployment.lon) if gap.nights else np.array([[start, end]])
+            whole = np.array([[start, end]])
+            dark = _nights((start, end), bounds, deployment.lat, deployment.lon) if gap.nights else whole
             holes.append(np.clip(dark, start, end))
     return np.concatenate(holes)
 
@@ -148,7 +149,8 @@ def _together(each: Sequence[AtWork]) -> list[AtWork]:
     for stay in each:
         sites.setdefault(stay.site, []).append(stay)
     join = lambda mine, what: _joined(np.concatenate([getattr(stay, what) for stay in mine]))  # noqa: E731
-    return [AtWork(" + ".join(stay.deployment for stay in mine), site, mine[0].clock, join(mine, "stood"), join(mine, "worked"))
+    names = {site: " + ".join(stay.deployment for stay in mine) for site, mine in sites.items()}
+    return [AtWork(names[site], site, mine[0].clock, join(mine, "stood"), join(mine, "worked"))
             for site, mine in sites.items()]
 
 # %% ../../nbs/lib/survey/22_effort.ipynb #period-starts
@@ -201,19 +203,21 @@ def _begin(begin: str | date, each: Sequence[AtWork]) -> dict[str, date]:  # sit
     try:
         one = min(firsts.values()) if begin == "survey" else date.fromisoformat(str(begin))
     except ValueError:
-        raise UserError(f"Periods cannot begin with {begin!r}: write survey, site, or a day such as 2025-06-01.") from None
+        raise UserError(f"Periods cannot begin with {begin!r}: write survey, site, or a day (2025-06-01).") from None
     return dict.fromkeys(firsts, one)
 
 # %% ../../nbs/lib/survey/22_effort.ipynb #effort-function
 def effort(
     deployments: Iterable[Deployment],
     period: str | int = "day",  # "day", "week" (from Monday), "month", or a number of days
-    begin: str | date = "survey",  # of periods of so many days: the first day of the "survey" or of each "site", or a day
+    begin: str | date = "survey",  # of so many days: the first day of the "survey" or of each "site", or a given day
     once: bool = False,  # a site counts once, however many of its cameras work
-) -> pd.DataFrame:  # a row a deployment and period (EFFORT): `period` is its first day, `days` are camera-days less gaps
-    "Return how long each camera worked. Raises UserError for a period that is none."
+) -> pd.DataFrame:  # a row a deployment and period (EFFORT)
+    """Return how long each camera worked: `period` is the first day of a period, and `days` are camera-days less gaps.
+    Raises UserError for a period that is none."""
     if period not in PERIODS and not (isinstance(period, int) and 0 < period <= 3660):
-        raise UserError(f"Effort has no period {period!r}{nearest(str(period), PERIODS)} A number of days is allowed, too.")
+        known = nearest(str(period), [*PERIODS, "a number of days"])
+        raise UserError(f"Effort has no period {period!r}{known}")
     each = at_work(deployments)
     each = _together(each) if once else each
     begins, rows = _begin(begin, each), []
@@ -243,9 +247,13 @@ def effort_summary(
     unknown, daily = no_effort(deployments), effort(deployments).groupby("deployment")["days"]
     seconds = {stay.deployment: float(np.diff(stay.worked, axis=1).sum()) for stay in at_work(deployments)}
     calendar, active = daily.size(), daily.agg(lambda days: (days > 0).sum())
-    rows = [{"deployment": one.deployment, "site": one.site, "camera": one.camera, "seconds": seconds.get(name := one.deployment),
-             "days": seconds[name] / 86400 if name in seconds else None, "calendar": calendar.get(name),
-             "active": active.get(name), "gaps": len(one.gaps), "unknown": unknown.get(name)} for one in deployments]
-    table = pd.DataFrame(rows, columns=["deployment", "site", "camera", "seconds", "days", "calendar", "active", "gaps", "unknown"])
+    names = [one.deployment for one in deployments]
+    table = pd.DataFrame({
+        "deployment": names, "site": [one.site for one in deployments], "camera": [one.camera for one in deployments],
+        "seconds": pd.Series([seconds.get(name) for name in names], dtype=float), "days": None,
+        "calendar": pd.Series([calendar.get(name) for name in names], dtype=float),
+        "active": pd.Series([active.get(name) for name in names], dtype=float),
+        "gaps": [len(one.gaps) for one in deployments], "unknown": [unknown.get(name) for name in names]})
+    table["days"] = table["seconds"] / 86400
     table.insert(7, "inactive", table["calendar"] - table["active"])
     return table

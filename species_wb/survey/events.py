@@ -8,17 +8,14 @@ __all__ = ['SURVEY_GAP', 'EVENTS', 'Rule', 'rule_said', 'names_at', 'Grouped', '
 # %% ../../nbs/lib/survey/20_events.ipynb #imports
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, listed, nearest, write_aside
-from ..csv_form import ZONE, plain_cell
-from ..predictions import write_csv
+from ..core import UserError, listed, nearest
 from .deployments import Deployment
 from .observations import photo_text
 from ..taxa import plain_name
@@ -114,7 +111,7 @@ def _left_out(placed: pd.DataFrame, names: pd.Series, rule: Rule) -> np.ndarray:
     return why
 
 # %% ../../nbs/lib/survey/20_events.ipynb #codes
-def _codes(*columns: Sequence) -> np.ndarray:  # N int64, from 0 on
+def _codes(*columns: Any) -> np.ndarray:  # N int64, from 0 on
     "Number the combinations of values of several columns."
     codes = np.zeros(len(columns[0]), np.int64)
     for column in columns:
@@ -162,7 +159,9 @@ def _long(placed: pd.DataFrame) -> np.ndarray:  # N: milliseconds
 def _records(placed: pd.DataFrame, group: np.ndarray) -> _Records:
     "Put together the rows of one photo or film with one label."
     start = np.round(placed["at"].to_numpy(float) * 1000).astype(np.int64)
-    film = placed["photo"].astype(str).str.replace(r"#t=.*$", "", regex=True) if "photo" in placed else _column(placed, "path")
+    film = _column(placed, "path")
+    if "photo" in placed:  # observations
+        film = placed["photo"].astype(str).str.replace(r"#t=.*$", "", regex=True)
     own = _codes(group, film, _column(placed, "member"))
     first, last, of_own = (np.full(own.max(initial=-1) + 1, fill) for fill in (2**62, -(2**62), 0))
     np.minimum.at(first, own, start)
@@ -269,7 +268,8 @@ def _table(used: pd.DataFrame, event: np.ndarray, record: np.ndarray) -> pd.Data
     table = used.iloc[first][["deployment", "site", "label", "at"]].assign(
         start=used["local"].iloc[first], end=ends.iloc[last].to_numpy(), day=used["day"].iloc[first],
         until=(used["at"].to_numpy(float) + _long(used) / 1000)[last], count=np.where(told > 0, told, count),
-        photos=photos, score=_scores(used)[best], lat=used["lat"].iloc[best].to_numpy(), lon=used["lon"].iloc[best].to_numpy(),
+        photos=photos, score=_scores(used)[best],
+        lat=used["lat"].iloc[best].to_numpy(), lon=used["lon"].iloc[best].to_numpy(),
         method=np.where(np.isin(np.arange(len(first)), people), "human", "machine"),
         photo=_photos(used.iloc[best]), camera=camera.iloc[first])
     return table.reset_index(drop=True)
@@ -278,7 +278,7 @@ def _table(used: pd.DataFrame, event: np.ndarray, record: np.ndarray) -> pd.Data
 def survey_events(
     placed: pd.DataFrame,  # a row a photo or box, from the module `placed`
     rule: Rule = Rule(),  # noqa: B008 (it cannot be changed)
-    deployments: Iterable[Deployment] = (),  # for sites, cameras and places; without them, the table's own columns count
+    deployments: Iterable[Deployment] = (),  # for sites, cameras and places; else the table's own columns count
     tree: Taxonomy | None = None,  # for a rule with a rank; None: that of ImageNet's classes
 ) -> Grouped:
     "Group the photos of a survey into events. Raises UserError where the table is not placed."

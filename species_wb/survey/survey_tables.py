@@ -36,7 +36,8 @@ def write_survey_table(
     "Write a table of a survey. Raises UserError for other endings."
     path = Path(path)
     if path.suffix not in (".csv", ".parquet"):
-        raise UserError(f"{path.name}: tables of a survey are written as .csv or .parquet; end the name in one of these.")
+        way_out = "end the name in one of these."
+        raise UserError(f"{path.name}: tables of a survey are written as .csv or .parquet; {way_out}")
     with write_aside(path) as aside:
         if path.suffix == ".parquet":
             table.to_parquet(aside, index=False)
@@ -56,7 +57,8 @@ def _read_text(path: Path) -> pd.DataFrame:
     try:
         with path.open(encoding="utf-8-sig") as file:
             head = file.readline()
-        table = pd.read_csv(path, sep=max(",;\t", key=head.count), dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        separator = max(",;\t", key=head.count)
+        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         why = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise UserError(f"{path} cannot be read as a table ({why}): name a CSV in UTF-8 or a Parquet file.") from None
@@ -89,7 +91,8 @@ def read_survey_table(
     try:
         table = pd.read_parquet(path) if path.suffix == ".parquet" else _with_offsets(_read_text(path))
         if path.suffix != ".parquet" and "start" in table and "at" in columns:
-            table = table.assign(at=_in_seconds(table["start"]), until=_in_seconds(table["end"]), day=table["start"].str[:10])
+            table["at"], table["until"] = _in_seconds(table["start"]), _in_seconds(table["end"])
+            table["day"] = table["start"].str[:10]
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as a table of a survey ({error}): name another file.") from None
     if missing := [name for name in columns if name not in table]:
