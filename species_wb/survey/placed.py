@@ -138,9 +138,10 @@ def place(
     fits = placed["left_out"].isna().to_numpy()
     placed["deployment"] = _texts(of[np.where(fits, which, -1)])
     placed["day"] = placed["local"].str.slice(0, 10)
+    found = _problems(placed, deployments, of[which], doubt, times.shown)  # by the folders, so before sites are named
     own = np.array([*(one.site for one in deployments), None], object)
     placed["site"] = _texts(np.where(fits, own[which], placed["site"].to_numpy(object)))
-    return placed, _problems(placed, deployments, of[which], doubt, times.shown)
+    return placed, found
 
 # %% ../../nbs/lib/survey/17_placed.ipynb #photo-names
 def photo_names(
