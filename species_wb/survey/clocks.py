@@ -42,28 +42,29 @@ class Clock:
 MOST_DRIFT = 864.0  # seconds a day (1 per cent); no clock of a camera is worse, so the moments are mistaken
 
 
+def in_seconds(
+    at: datetime,  # with an offset, or a clock time without one
+) -> float:  # seconds since 1970; a clock time is counted as if the clock showed UTC
+    "Turn a time into seconds. Python itself subtracts two times of one zone as clock times, without summer time."
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
 def _wrong(clock: Clock) -> str:
     "Say what is wrong with the known moments; return an empty text if nothing is."
     shown, true = zip(*clock.known, strict=True) if clock.known else ((), ())
     if any(at.tzinfo for at in shown) or len({at.tzinfo is None for at in true}) > 1:
         return "Known moments of a clock: the clock's times have no offset, and the true times all have one, or none."
-    if len(shown) == 1 or any(a >= b for times in (shown, true) for a, b in pairwise(times)):
+    clocked, right = ([*map(in_seconds, times)] for times in (shown, true))
+    if len(shown) == 1 or any(a >= b for times in (clocked, right) for a, b in pairwise(times)):
         return "A drift needs two known moments or more, the earlier one first in the clock's and in the true times."
-    for (a, b), (c, d) in pairwise(clock.known):
-        drift = 86400 * ((d - b) / (c - a) - 1)
+    for k in range(1, len(shown)):
+        drift = 86400 * ((right[k] - right[k - 1]) / (clocked[k] - clocked[k - 1]) - 1)
         if abs(drift) > MOST_DRIFT:
-            return (f"From {a} to {c}, this clock would lose {drift:.0f} seconds a day, which no camera does: "
-                    "look at the known moments.").replace("lose -", "gain ")
+            return (f"From {shown[k - 1]} to {shown[k]}, this clock would lose {drift:.0f} seconds a day, and no camera "
+                    "does so: look at the known moments.").replace("lose -", "gain ")
     return ""
 
-# %% ../../nbs/lib/survey/13_clocks.ipynb #in-seconds
-def in_seconds(
-    at: datetime,  # with an offset, or a clock time without one
-) -> float:  # seconds since 1970; a clock time is counted as if the clock showed UTC
-    "Turn a time into seconds."
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
-
-
+# %% ../../nbs/lib/survey/13_clocks.ipynb #corrected
 def corrected(
     shown: np.ndarray,  # float64: what the clock showed, in seconds as if it showed UTC
     clock: Clock,

@@ -88,7 +88,7 @@ def _when(row: dict[str, str], zone: tzinfo | None) -> tuple[datetime | None, da
     if start and end and (start.tzinfo is None) != (end.tzinfo is None):
         said = "one of start and end has an offset and the other one has none: neither is used."
         return None, None, [*wrong, ("bad-date", said)]
-    if start and end and end <= start:
+    if start and end and in_seconds(end) <= in_seconds(start):  # in one zone, `<=` compares clock times
         said = f"the end {row['end']} is not after the start {row['start']}: neither is used until this is corrected."
         return None, None, [*wrong, ("end-before-start", said)]
     return start, end, wrong
@@ -104,9 +104,9 @@ def _read_gap(text: str, zone: tzinfo | None) -> Gap | None:
     if len(last.strip()) == 10:
         end += timedelta(days=1)
     begin, close = (_moment(at.isoformat(), zone)[0] for at in (start, end))
-    if begin is None or close is None or (begin.tzinfo is None) != (close.tzinfo is None) or close <= begin:
+    if begin is None or close is None or (begin.tzinfo is None) != (close.tzinfo is None):
         return None
-    return Gap(begin, close, text.endswith("nights"))
+    return None if in_seconds(close) <= in_seconds(begin) else Gap(begin, close, text.endswith("nights"))
 
 
 def _gap_text(gap: Gap) -> str:

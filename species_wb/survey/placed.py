@@ -49,11 +49,24 @@ def _groups(*columns: pd.Series) -> list[np.ndarray]:
     return [part for part in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1) if len(part)]
 
 # %% ../../nbs/lib/survey/17_placed.ipynb #chosen
-def _chosen(
-    table: pd.DataFrame, stays: Sequence[Stay], times: tuple[np.ndarray, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
+class _Times(NamedTuple):
+    "When the photos and films of N rows began."
+
+    shown: np.ndarray  # N float64: seconds, as if the camera's clock showed UTC; nan is missing
+    offset: np.ndarray  # N float64: the offset that the camera wrote
+    frame: np.ndarray  # N float64: seconds from the beginning of the film; 0 for a photo
+
+
+def _times(table: pd.DataFrame) -> _Times:
+    "Return when the photos and films of a table began."
+    shown, offset = seconds_of(_taken(table))
+    frame = np.nan_to_num(table["seconds"].astype(float).to_numpy()) if "seconds" in table else np.zeros(len(table))
+    return _Times(shown - frame, offset, frame)
+
+# %% ../../nbs/lib/survey/17_placed.ipynb #chosen-2
+def _chosen(table: pd.DataFrame, stays: Sequence[Stay], times: _Times) -> tuple[np.ndarray, np.ndarray]:
     "Return for each photo its deployment (-1: none) and the word of `left_out` (None: it has a deployment)."
-    shown, offset = times
+    shown, offset, _ = times
     names = names_of([stay.one for stay in stays])
     columns = site, camera, said = sites_of(table), _text(table, "camera"), _text(table, "deployment")
     which, why = np.full(len(table), -1), np.full(len(table), "no-time", object)
@@ -73,12 +86,10 @@ def _chosen(
     return which, why
 
 # %% ../../nbs/lib/survey/17_placed.ipynb #timed
-def _timed(
-    placed: pd.DataFrame, stays: Sequence[Stay], which: np.ndarray, times: tuple[np.ndarray, np.ndarray]
-) -> np.ndarray:
+def _timed(placed: pd.DataFrame, stays: Sequence[Stay], which: np.ndarray, times: _Times) -> np.ndarray:
     "Fill in `at`, `local` and `left_out` of the photos of each deployment, in place; return which times are in doubt."
-    shown, offset = times
-    at, wall = np.where(np.isnan(offset), shown, shown - offset), shown.copy()
+    shown, offset, frame = times
+    at, wall = np.where(np.isnan(offset), shown, shown - offset) + frame, shown + frame
     behind, why, doubt = offset.copy(), placed["left_out"].to_numpy(object, copy=True), np.zeros(len(at), bool)
     photo = _text(placed, "path").to_numpy(object)
     order = np.argsort(which, kind="stable")
@@ -87,14 +98,15 @@ def _timed(
             continue
         stay = stays[which[rows[0]]]
         first, second = moments_of(stay, shown[rows], offset[rows])
-        at[rows], doubt[rows] = resolved(first, second, shown[rows], photo[rows])
+        began, doubt[rows] = resolved(first, second, shown[rows], photo[rows])
+        why[rows[in_gaps(stay, began)]] = "in-a-gap"
+        why[rows[second < first]] = "time-that-never-was"
+        at[rows] = began + frame[rows]
         if stay.zone is None:  # an offset that the camera wrote is all that is known
             wall[rows], at[rows] = at[rows], at[rows] - np.nan_to_num(offset[rows])
         else:
             behind[rows] = local_offsets(at[rows], stay.zone)
             wall[rows] = at[rows] + behind[rows]
-        why[rows[in_gaps(stay, wall[rows] if stay.zone is None else at[rows])]] = "in-a-gap"
-        why[rows[second < first]] = "time-that-never-was"
     placed["at"], placed["local"], placed["left_out"] = at, _local(wall, behind), _texts(why)
     return doubt
 
@@ -117,7 +129,7 @@ def place(
     it is known), `day` (the first ten characters of `local`), and `left_out` (None, or a word of LEFT_OUT)."""
     deployments = [*deployments]
     placed, stays = table.reset_index(drop=True), [stay_of(one) for one in deployments]
-    times = seconds_of(_taken(placed))
+    times = _times(placed)
     placed["site"] = sites_of(placed)
     which, why = _chosen(placed, stays, times)
     placed["left_out"] = _texts(why)
@@ -126,9 +138,10 @@ def place(
     fits = placed["left_out"].isna().to_numpy()
     placed["deployment"] = _texts(of[np.where(fits, which, -1)])
     placed["day"] = placed["local"].str.slice(0, 10)
+    found = _problems(placed, deployments, of[which], doubt, times.shown)  # by the folders, so before sites are named
     own = np.array([*(one.site for one in deployments), None], object)
     placed["site"] = _texts(np.where(fits, own[which], placed["site"].to_numpy(object)))
-    return placed, _problems(placed, deployments, of[which], doubt, times[0])
+    return placed, found
 
 # %% ../../nbs/lib/survey/17_placed.ipynb #photo-names
 def photo_names(
