@@ -63,6 +63,7 @@ JOBS = {
     "To watch a folder, a stream or a camera": ("watch",),
     "To open the camera and the explorer in JupyterLab": ("lab",),
     "To serve a page in the browser": ("serve",),
+    "To turn photos into events and rates": ("survey",),
     "To classify on a cluster": ("cluster",),
     "To change the code of species_wb": ("dev",),
 }  # the extras that each job needs

@@ -13,7 +13,7 @@ from conftest import given as lacked
 
 from species_wb.append_only import AppendOnlyTable, read_rows
 from species_wb.curate.predictions import open_predictions
-from species_wb.photos.tables import _read_csv
+from species_wb.photos.tables import read_csv
 from species_wb.predictions import LATER, PREDICTIONS, predictions_table, write_predictions
 from species_wb.survey.observations import append_observations, events, read_observations
 
@@ -81,12 +81,12 @@ def test_our_own_readers_read_tables_with_the_mark_and_without(tmp_path):
     answers = open_predictions(table)
     assert [row["site"] for row in answers.rows] == sites
     assert {row["taken_at"] for row in answers.rows} == {"2024-05-01T10:00:00+02:00"}
-    listed = _read_csv(table)
+    listed = read_csv(table)
     assert [row["site"] for row in listed] == sites and listed[0]["path"] == FOX["path"]
     assert {row["taken_at"] for row in listed} == {"2024-05-01T10:00:00+02:00"} and "time_zone" not in listed[0]
     bare = tmp_path / "bare.csv"
     bare.write_bytes(table.read_bytes().removeprefix(MARK))
-    assert _read_csv(bare) == listed and [row["site"] for row in open_predictions(bare).rows] == sites
+    assert read_csv(bare) == listed and [row["site"] for row in open_predictions(bare).rows] == sites
 
 
 def test_observations_come_back_as_they_were_and_the_end_has_the_clock_of_the_start(tmp_path):

@@ -29,7 +29,9 @@ NO_TORCH = """core progress workspace runs fields csv_form contracts predictions
     metrics.intervals metrics.calibration metrics.scores metrics.mistakes metrics.reliability metrics.paired
     metrics.gain metrics.average_precision metrics.prevalence metrics.confusions metrics.conformal metrics.coverage metrics.risk metrics.promises
     report.style report.label_places report.pictures report.page report.notebooks
-    survey.observations survey.rates survey.rates_bootstrap
+    survey.observations survey.nights survey.zones survey.clocks survey.deployment_forms survey.photo_tables survey.deployments
+    survey.proposed survey.stays survey.placed survey.checked survey.events survey.survey_tables survey.effort survey.operation
+    survey.camtrapr survey.rates survey.rates_bootstrap
     engine.toy engine.backends engine.load engine.model_checks engine.mix_file engine.model_file engine.speed engine.predict
     engine.turns engine.ensemble engine.occlusion engine.class_activation engine.maps engine.map_check engine.similar
     detect.kinds detect.boxes detect.source detect.letterbox detect.seen detect.descriptions detect.layouts
@@ -55,7 +57,7 @@ NO_TORCH = """core progress workspace runs fields csv_form contracts predictions
     apps.cells apps.controls apps.no_delay apps.visits apps.sources apps.live apps.player apps.camera_messages apps.camera_view
     apps.camera_controls apps.camera apps.explorer_words apps.explorer_views apps.explorer_controls
     apps.explorer_panel apps.explorer apps.ports apps.web_access apps.web_answers apps.serve apps.lab
-    cli_models cli_answers cli_photos cli_detect cli""".split()
+    cli_models cli_answers cli_photos cli_detect cli_survey cli""".split()
 NO_PANDAS = """core progress workspace runs fields csv_form contracts predictions taxa common_names taxonomy roll_up regional_list append_only doctor
     photos.reading photos.exif photos.damage photos.jpeg_damage photos.headers photos.depth photos.pixels photos.items
     photos.corruptions photos.corrections
@@ -73,8 +75,9 @@ NO_PANDAS = """core progress workspace runs fields csv_form contracts prediction
     classify.promised classify.named
     classify.resume classify.known classify.training_photos classify.remaining classify.job
     classify.blurred_copies
+    survey.observations survey.nights survey.zones survey.clocks survey.deployment_forms survey.deployments survey.stays
     apps.ports apps.lab
-    cli_models cli_answers cli_photos cli_detect cli""".split()
+    cli_models cli_answers cli_photos cli_detect cli_survey cli""".split()
 
 
 def cells(notebook: Path) -> list[dict]:
