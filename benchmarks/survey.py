@@ -91,10 +91,11 @@ def coverage(surveys: int, resamples: int) -> None:
         if head is None:
             head = [*all_held[0]]
             print(f"Of 100 intervals, how many hold the truth (± standard error); {surveys:,} surveys in each row, 4 classes, {resamples} resamples\n")
-            print("| setting | " + " | ".join([*head, "refused"]) + " |\n|" + " --- |" * (len(head) + 2))
+            print("| setting | " + " | ".join([*head, "corrected, the rarest class", "refused"]) + " |\n|" + " --- |" * (len(head) + 3))
         held = {one: np.array([survey[one] for survey in all_held]) for one in head}
+        rarest = held["corrected, over sites"][:, [int(np.argmin([*p.per_day, p.empty]))]]
         refused = int(np.isnan(held["corrected, over sites"]).all(1).sum())
-        print(f"| {name} | " + " | ".join(said(held[one]) for one in head) + f" | {refused} |", flush=True)
+        print(f"| {name} | " + " | ".join(said(held[one]) for one in head) + f" | {said(rarest)} | {refused} |", flush=True)
 
 
 def share_coverage(surveys: int) -> None:
