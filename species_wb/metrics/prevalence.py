@@ -28,13 +28,11 @@ def _acceptability(
 # %% ../../nbs/lib/metrics/28_prevalence.ipynb #blaker
 def _end(inner: float, outer: float, k: int, n: int, rare: float) -> float:
     "Find the outermost acceptable share between k/n and the end of Clopper and Pearson's interval."
-    shares = np.linspace(outer, inner, 500)
-    first = int(np.argmax(_acceptability(shares, k, n) >= rare))
-    low, high = shares[max(first - 1, 0)], shares[first]
-    for _ in range(30):
-        middle = (low + high) / 2
-        low, high = (low, middle) if _acceptability(np.array([middle]), k, n)[0] >= rare else (middle, high)
-    return float(high)
+    for points in (500, 100, 100, 100):  # ever finer grids
+        shares = np.linspace(outer, inner, points)
+        first = int(np.argmax(_acceptability(shares, k, n) >= rare))
+        outer, inner = float(shares[max(first - 1, 0)]), float(shares[first])
+    return inner
 
 
 def blaker(

@@ -62,9 +62,9 @@ def _ends(value: np.ndarray, drawn: np.ndarray, sites: int, confidence: float) -
     low, high = np.quantile(drawn, [cut, 1 - cut], axis=0)
     start = error**2 / np.maximum(value + error, 1e-300)
     factor = np.exp(wide * error / np.maximum(value + start, 1e-300))
-    larger = (value >= error) & (error > 0)
-    low = np.where(larger, np.maximum((value + start) / factor - start, 0), low)
-    return low, np.where(larger, (value + start) * factor - start, high)
+    some, much = (value >= error) & (error > 0), (value >= 3 * error) & (error > 0)
+    low = np.where(much, np.maximum((value + start) / factor - start, 0), low)
+    return low, np.where(some, (value + start) * factor - start, high)
 
 # %% ../../nbs/lib/survey/31_rates_bootstrap.ipynb #drawn-sites
 def _drawn_sites(sites: int, resamples: int, rng: np.random.Generator) -> np.ndarray:  # resamples×S
