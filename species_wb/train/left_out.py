@@ -17,9 +17,9 @@ from ..contracts import write_table
 from ..core import UserError
 from ..metrics.calibration import softmax
 from ..metrics.conformal import members
+from ..metrics.promises import promises
 from ..metrics.risk import ERRORS, limit_for
 from .choice import Choice
-from .held_back import of_folds
 from .worsened import what_was_done
 
 # %% ../../nbs/lib/train/29_left_out.ipynb #promised
@@ -43,9 +43,11 @@ def _of_fold(
 ) -> list[tuple[int, int, np.ndarray, dict[str, Any]]]:  # photo, view, C probabilities, promises
     "Return what is known of each photo of a fold and of its copy, with the rules of the other folds."
     truth, groups = choice.photos.truth, choice.photos.groups
-    temperature, rest = choice.best["temperature"], np.setdiff1d(np.arange(len(truth)), judge)
-    made = of_folds(choice.away[0][rest], truth[rest], groups[rest], labels, temperature)
-    judge = judge[choice.away[0][judge, truth[judge]] > -np.inf]  # else the head did not know the class
+    temperature, own = choice.best["temperature"], choice.away[0][np.arange(len(truth)), truth]
+    known = own > -np.inf  # false for NaN, too: in no fold; −∞: the head did not know the class
+    rest = np.setdiff1d(np.flatnonzero(known), judge)
+    made = promises(choice.away[0][rest], truth[rest], labels, temperature, groups[rest])
+    judge = judge[known[judge]]
     found = []
     for number, logits in enumerate(choice.away) if len(judge) else ():
         p = softmax(logits[judge], temperature)
