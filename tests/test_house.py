@@ -45,7 +45,7 @@ NO_TORCH = """core progress workspace runs fields csv_form contracts predictions
     train.places train.training_set train.decoded_photos train.worsened train.heads train.shrunk train.choice train.choice_text train.box_windows
     classify.promised classify.named
     train.held_back
-    survey.events survey.survey_tables survey.effort survey.operation survey.camtrapr
+    survey.events survey.survey_tables survey.effort survey.operation survey.camtrapr survey.counted
     evaluate.plots evaluate.confusion_plot evaluate.looks evaluate.run_plots evaluate.evaluation evaluate.scoring
     evaluate.boxes evaluate.evaluation_text evaluate.evaluation_tables evaluate.trust_text evaluate.training_plots evaluate.robustness
     evaluate.robustness_text evaluate.subgroups evaluate.evaluation_galleries evaluate.photo_sources evaluate.bursts
