@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 
 from ..core import UserError, plural
 from species_wb.report.style import (
@@ -26,6 +27,8 @@ from species_wb.report.style import (
 )  # fmt: skip
 from .deployments import Deployment
 from .effort import AtWork, at_work, effort
+from .placed import photo_names
+from .stays import matching, names_of
 
 # %% ../../nbs/lib/survey/24_operation.ipynb #matrix
 def operation(
@@ -70,6 +73,24 @@ def _lanes(deployments: Sequence[Deployment], others: Iterable[str]) -> dict[tup
         lanes[site, camera] = _Lane(label, mine, first.total_seconds() if first else 0.0)
     return lanes | {(site, None): _Lane(site, [], 0.0) for site in sorted({*others} - {*several})}
 
+# %% ../../nbs/lib/survey/24_operation.ipynb #sites
+def _photos(placed: pd.DataFrame | None) -> pd.DataFrame:
+    "Return a row for each photo or film; none where there is no table."
+    names = ["deployment", "site", "at", "left_out"]
+    if placed is None:
+        return pd.DataFrame(columns=names)
+    again = photo_names(placed).duplicated() if {"path", "photo"} & {*placed} else np.zeros(len(placed), bool)
+    return placed[~again].reindex(columns=names)
+
+
+def _sites(photos: pd.DataFrame, deployments: Sequence[Deployment]) -> pd.Series:
+    "Return the site of each photo, found by its folders for those that are left out."
+    names, known = names_of(deployments), {}
+    for folders in photos["site"][photos["left_out"].notna()].dropna().unique():
+        found = matching(str(folders), None, None, names)
+        known[folders] = deployments[found[0]].site if found else folders
+    return photos["site"].where(photos["left_out"].isna(), photos["site"].map(known))
+
 # %% ../../nbs/lib/survey/24_operation.ipynb #marks
 def _lane_of(placed: pd.DataFrame, deployments: Sequence[Deployment], lanes: dict) -> np.ndarray:  # N int; -1: none
     "Return the lane of each photo: that of its deployment, or else the first one of its site."
@@ -112,7 +133,9 @@ def _draw_photos(axes: Axes, rows: np.ndarray, at: np.ndarray, lane: np.ndarray,
     foot, tall = rows[place] - 0.065, 0.02 + 0.05 * np.log1p(n) / np.log1p(n.max(initial=1))
     axes.vlines(x, foot - tall, foot, color="black", linewidth=0.8, zorder=4)
     x, place, n = _marks(at[lost], lane[lost], low, high)
-    axes.plot(x, rows[place], "x", color=VERMILLION, markersize=5, markeredgewidth=1.2, zorder=5, clip_on=False)
+    seen = [withStroke(linewidth=3.2, foreground="white")]  # on any ground
+    look = {"markersize": 5, "markeredgewidth": 1.4, "zorder": 5, "clip_on": False, "path_effects": seen}
+    axes.plot(x, rows[place], "x", color="black", **look)  # type: ignore[arg-type]
 
 
 def _limits(lanes: Iterable[_Lane], at: np.ndarray) -> tuple[float, float]:
@@ -125,8 +148,7 @@ def _limits(lanes: Iterable[_Lane], at: np.ndarray) -> tuple[float, float]:
 # %% ../../nbs/lib/survey/24_operation.ipynb #operation-figure
 def _kinds() -> dict[str, Patch | Line2D]:
     "Return the entries of the legend."
-    colors = {"|": "black", "x": VERMILLION}
-    mark = {name: Line2D([], [], color=color, linestyle="", marker=name) for name, color in colors.items()}
+    mark = {name: Line2D([], [], color="black", linestyle="", marker=name) for name in "|x"}
     return {"worked": Patch(facecolor=BLUE), "gap": Patch(**_GAP), "photos": mark["|"],
             "photos left out": mark["x"]}
 
@@ -162,8 +184,8 @@ def operation_figure(
 ) -> Figure:
     "Draw when each camera worked, with its photos. Raises UserError where there is nothing to draw."
     deployments = list(deployments)
-    names = ["deployment", "site", "at", "left_out"]
-    photos = pd.DataFrame(columns=names) if placed is None else placed.reindex(columns=names)
+    photos = _photos(placed)
+    photos["site"] = _sites(photos, deployments)
     others = photos["site"][photos["deployment"].isna()].dropna().astype(str).unique()
     lanes = _lanes(deployments, others)
     if not lanes:
