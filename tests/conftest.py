@@ -32,7 +32,7 @@ def examples(n: int) -> settings:
     return settings(max_examples=n * TIMES, derandomize=TIMES == 1, deadline=None)
 
 
-LACKED = {"photos", "chromium", "wordnet", "weights"}  # fixtures of what a machine may lack
+LACKED = {"photos", "chromium", "wordnet", "weights", "survey_data"}  # fixtures of what a machine may lack
 FIRST = "cli finetune run papermill watch architectures camera camera_in_lab explorer lab job serve plots house".split()  # the longest: begun last, one would go on alone
 
 
@@ -79,6 +79,12 @@ def photos() -> Path:
 def weights() -> Path:
     "Published weights, as FOLDER/torch/hub/checkpoints and FOLDER/*.pth."
     return given("weights", ROOT.parent / "shared" / "weights", "no weights beside this clone, in shared/weights")
+
+
+@pytest.fixture(scope="session")
+def survey_data() -> Path:
+    "Real surveys with known answers: reference/ (camtrapR's sample and others) and camtrap-dp/example/."
+    return given("survey_data", ROOT.parent / "shared" / "survey", "no real surveys beside this clone, in shared/survey")
 
 
 @pytest.fixture(scope="session")
