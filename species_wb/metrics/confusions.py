@@ -131,6 +131,8 @@ def check_confusions(
         if (j := column.get(name)) is None:
             raise UserError(f"The classifier has no label {name}, so {name} cannot be counted: leave the class out.")
         others = np.delete(shares[:, j], i)
+        if not shares[i, j]:
+            raise UserError(f"No photo of {name} got the label {name}, so its counts say nothing: leave the class out.")
         if len(others) and shares[i, j] <= others.max():
             other = [c for k, c in enumerate(known.classes) if k != i][int(others.argmax())]
             why = f"{other} is labelled {name} as often as {name} itself is"

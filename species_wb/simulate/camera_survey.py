@@ -128,20 +128,27 @@ def _write_csv(table: dict[str, np.ndarray], path: Path) -> None:
         for values in zip(*(column.tolist() for column in table.values()), strict=True):
             writer.writerow(csv_row(dict(zip(table, values, strict=True)), names))
 
+# %% ../../nbs/lib/simulate/24_camera_survey.ipynb #with-gaps
+def _with_gaps(tables: dict[str, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    "Return the deployments with the column `gaps`."
+    said: dict[str, list[str]] = {name: [] for name in tables["deployments"]["deployment"].tolist()}
+    for name, start, end, nights in zip(*(column.tolist() for column in tables["gaps"].values()), strict=True):
+        said[name].append(f"{start.replace('T', ' ')}/{end.replace('T', ' ')}{' nights' if nights else ''}")
+    return tables["deployments"] | {"gaps": np.array([";".join(gaps) for gaps in said.values()])}
+
 # %% ../../nbs/lib/simulate/24_camera_survey.ipynb #write-camera-survey-2
 def write_camera_survey(
     p: Cameras,
     folder: str | Path,  # made when missing
 ) -> dict[str, dict[str, np.ndarray]]:  # as from `camera_survey`
-    "Write what a person would have (deployments.csv, gaps.csv, predictions.parquet), and the truth in truth/."
+    "Write what a person would have (deployments.csv and predictions.parquet), and the truth in truth/."
     folder, tables = Path(folder), camera_survey(p)
     (folder / "truth").mkdir(parents=True, exist_ok=True)
     cards = {name: column.tolist() for name, column in tables["photos"].items()}
     rows = [dict(zip(cards, values, strict=True)) for values in zip(*cards.values(), strict=True)]
     rows = [row | {"status": "ok", "seconds": row["seconds"] if row["seconds"] >= 0 else None} for row in rows]
     write_table(predictions_table(rows, folder, [*p.taxa, EMPTY]), folder / "predictions.parquet")
-    for name in ("deployments", "gaps"):
-        _write_csv(tables[name], folder / f"{name}.csv")
+    _write_csv(_with_gaps(tables), folder / "deployments.csv")
     for name in ("clocks", "truth", "visits", "rates"):
         _write_csv(tables[name], folder / "truth" / f"{name}.csv")
     return tables

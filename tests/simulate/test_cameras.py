@@ -66,7 +66,7 @@ def test_counts_follow_the_rates_and_the_matrix():
 def test_times_are_written_as_the_rest_of_the_library_reads_them(tmp_path):
     tables = write_camera_survey(Cameras(sites=2, days=30), tmp_path / "survey")
     assert all(iso(text) == text for text in tables["photos"]["taken_at"][:50])
-    assert {path.name for path in (tmp_path / "survey").iterdir()} == {"deployments.csv", "gaps.csv", "predictions.parquet", "truth"}
+    assert {path.name for path in (tmp_path / "survey").iterdir()} == {"deployments.csv", "predictions.parquet", "truth"}
 
 
 def test_parameters_out_of_bounds_are_refused():

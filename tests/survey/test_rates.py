@@ -30,6 +30,19 @@ def test_the_mallards_of_the_example_package_come_out():
     assert table["rate"].tolist() == pytest.approx([27.881], abs=0.0005)
 
 
+def test_the_mallards_come_out_of_the_packages_own_tables(survey_data):
+    "The same number from the rows of the real package (tolerance: the printed digits), and 0 for a taxon that this camera never saw."
+    example = survey_data / "camtrap-dp" / "example"
+    stays, found = pd.read_csv(example / "deployments.csv"), pd.read_csv(example / "observations.csv")
+    stays = stays[stays["deploymentStart"].notna()].assign(start=lambda t: pd.to_datetime(t["deploymentStart"], utc=True), end=lambda t: pd.to_datetime(t["deploymentEnd"], utc=True))
+    effort = pd.DataFrame({"site": stays["deploymentID"], "period": "2020-01-01", "days": (stays["end"] - stays["start"]).dt.total_seconds() / 86_400})
+    found = found[(found["observationLevel"] == "event") & (found["observationType"] == "animal")]
+    events = pd.DataFrame({"site": found["deploymentID"], "day": found["eventStart"].str[:10], "label": found["scientificName"]})
+    table = rates(events, effort).set_index(["label", "site"])
+    assert table.loc[("Anas platyrhynchos", "00a2c20d"), "rate"] == pytest.approx(27.881, abs=0.0005)
+    assert table.loc[("Vulpes vulpes", "00a2c20d"), ["events", "rate"]].tolist() == [0, 0] and len(table) == 4 * events["label"].nunique()
+
+
 def test_corrected_is_the_published_example():
     share = corrected(45, 150, 0.96, 0.89)
     assert [round(100 * value) for value in (share.value, share.low, share.high)] == [22, 14, 32]
