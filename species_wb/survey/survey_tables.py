@@ -15,7 +15,8 @@ from typing import Any
 import pandas as pd
 
 from ..core import UserError, write_aside
-from ..csv_form import MARK, TIMES, ZONE, csv_names, csv_row, plain_cell
+from ..csv_form import MARK, TIMES, ZONE, csv_names, csv_row
+from .photo_tables import csv_text
 
 # %% ../../nbs/lib/survey/21_survey_tables.ipynb #cells
 _DERIVED = ("at", "until", "day")  # columns of events that follow from `start` and `end`
@@ -55,16 +56,10 @@ def write_survey_table(
 def _read_text(path: Path) -> pd.DataFrame:
     "Read a CSV as text. Raises UserError where it cannot be read."
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            head = file.readline()
-        separator = max(",;\t", key=head.count)
-        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        return csv_text(path)
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         why = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(f"{path} cannot be read as a table ({why}): name a CSV in UTF-8 or a Parquet file.") from None
-    for name in table:
-        table[name] = table[name].map({text: plain_cell(name, text) for text in table[name].unique()})
-    return table
+        raise UserError(f"{path} cannot be read as a table ({why}): name a CSV or a Parquet file.") from None
 
 # %% ../../nbs/lib/survey/21_survey_tables.ipynb #moments
 def _with_offsets(table: pd.DataFrame) -> pd.DataFrame:
