@@ -45,6 +45,7 @@ NO_TORCH = """core progress workspace runs fields csv_form contracts predictions
     train.places train.training_set train.decoded_photos train.worsened train.heads train.shrunk train.choice train.choice_text train.box_windows
     classify.promised classify.named
     train.held_back
+    survey.nights survey.events survey.survey_tables survey.effort survey.operation survey.camtrapr
     evaluate.plots evaluate.confusion_plot evaluate.looks evaluate.run_plots evaluate.evaluation evaluate.scoring
     evaluate.boxes evaluate.evaluation_text evaluate.evaluation_tables evaluate.trust_text evaluate.training_plots evaluate.robustness
     evaluate.robustness_text evaluate.subgroups evaluate.evaluation_galleries evaluate.photo_sources evaluate.bursts
@@ -65,7 +66,7 @@ NO_PANDAS = """core progress workspace runs fields csv_form contracts prediction
     photos.inspection photos.scan photos.times photos.file_times photos.sites
     metrics.conformal metrics.risk metrics.promises
     engine.toy engine.backends engine.load engine.model_checks engine.mix_file engine.model_file engine.speed engine.predict
-    metrics.intervals metrics.gain
+    metrics.intervals metrics.gain survey.nights
     detect.kinds detect.boxes detect.source detect.letterbox detect.seen detect.descriptions detect.layouts
     detect.decode detect.box_file detect.detector detect.box_json detect.tiles detect.box_tables detect.given
     detect.activation detect.self_boxes detect.repeats detect.repeat_list detect.people detect.drawn
