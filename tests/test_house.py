@@ -25,12 +25,13 @@ NO_TORCH = """core progress workspace runs fields csv_form contracts predictions
     photos.archives photos.units photos.sources photos.groups photos.splits photos.findings photos.findings_text
     photos.inspection photos.scan photos.times photos.file_times photos.sites
     simulate.pencil simulate.vertebrates simulate.arthropods simulate.plants simulate.animals simulate.scenery
-    simulate.ecology simulate.visits simulate.scene simulate.survey
+    simulate.ecology simulate.visits simulate.scene simulate.survey simulate.cameras simulate.camera_visits simulate.camera_survey
     metrics.intervals metrics.calibration metrics.scores metrics.mistakes metrics.reliability metrics.paired
-    metrics.gain metrics.average_precision metrics.conformal metrics.coverage metrics.risk metrics.promises
+    metrics.gain metrics.average_precision metrics.prevalence metrics.confusions metrics.conformal metrics.coverage metrics.risk metrics.promises
     report.style report.label_places report.pictures report.page report.notebooks
     survey.observations survey.nights survey.zones survey.clocks survey.deployment_forms survey.deployments
     survey.photo_tables survey.stays survey.proposed survey.placed survey.checked
+    survey.events survey.survey_tables survey.effort survey.operation survey.camtrapr survey.rates survey.rates_bootstrap
     engine.toy engine.backends engine.load engine.model_checks engine.mix_file engine.model_file engine.speed engine.predict
     engine.turns engine.ensemble engine.occlusion engine.class_activation engine.maps engine.similar
     detect.kinds detect.boxes detect.source detect.letterbox detect.seen detect.descriptions detect.layouts
