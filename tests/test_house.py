@@ -29,9 +29,9 @@ NO_TORCH = """core progress workspace runs fields csv_form contracts predictions
     metrics.intervals metrics.calibration metrics.scores metrics.mistakes metrics.reliability metrics.paired
     metrics.gain metrics.average_precision metrics.prevalence metrics.confusions metrics.conformal metrics.coverage metrics.risk metrics.promises
     report.style report.label_places report.pictures report.page report.notebooks
-    survey.observations survey.nights survey.zones survey.clocks survey.deployment_forms survey.deployments
+    survey.observations survey.zones survey.clocks survey.deployment_forms survey.deployments
     survey.photo_tables survey.stays survey.proposed survey.placed survey.checked
-    survey.events survey.survey_tables survey.effort survey.operation survey.camtrapr survey.rates survey.rates_bootstrap
+    survey.rates survey.rates_bootstrap survey.numbers
     engine.toy engine.backends engine.load engine.model_checks engine.mix_file engine.model_file engine.speed engine.predict
     engine.turns engine.ensemble engine.occlusion engine.class_activation engine.maps engine.similar
     detect.kinds detect.boxes detect.source detect.letterbox detect.seen detect.descriptions detect.layouts
@@ -76,7 +76,7 @@ NO_PANDAS = """core progress workspace runs fields csv_form contracts prediction
     classify.promised classify.named
     classify.resume classify.known classify.training_photos classify.remaining classify.job
     classify.blurred_copies
-    survey.observations survey.nights survey.zones survey.clocks survey.deployment_forms survey.deployments survey.stays
+    survey.observations survey.zones survey.clocks survey.deployment_forms survey.deployments survey.stays
     apps.ports apps.lab
     cli_models cli_answers cli_photos cli_detect cli_survey cli""".split()
 
