@@ -18,7 +18,7 @@ from . import __version__
 from .cli_models import Models, compare, evaluate, export, mix, model_paths, pack, seen, train
 from .cli_detect import detector, repeats
 from .cli_photos import check, classify, submit, watch
-from .cli_survey import check_survey
+from .cli_survey import check_survey, effort, events, rates
 from .core import UserError
 
 # %% ../nbs/lib/90_cli.ipynb #serve
@@ -111,6 +111,9 @@ photos_app.command(help="Say what is in a folder: classes, broken photos, duplic
 survey_app = typer.Typer(help="From photos and a list of cameras to numbers.", **QUIET)
 app.add_typer(survey_app, name="survey")
 survey_app.command("check", help="Say which photo belongs to which camera stay, and what is wrong.")(check_survey)
+survey_app.command(help="Count visits: photos that belong together are one event.")(events)
+survey_app.command(help="Count the days on which cameras worked, less gaps.")(effort)
+survey_app.command(help="Events on 100 camera-days, raw and corrected, with intervals.")(rates)
 for command, sentence in COMMANDS.items():
     app.command(help=sentence)(command)
 
