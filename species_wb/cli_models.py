@@ -166,7 +166,7 @@ def train(
     robustness: Robustness = "",
     run: Annotated[str, typer.Option(help="A run folder. An unfinished run goes on where it stopped.")] = "",
     add: Annotated[tuple[str, str] | None, typer.Option(metavar="NAME FOLDER", help=(
-        "Add a species to a trained model: its name, and a folder with a few photos of it. Takes seconds."
+        "Add a species to a trained model: its name, and a folder with a few photos of it."
     ))] = None,
     model: Annotated[str, typer.Option(help="For --add: the trained model, a file or a run folder.")] = "",
     out: Annotated[str, typer.Option(help="For --add: the new .onnx file. Without it, beside the old one.")] = "",

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from ..contracts import METADATA_KEY, ModelInfo, info_to_json
 from ..core import UserError, write_aside

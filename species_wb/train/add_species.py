@@ -16,12 +16,12 @@ import numpy as np
 from ..classify.folders import safe_name
 from ..contracts import ModelInfo, is_label, manifest_root
 from ..core import UserError, now, plural, write_aside
-from ..engine.model_file import ModelFile, open_model, run_network
+from ..engine.model_file import ModelFile, open_model
 from ..fields import text_path
 from ..metrics.calibration import softmax
 from ..metrics.promises import Promises, promises
 from ..models.added_class import with_class, with_new_logit
-from ..models.names import READY_MADE, model_name, named_file
+from ..models.names import READY_MADE, named_file
 from ..models.ready_made import is_ready_made
 from ..photos.findings_text import a_few
 from ..photos.scan import scan

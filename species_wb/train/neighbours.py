@@ -7,10 +7,9 @@ __all__ = ['CHECKED', 'MOST_BYTES', 'MOST', 'MOST_KNOWN', 'embedded', 'left_by_t
            'run_of', 'neighbours']
 
 # %% ../../nbs/lib/train/56_neighbours.ipynb #imports
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -48,11 +47,11 @@ def left_by_training(
     photos: list[tuple[str, str]],  # (sha256, path) of N photos
 ) -> np.ndarray | None:  # N×D; None where the cache does not hold the embeddings of all of them
     "Return the embeddings that a training of this network has left in the cache."
-    from species_wb.train.loading import _read_features  # loads PyTorch
+    from species_wb.train.loading import read_features  # loads PyTorch
 
     for folder in sorted(cache_folder("features").glob(f"{model.info.spec.name.replace('/', '-')}-*")):
         size = sum(file.stat().st_size for file in folder.glob("*.npy"))
-        known = {} if "-worse" in folder.name or size > MOST_BYTES else _read_features(folder)
+        known = {} if "-worse" in folder.name or size > MOST_BYTES else read_features(folder)
         if known and all(sha in known for sha, _ in photos):
             found = np.stack([known[sha] for sha, _ in photos])
             now, failed = embedded(model, photos[:CHECKED])

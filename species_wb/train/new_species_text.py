@@ -29,7 +29,8 @@ def named_right(
     share, of = with_interval(told["recall"]), plural(told["photos"], "photo")
     how = "Each was held back once, together with its copies and its burst"
     groups = "" if told["groups"] == told["photos"] else f"; they form {plural(told['groups'], 'group')}"
-    return f"Of {of} of {told['label']}, {told['named']:,} got this name: {share}. {how}{groups}."
+    low = " It was judged by the others alone, so the share is rather too low than too high."
+    return f"Of {of} of {told['label']}, {told['named']:,} got this name: {share}. {how}{groups}.{low}"
 
 
 def guess(
@@ -39,7 +40,8 @@ def guess(
     if told["groups"] >= FEW:
         return ""
     only = f"These are only {plural(told['groups'], 'different photo')} (copies and bursts count once)"
-    return f"{only}, so this share is a guess: add photos of other days and places, {FEW} at least."
+    few = f"{only}, so this share is a guess"
+    return f"{few}: add photos of other days and places, until there are {FEW} different photos or more."
 
 # %% ../../nbs/lib/train/58_new_species_text.ipynb #took
 def taken(
