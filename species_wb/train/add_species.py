@@ -29,7 +29,7 @@ from ..runs import versions
 from .neighbours import Neighbours, embedded, logits_of, neighbours
 from .new_species import Fitted, fit, judged
 from species_wb.train.new_species_text import (
-    Shown, guess, kept_and_left_out, lost, measured, named_right, page_of, taken,
+    Shown, caution, kept_and_left_out, lost, measured, named_right, page_of, taken,
 )
 
 # %% ../../nbs/lib/train/59_add_species.ipynb #plain
@@ -260,5 +260,5 @@ def add_species(
     notes = [*own.notes, *_seen(old, own), *near.sentences]
     kept = kept_and_left_out(old.info, info, label)
     _page(path, info, old.info, told, fitted, own, own_logits, near, near_logits, kept, notes)
-    said = [*notes, named_right(told), guess(told), taken(told), lost(told), measured(told), *kept]
-    return [*filter(None, said), f"The new model is {path}; {path.with_suffix('.html').name} beside it shows the photos."]
+    said = [*notes, named_right(told), caution(told), taken(told), lost(told), measured(told), *kept]
+    return [*said, f"The new model is {path}; {path.with_suffix('.html').name} beside it shows the photos."]
