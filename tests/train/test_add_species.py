@@ -10,7 +10,6 @@ import pytest
 from species_wb.contracts import METADATA_KEY, ModelInfo, ModelSpec, read_manifest, write_table
 from species_wb.core import UserError
 from species_wb.engine.model_file import open_model, probabilities, run_network
-from species_wb.engine.predict import predict_items
 from species_wb.engine.toy import write_toy
 from species_wb.metrics.calibration import softmax
 from species_wb.models.added_class import Evidence, unit, with_class, with_new_logit
@@ -42,28 +41,6 @@ def run(workspace) -> Path:
     rules = {"0.9": {"method": "lac", "quantile": 0.4}}
     write_toy(folder / "model.onnx", temperature=1.5, conformal=rules, validation={"how": "out-of-fold"}, provenance={"training_photos": ["0" * 16]})
     return folder
-
-
-def test_a_species_beside_a_real_probe_leaves_the_others_as_they_were(trained, workspace):
-    "The run's own embeddings are used, the old file stays, the old classes keep their proportions, and nothing is promised that was not measured."
-    shutil.copytree(trained.parents[2] / ".cache" / "features", workspace / ".cache" / "features")
-    before = (trained / "model.onnx").read_bytes()
-    shutil.copytree(trained, workspace / "run", ignore=shutil.ignore_patterns("seed-*", "figures", "*.ipynb", "*.html"))
-    said = add_species("Zebra plate", draw(workspace / "plates", (250, 250, 250), 6), str(workspace / "run"))
-    assert any("embeddings were still in the cache" in sentence for sentence in said), said
-    old, new = open_model(workspace / "run", 1), open_model(workspace / "run" / "model-with-Zebra-plate.onnx", 1)
-    assert (workspace / "run" / "model.onnx").read_bytes() == before and new.info.labels == [*old.info.labels, "Zebra plate"]
-    assert new.info.names == old.info.names and new.info.temperature == old.info.temperature
-    assert not new.info.conformal and not new.info.risk and "detect" not in new.info.validation
-    manifest = read_manifest(trained / "manifest.parquet").slice(0, 4)
-    root = Path(manifest.schema.metadata[b"root"].decode())
-    photos = [root / name for name in manifest["path"].to_pylist()] + [workspace / "plates" / "1.jpg"]
-    items = [({"path": str(p)}, p.read_bytes) for p in photos]
-    first, second = ([row for row in predict_items(model, items)] for model in (old, new))
-    assert [row["label"] for row in second] == [*(row["label"] for row in first[:4]), "Zebra plate"]
-    assert [row["taxon"] for row in second[:4]] == [row["taxon"] for row in first[:4]] and second[4]["taxon"] is None
-    p, q = (softmax([row["logits"] for row in rows], model.info.temperature) for rows, model in ((first, old), (second, new)))
-    assert np.allclose(q[:, :-1] / q[:, :-1].sum(1, keepdims=True), p, atol=1e-4)
 
 
 def test_three_photos_two_of_them_the_same(run):
