@@ -121,7 +121,8 @@ def _finetune(what: str, end: str = "Chosen for you if not given.") -> Any:
 def _add(add: tuple[str, str] | None, model: str, out: str, photos: str, others: bool) -> None:
     "Add a species to a model. Raises UserError where `add` is missing, or where options of a training are given."
     if not add:
-        raise UserError("--model and --out belong to --add NAME FOLDER: name the new species and the folder of its photos.")
+        way_out = "name the new species and the folder of its photos"
+        raise UserError(f"--model and --out belong to --add NAME FOLDER: {way_out}.")
     if others:
         raise UserError("--add takes only --model, --out and --photos: leave the other options out.")
     from species_wb.train.add_species import add_species
@@ -177,8 +178,8 @@ def train(
     job are given for the other.
     """
     if add or model or out:
-        others = (arch, named, metadata, method, weights, size, epochs, batch, rate, mixup, cutmix, seed, seeds, damaged,
-                  robustness, run)
+        numbers = (size, epochs, batch, rate, mixup, cutmix, seed, seeds)
+        others = (arch, named, metadata, method, weights, *numbers, damaged, robustness, run)
         return _add(add, model, out, photos, any(value not in ("", None, False) for value in others))
     if arch and named and arch != named:
         raise UserError(f"Two networks are named, {arch} and {named}: name one.")

@@ -102,7 +102,8 @@ class _Steps:
         names = [one if isinstance(one, str) else self.constant(one) for one in inputs]
         self.count += 1
         out = out or f"{self.prefix}/{self.count}"
-        self.graph.node.append(helper.make_node(kind, names, [out], name=f"{self.prefix}/{kind}{self.count}", **settings))
+        name = f"{self.prefix}/{kind}{self.count}"
+        self.graph.node.append(helper.make_node(kind, names, [out], name=name, **settings))
         return out
 
 # %% ../../nbs/lib/models/34_added_class.ipynb #rename

@@ -100,7 +100,8 @@ def _tied(groups: np.ndarray, shas: list[str]) -> list[str]:
         return []
     copies = len(shas) - len(set(shas))
     same = f" ({plural(copies, 'exact copy', 'exact copies')} among them)" if copies else ""
-    return [f"The {plural(len(groups), 'photo')} form {plural(n, 'group')}: copies, near-copies and bursts count once{same}."]
+    many = f"The {plural(len(groups), 'photo')} form {plural(n, 'group')}"
+    return [f"{many}: copies, near-copies and bursts count once{same}."]
 
 
 def _many(n: int) -> list[str]:
@@ -128,7 +129,9 @@ def own_photos(
     return OwnPhotos(photos, groups, notes)
 
 # %% ../../nbs/lib/train/59_add_species.ipynb #promised
-def _promised(model: ModelFile, fitted: Fitted, own: OwnPhotos, own_logits: np.ndarray, near: Neighbours) -> Promises:
+def _promised(
+    model: ModelFile, label: str, fitted: Fitted, own: OwnPhotos, own_logits: np.ndarray, near: Neighbours
+) -> Promises:
     "Calibrate promises with the new class; there are none where the model has learned from all old photos."
     if not near.aside.any():
         return Promises({}, {}, [])
@@ -136,7 +139,7 @@ def _promised(model: ModelFile, fitted: Fitted, own: OwnPhotos, own_logits: np.n
     none, last = info.label_ids[-1] < 0, len(info.classes)
     old = with_new_logit(logits_of(model, near.embedding[aside]), fitted.others[aside], info.temperature, none)
     new = with_new_logit(own_logits, fitted.held, info.temperature, none)
-    labels, ids = _labels(info, "?")
+    labels, ids = _labels(info, label)
     truth = np.concatenate([near.truth[aside], np.full(len(new), last)])
     groups = [*near.groups[aside], *(own.groups + near.groups.max() + 1)]
     on = "photos that the model had not learned from, and the new class's photos, held back in turn"
@@ -172,10 +175,8 @@ def new_info(
 ) -> ModelInfo:
     "Return what the new file says of itself."
     labels, ids = _labels(model.info, label)
-    rename = lambda rule: {**rule, "by_class": {label if k == "?" else k: q for k, q in rule["by_class"].items()}}  # noqa: E731
-    rules = {rate: rename(rule) for rate, rule in promised.conformal.items()}
     return replace(
-        model.info, labels=labels, label_ids=ids, conformal=rules, risk=promised.risk,
+        model.info, labels=labels, label_ids=ids, conformal=promised.conformal, risk=promised.risk,
         validation={"how": "class added", "added": told}, provenance=_origin(model, label, own, told),
     )  # fmt: skip
 
@@ -195,7 +196,8 @@ def _shown(info: ModelInfo, logits: np.ndarray, photos: list[tuple[str, str]], b
     "Make the entries of the page: each photo with its name and score now, and what it was called before."
     p = softmax(logits, info.temperature)[:, : len(info.classes)]
     label, score = p.argmax(1), p.max(1)
-    return [Shown(path, info.labels[k], float(s), [line]) for (_, path), k, s, line in zip(photos, label, score, before, strict=True)]
+    rows = zip(photos, label, score, before, strict=True)
+    return [Shown(path, info.labels[k], float(s), [line]) for (_, path), k, s, line in rows]
 
 
 def _page(
@@ -228,7 +230,8 @@ def _opened(name: str) -> ModelFile:
         raise UserError("Which model is to learn the new species? Name its file or run folder with --model.")
     model = open_model(named_file(name, lambda said: print(said, flush=True)))
     if not isinstance(model, ModelFile):
-        raise UserError(f"{model.path.name} is a mix of several models: add the species to one model file, then mix again.")
+        way_out = "add the species to one model file, then mix again"
+        raise UserError(f"{model.path.name} is a mix of several models: {way_out}.")
     return model
 
 
@@ -259,7 +262,7 @@ def add_species(
     fitted = fit(x, own.groups, near.embedding, near.truth, near.groups)
     own_logits, near_logits = logits_of(old, x), logits_of(old, near.embedding)
     told = judged(label, old.info, fitted, own_logits, own.groups, near_logits, near.truth, near.aside)
-    info = new_info(old, label, own, told, _promised(old, fitted, own, own_logits, near))
+    info = new_info(old, label, own, told, _promised(old, label, fitted, own, own_logits, near))
     with write_aside(path) as aside:
         with_class(old.path, fitted.evidence, info, aside)
         _check_same(aside, old, fitted, own_logits, x)

@@ -74,7 +74,8 @@ def logits_of(
         return session.run(["logits"], {"embedding": embedding.astype(np.float32)})[0]
     except Exception as error:  # an unusual file may raise any error
         why = f"its head cannot be taken out of the file ({type(error).__name__})"
-        raise UserError(f"No class can be added to {model.path.name}: {why}. Name a model file of a training.") from None
+        way_out = "name a model file of a training"
+        raise UserError(f"No class can be added to {model.path.name}, because {why}: {way_out}.") from None
 
 # %% ../../nbs/lib/train/56_neighbours.ipynb #drawn
 MOST, MOST_KNOWN = 600, 5_000  # photos that are embedded now; photos with known embeddings
@@ -178,5 +179,6 @@ def neighbours(
     many = f"{len(kept.truth):,} of {plural(len(chosen.truth), 'photo')}"
     said = [f"Compared with {many} of the old classes, from {whose}; {how}.", *([f"{lost}."] if gone else [])]
     if missing := [name for k, name in enumerate(labels) if k not in set(kept.truth.tolist())]:
-        said.append(f"No photo of {', '.join(missing[:5])} was among them: what the new class takes there is not known.")
+        unknown = "what the new class takes there is not known"
+        said.append(f"No photo of {', '.join(missing[:5])} was among them: {unknown}.")
     return Neighbours(found, kept.truth, kept.groups, kept.photos, _aside(model.info, kept, bool(photos)), said)

@@ -152,7 +152,8 @@ def judged(
     "Count what the new class finds and takes."
     none, new = info.label_ids[-1] < 0, len(info.classes)
     named = lambda z, g: with_new_logit(z, g, info.temperature, none).argmax(1) == new  # noqa: E731
-    right, taken, before = named(own_logits, fitted.held), named(near_logits, fitted.others), near_logits.argmax(1) == truth
+    right, taken = named(own_logits, fitted.held), named(near_logits, fitted.others)
+    before = near_logits.argmax(1) == truth
     rows = [{"label": info.labels[k], "n": int((truth == k).sum()), "right": int((before & (truth == k)).sum()),
              "lost": int((taken & before & (truth == k)).sum())} for k in np.unique(truth)]
     return {

@@ -100,12 +100,14 @@ def kept_and_left_out(
     if after.conformal or after.risk:
         said.append("Sets of labels and limits for mistakes were calibrated anew, with the new class.")
     elif before.conformal or before.risk:
-        why = "they were calibrated without the new class, and there are too few photos that the model has not learned from"
+        few = "there are too few photos that the model did not learn from"
+        why = f"they were calibrated without the new class, and {few}"
         said.append(f"Sets of labels (--set) and limits for mistakes (--max-error) were left out: {why}.")
     if before.names:
         said.append(f"The finer names below the old classes stay. {label} has none: its column taxon stays empty.")
     if before.validation:
-        said.append("The scores that the old file says of itself, also those with boxes, were left out: it has other classes now.")
+        scores = "The scores that the old file says of itself, also those with boxes, were left out"
+        said.append(f"{scores}: it has other classes now.")
     return said
 
 # %% ../../nbs/lib/train/58_new_species_text.ipynb #photo-shown
