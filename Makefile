@@ -21,7 +21,7 @@ train: $(VENV)/.train
 	@$(BIN)/species-wb train $(options)
 
 # These hold PyTorch in the tests' own processes; apart from the others, which start it in processes of theirs, everything together takes about 3 GB.
-WITH_TORCH := $(addprefix tests/,models/test_architectures.py models/test_int8.py models/test_ready_made.py train/test_finetune.py train/test_detection_probe.py train/test_fit.py metrics/test_scores.py test_taxa.py)
+WITH_TORCH := $(addprefix tests/,models/test_architectures.py models/test_int8.py models/test_ready_made.py train/test_finetune.py train/test_detection_probe.py train/test_fit.py train/test_add_species.py metrics/test_scores.py test_taxa.py)
 
 # The examples in the library's notebooks: those of the rooms that hold PyTorch one after another, beside them all others. Each further process would import PyTorch again (7 s) and hold a GB more.
 EXAMPLES := OMP_NUM_THREADS=1 $(BIN)/nbdev_test

@@ -117,6 +117,19 @@ def _finetune(what: str, end: str = "Chosen for you if not given.") -> Any:
     "Make an option that has an effect only on fine-tuning (training the whole network)."
     return typer.Option(min=0, help=f"For finetune: {what}. {end}")
 
+# %% ../nbs/lib/85_cli_models.ipynb #add
+def _add(add: tuple[str, str] | None, model: str, out: str, photos: str, others: bool) -> None:
+    "Add a species to a model. Raises UserError where `add` is missing, or where options of a training are given."
+    if not add:
+        way_out = "name the new species and the folder of its photos"
+        raise UserError(f"--model and --out belong to --add NAME FOLDER: {way_out}.")
+    if others:
+        raise UserError("--add takes only --model, --out and --photos: leave the other options out.")
+    from species_wb.train.add_species import add_species
+
+    with stoppable("Nothing was written."):
+        print(*add_species(add[0], typed(add[1]), model, typed(out), typed(photos)), sep="\n")
+
 # %% ../nbs/lib/85_cli_models.ipynb #train
 def train(
     arch: Annotated[str, typer.Argument(help=(
@@ -153,8 +166,21 @@ def train(
     damaged: Annotated[bool, typer.Option("--damaged", help="Train on damaged photos, too.")] = False,
     robustness: Robustness = "",
     run: Annotated[str, typer.Option(help="A run folder. An unfinished run goes on where it stopped.")] = "",
+    add: Annotated[tuple[str, str] | None, typer.Option(metavar="NAME FOLDER", help=(
+        "Add a species to a trained model: its name, and a folder with a few photos of it."
+    ))] = None,
+    model: Annotated[str, typer.Option(help="For --add: the trained model, a file or a run folder.")] = "",
+    out: Annotated[str, typer.Option(help="For --add: the new .onnx file. Without it, beside the old one.")] = "",
 ) -> None:  # fmt: skip
-    "Run `train.ipynb`. Raises UserError where two networks are named, or where only `run` is given and holds no run."
+    """Run `train.ipynb`, or add a species to a model.
+
+    Raises UserError where two networks are named, where only `run` is given and holds no run, or where options of one
+    job are given for the other.
+    """
+    if add or model or out:
+        numbers = (size, epochs, batch, rate, mixup, cutmix, seed, seeds)
+        others = (arch, named, metadata, method, weights, *numbers, damaged, robustness, run)
+        return _add(add, model, out, photos, any(value not in ("", None, False) for value in others))
     if arch and named and arch != named:
         raise UserError(f"Two networks are named, {arch} and {named}: name one.")
     arch = arch or named

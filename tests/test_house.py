@@ -45,7 +45,7 @@ NO_TORCH = """core progress workspace runs fields csv_form contracts predictions
     models.description models.detector_file models.feature_maps models.box_head models.finer_names models.ready_made models.calibration_photos models.int8_variants models.int8_gate models.int8 models.names
     train.places train.training_set train.decoded_photos train.worsened train.heads train.shrunk train.choice train.choice_text train.box_windows
     classify.promised classify.named
-    train.held_back train.left_out
+    train.held_back train.left_out train.neighbours train.new_species train.new_species_text train.add_species models.added_class
     evaluate.plots evaluate.confusion_plot evaluate.looks evaluate.run_plots evaluate.evaluation evaluate.scoring
     evaluate.boxes evaluate.evaluation_text evaluate.evaluation_tables evaluate.trust_text evaluate.training_plots evaluate.robustness
     evaluate.robustness_text evaluate.subgroups evaluate.evaluation_galleries evaluate.photo_sources evaluate.bursts
