@@ -24,7 +24,7 @@ ONE_PLACE = (
     "Not known. The training photos do not name two places or more (sites or sources), so none of them could be left "
     "out to try it. On the test photos, {} of the answers are wrong; at another place it is usually more."
 )
-NAME_PLACES = "Next time, give each photo its site or source in a table (option --metadata), and the training will tell."
+NAME_PLACES = "Next time, give each photo its site or source in a table (option --metadata); the training will tell."
 NO_PLACE = "Not known: while all layers of the network were trained, no place was left out to try it."
 
 
