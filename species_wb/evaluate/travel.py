@@ -22,7 +22,7 @@ from ..common_names import full_names
 from ..core import percent, plural
 from .scoring import Scored
 from .subgroups import FEWEST
-from ..metrics.intervals import draws, group_numbers, percentile_interval, tied, with_interval
+from ..metrics.intervals import draws, group_numbers, percentile_interval, tied, wilson, with_interval
 from ..metrics.reliability import FEWEST as FEWEST_GROUPS
 from ..metrics.reliability import chance_error, reliability_of
 from ..metrics.scores import shares
@@ -196,17 +196,16 @@ def weakest(
 ) -> tuple[str, str] | None:  # its name for people, and "31 of its 60 photos, 0.52 (0.39 to 0.64)"; None: all are right
     "Find the class that is found least often: the one with the lowest upper end of its interval."
     names = np.array(answers.labels, object)
-    found = {}
-    for label in sorted(set(answers.labels)):
-        own = np.flatnonzero(names == label)
-        groups = None if answers.groups is None else tied([answers.groups[k] for k in own])
-        found[label] = Answers(answers.score[own], answers.right[own], groups, [])
-    share = {label: one.share() for label, one in found.items() if not one.right.all()}
-    if not share:
+    photos = {label: np.flatnonzero(names == label) for label in sorted(set(answers.labels))}
+    right = {label: int(answers.right[own].sum()) for label, own in photos.items()}
+    highest = {label: wilson(right[label], len(own))[1] for label, own in photos.items() if right[label] < len(own)}
+    if not highest:
         return None
-    worst = min(share, key=lambda label: (share[label]["high"], share[label]["value"]))
-    right, photos = int(found[worst].right.sum()), plural(len(found[worst].right), "photo")
-    return full_names([worst])[worst], f"{right or 'none'} of its {photos}, {with_interval(share[worst])}"
+    worst = min(highest, key=lambda label: highest[label])
+    own = photos[worst]
+    groups = None if answers.groups is None else tied([answers.groups[k] for k in own])
+    share = with_interval(Answers(answers.score[own], answers.right[own], groups, []).share())
+    return full_names([worst])[worst], f"{right[worst] or 'none'} of its {plural(len(own), 'photo')}, {share}"
 
 # %% ../../nbs/lib/evaluate/32_travel.ipynb #wrong
 def wrong_text(

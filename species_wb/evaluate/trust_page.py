@@ -129,12 +129,14 @@ SAME = (
 
 def _travels(page: Page, known: travel.Travel) -> None:
     "Show how the model travels: a figure and a table."
-    groups = [travel.by_place(known)[:MANY] if known.kind else [], travel.by_kind(known)]
+    places = travel.by_place(known) if known.kind else []
+    groups = [places[:MANY], travel.by_kind(known)]
     if not any(groups):
         return
     page.subheading("How it travels")
     page.figure(plots.elsewhere([group for group in groups if group]), PLACES, ALT)
-    first = f"Training photos of each {known.kind}, while it was left out." if known.kind else ""
+    hardest = f" (the {MANY} hardest of {len(places):,})" if len(places) > MANY else ""
+    first = f"Training photos of each {known.kind}{hardest}, while it was left out." if known.kind else ""
     page.table(travel.table([one for group in groups for one in group]), travel.COLUMNS, SAME.format(first))
 
 # %% ../../nbs/lib/evaluate/39_trust_page.ipynb #reliability
