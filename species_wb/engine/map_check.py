@@ -82,7 +82,8 @@ def check_maps(
             methods.add(map.method)
     found: dict[str, Any] = {"n": len(gains), "method": " and ".join(sorted(methods)), "passed": False}
     if gains:
-        found |= {name: _mean(column, seed) for name, column in zip(("deletion", "insertion"), np.array(gains).T, strict=True)}
+        columns = zip(("deletion", "insertion"), np.array(gains).T, strict=True)
+        found |= {name: _mean(column, seed) for name, column in columns}
         above = all(found[name]["low"] > 0 for name in ("deletion", "insertion"))
         found["passed"] = len(gains) >= FEWEST and above
     return found

@@ -143,8 +143,9 @@ def confusions(page: Page, results: Results) -> None:
 
 # %% ../../nbs/lib/evaluate/37_evaluation_page.ipynb #calibration
 ERRORS = (
-    "The calibration error (ECE) beside the one that chance alone gives: the mean, and the middle 95 %, of draws in which "
-    "each answer is right with a chance as large as its score. Photos of one burst are taken as independent there."
+    "The calibration error (ECE) beside the one that chance alone gives: the mean, and the middle 95 %, of draws in "
+    "which each answer is right with a chance as large as its score. Photos of one burst are taken as independent "
+    "there."
 )
 
 
@@ -157,7 +158,8 @@ def _errors(results: Results) -> list[list[Any]]:
 def calibration(page: Page, results: Results) -> None:
     "Show what calibration changed, and measures of the scores."
     found = scoring.calibration(results.scored)
-    page.section("Its scores, for people who make models", *trust_text.calibration_sentences(results.judged, results.scored, found)[1:])
+    said = trust_text.calibration_sentences(results.judged, results.scored, found)[1:]
+    page.section("Its scores, for people who make models", *said)
     measures = results.scored, evaluation_tables.OF_SCORES
     caption = f"Measures of the scores, n = {len(results.scored.rows)}, with 95 % intervals."
     page.table(evaluation_tables.overall(*measures), evaluation_tables.COLUMNS, caption)

@@ -113,7 +113,8 @@ def sentence(
     if found is None or not found["n"]:
         return f"{LEFT_OUT} {'they were not tested' if found is None else 'there is none of these photos'}."
     if found["n"] < map_check.FEWEST:
-        return f"{LEFT_OUT} they could be tested on {plural(found['n'], 'photo')} only, and {map_check.FEWEST} are needed."
+        some = f"{plural(found['n'], 'photo')} only, and {map_check.FEWEST} are needed"
+        return f"{LEFT_OUT} they could be tested on {some}."
     deletion, insertion = (_signed(found[name]) for name in ("deletion", "insertion"))
     covered = f"covering the hottest parts first lowers the score of the answer by {deletion} more"
     shown = f"showing them first raises it by {insertion} more, than the same in random order"

@@ -208,7 +208,8 @@ def _shares_and_scores(axes: Axes, rows: np.ndarray, parts: Sequence[Mapping[str
     three = np.array([[part["right"][end] for end in ("value", "low", "high")] for part in parts])
     ends = np.maximum([three[:, 0] - three[:, 1], three[:, 2] - three[:, 0]], 0)
     fine = {"linestyle": "none", "clip_on": False, "zorder": 3}
-    axes.errorbar(three[:, 0], rows, xerr=ends, color=BLUE, marker="o", markersize=5, elinewidth=1.6, label="share right", **fine)
+    dots = {"color": BLUE, "marker": "o", "markersize": 5, "elinewidth": 1.6, "label": "share right"}
+    axes.errorbar(three[:, 0], rows, xerr=ends, **dots, **fine)
     axes.plot([part["score"] for part in parts], rows, color=VERMILLION, marker="|", markersize=12, markeredgewidth=2,
               label="mean score", **fine)
 

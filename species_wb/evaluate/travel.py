@@ -22,7 +22,7 @@ from ..common_names import full_names
 from ..core import percent, plural
 from .scoring import Scored
 from .subgroups import FEWEST
-from ..metrics.intervals import draws, group_numbers, percentile_interval, tied, with_interval
+from ..metrics.intervals import draws, group_numbers, percentile_interval, tied, wilson, with_interval
 from ..metrics.reliability import FEWEST as FEWEST_GROUPS
 from ..metrics.reliability import chance_error, reliability_of
 from ..metrics.scores import shares
@@ -122,7 +122,8 @@ def by_place(travel: Travel) -> list[dict[str, Any]]:  # the hardest first; then
     count = Counter(where)
     large = [place for place, n in count.items() if place and n >= FEWEST]
     take = lambda name, rows: part(name, of_table(travel.photos.filter(pa.array(rows))))  # noqa: E731
-    found = sorted((take(place, where == place) for place in large), key=lambda one: (one["right"]["value"], one["name"]))
+    scored = (take(place, where == place) for place in large)
+    found = sorted(scored, key=lambda one: (one["right"]["value"], one["name"]))
     small = np.array([bool(place) and count[place] < FEWEST for place in where])
     many = len({place for place in count if place}) - len(large)
     found += [take(plural(many, f"smaller {travel.kind}"), small)] if small.any() else []
@@ -141,8 +142,9 @@ def by_kind(travel: Travel) -> list[dict[str, Any]]:  # the parts of `part`; [] 
     "Score the worsened copies by what was done to them; a copy may count in several rows."
     if not len(travel.copies):
         return []
-    found = [(name, travel.copies.filter(pc.equal(travel.copies[column], value))) for (column, value), name in WORSE.items()]
-    return [part("all worsened copies", of_table(travel.copies)), *(part(name, of_table(t)) for name, t in found if len(t))]
+    copies, found = travel.copies, {"all worsened copies": travel.copies}
+    found |= {name: copies.filter(pc.equal(copies[column], value)) for (column, value), name in WORSE.items()}
+    return [part(name, of_table(some)) for name, some in found.items() if len(some)]
 
 # %% ../../nbs/lib/evaluate/32_travel.ipynb #table
 COLUMNS = ["photos of", "n", "right", "mean score"]
@@ -191,20 +193,19 @@ def near_90(
 # %% ../../nbs/lib/evaluate/32_travel.ipynb #weakest
 def weakest(
     answers: Answers,
-) -> tuple[str, str] | None:  # name as people see it, and "31 of its 60 photos, 0.52 (0.39 to 0.64)"; None: all are right
+) -> tuple[str, str] | None:  # its name for people, and "31 of its 60 photos, 0.52 (0.39 to 0.64)"; None: all are right
     "Find the class that is found least often: the one with the lowest upper end of its interval."
     names = np.array(answers.labels, object)
-    found = {}
-    for label in sorted(set(answers.labels)):
-        own = np.flatnonzero(names == label)
-        groups = None if answers.groups is None else tied([answers.groups[k] for k in own])
-        found[label] = Answers(answers.score[own], answers.right[own], groups, [])
-    share = {label: one.share() for label, one in found.items() if not one.right.all()}
-    if not share:
+    photos = {label: np.flatnonzero(names == label) for label in sorted(set(answers.labels))}
+    right = {label: int(answers.right[own].sum()) for label, own in photos.items()}
+    highest = {label: wilson(right[label], len(own))[1] for label, own in photos.items() if right[label] < len(own)}
+    if not highest:
         return None
-    worst = min(share, key=lambda label: (share[label]["high"], share[label]["value"]))
-    right, photos = int(found[worst].right.sum()), plural(len(found[worst].right), "photo")
-    return full_names([worst])[worst], f"{right or 'none'} of its {photos}, {with_interval(share[worst])}"
+    worst = min(highest, key=lambda label: highest[label])
+    own = photos[worst]
+    groups = None if answers.groups is None else tied([answers.groups[k] for k in own])
+    share = with_interval(Answers(answers.score[own], answers.right[own], groups, []).share())
+    return full_names([worst])[worst], f"{right[worst] or 'none'} of its {plural(len(own), 'photo')}, {share}"
 
 # %% ../../nbs/lib/evaluate/32_travel.ipynb #wrong
 def wrong_text(
@@ -232,8 +233,9 @@ def worse_sentence(travel: Travel) -> str:  # "" without copies
     if not len(travel.copies):
         return ""
     source = "A source is a collection of photos, not a camera site. " if travel.kind == "source" else ""
-    return (f"{source}Photos from a trap camera are often worse than these. In copies made worse by a program (at night, far "
-            f"away, blurred and so on), {wrong_text(of_table(travel.copies))} of the answers were wrong.")
+    made = "In copies made worse by a program (at night, far away, blurred and so on)"
+    wrong = f"{made}, {wrong_text(of_table(travel.copies))} of the answers were wrong."
+    return f"{source}Photos from a trap camera are often worse than these. {wrong}"
 
 
 def away_sentences(
@@ -244,9 +246,9 @@ def away_sentences(
     "Say how often the model is wrong at places that it did not learn from."
     away, names = of_table(travel.photos), {place for place in travel.photos["place"].to_pylist() if place}
     left = f"{plural(len(away.right), 'training photo')} of {plural(len(names), travel.kind)}"
+    tested = f"On the test photos{f', which come from the same {travel.kind}s,' if same else ','}"
     return [
-        f"Expect {wrong_text(away)} of its answers to be wrong, or more. So many were wrong on {left}, each of which was left "
-        f"out of the training in turn. On the test photos{f', which come from the same {travel.kind}s,' if same else ','} "
-        f"{wrong_text(home)} are wrong. {_spread(travel)}".rstrip(),
+        f"Expect {wrong_text(away)} of its answers to be wrong, or more. So many were wrong on {left}, each of which "
+        f"was left out of the training in turn. {tested} {wrong_text(home)} are wrong. {_spread(travel)}".rstrip(),
         worse_sentence(travel),
     ]

@@ -66,7 +66,10 @@ def _verdict(loss: dict[str, Any], n: int) -> str:  # loss: its change, from `re
 SHOULD = (
     "A score should be the chance that the answer is right: of 100 answers that score 0.8, about 80 should be right."
 )
-ECE = "The ECE uses {bins} bins of equal width; in the figure, each group holds about as many photos."
+ECE = (
+    "The ECE uses {bins} bins of equal width; in the figure of “Can I trust this model?”, each group holds about as "
+    "many photos."
+)
 
 
 def _expected(promised: float, n: int, accuracy: dict[str, float]) -> str:  # promised: the sum of the scores

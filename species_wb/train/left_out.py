@@ -60,7 +60,7 @@ SCHEMA = pa.schema([
     ("photo", pa.int32()),  # a photo and its copy have the same number
     ("group", pa.int32()), ("place", pa.string()), ("label", pa.string()), ("answer", pa.string()),
     ("score", pa.float32()), ("true_score", pa.float32()),  # of the answer, and of the true class
-    ("copy", pa.bool_()), ("frame", pa.string()), ("light", pa.string()), ("file", pa.string()),  # how it was made worse
+    ("copy", pa.bool_()), ("frame", pa.string()), ("light", pa.string()), ("file", pa.string()),  # how it was made
     ("set_size", pa.int32()), ("set_holds", pa.bool_()), ("within", pa.float32()),
 ])  # fmt: skip
 
