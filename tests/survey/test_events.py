@@ -99,7 +99,7 @@ RULES = st.builds(Rule, gap=st.sampled_from([0.0, 30.0, 60.0, 90.0]), since=st.s
 
 
 @given(ROWS, RULES, st.randoms())
-@examples(25)
+@examples(18)
 def test_events_are_those_that_a_person_finds_photo_by_photo(rows, rule, order):
     "Photos, boxes and films in any order: one event each, the same as by hand, with the same ids."
     rows = [row | ({"path": f"{row['film']}{row['site']}{row['deployment']}.mp4", "seconds": row["at"]} if row["film"] < 2 else
