@@ -102,7 +102,9 @@ def _column(placed: pd.DataFrame, name: str) -> pd.Series:
 def _left_out(placed: pd.DataFrame, names: pd.Series, rule: Rule) -> np.ndarray:  # N objects: a word, or None
     "Say for each row why it makes no event."
     given, status = _column(placed, "left_out"), _column(placed, "status")
-    unsure = _column(placed, "abstained").fillna(False).astype(bool) | placed["label"].isna() | (placed["label"] == "")
+    abstained = _column(placed, "abstained")
+    yes = {value for value in abstained.unique() if str(value).upper() in ("TRUE", "1")}  # a CSV holds it as text
+    unsure = abstained.isin(yes) | placed["label"].isna() | (placed["label"] == "")
     why = np.full(len(placed), None, object)
     why[names.astype(str).str.casefold().isin([word.casefold() for word in rule.without])] = "not-counted"
     why[names.isna()] = "no-name-at-rank"

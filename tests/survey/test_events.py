@@ -158,6 +158,9 @@ def test_every_row_has_an_event_or_a_reason():
     fates = survey_events(rows, Rule(without=("unid",))).rows
     assert fates["left_out"].dropna().tolist() == [*reasons, "no-answer", "not-counted"]
     assert (fates["left_out"].isna() == fates["event_id"].notna()).all() and fates["event_id"].notna().sum() == 1
+    one = placed([{"at": 0.0}])
+    for word, n in (("FALSE", 1), ("TRUE", 0), (False, 1), (True, 0), (None, 1), ("", 1)):  # of a CSV, and of Parquet
+        assert len(survey_events(one.assign(abstained=pd.Series([word], dtype=type(word) if word in (True, False) else object))).events) == n, word
 
 
 def test_observations_can_be_grouped_again():
