@@ -72,7 +72,7 @@ def _form_of(names: Iterable[str]) -> str:
     return next((form for form, needed in _FORMS.items() if {*needed.split()} <= there), "other words")
 
 # %% ../../nbs/lib/survey/14_deployment_forms.ipynb #day-order
-_TWO_WAYS = re.compile(r"(\d\d?)([/-])(\d\d?)\2(\d{4})(?!\d)(.*)")
+_TWO_WAYS = re.compile(r"(\d\d?)(/|-(?=\d\d?-\d{4}))(\d\d?)\2(\d{4}|\d\d)(?!\d)(.*)")  # 02/04/2009, 2/4/09, 02-04-2009
 
 
 def _day_order(texts: Iterable[str], table: str) -> str | None:  # "dmy", "mdy", or None if nothing decides
@@ -86,9 +86,14 @@ def _day_order(texts: Iterable[str], table: str) -> str | None:  # "dmy", "mdy",
 
 # %% ../../nbs/lib/survey/14_deployment_forms.ipynb #one-date
 _YEAR_FIRST = re.compile(r"(\d{4})[-/.:](\d\d?)[-/.:](\d\d?)(?!\d)(.*)")
-_DOTS = re.compile(r"(\d\d?)\.\s*(\d\d?)\.\s*(\d{4})(.*)")
+_DOTS = re.compile(r"(\d\d?)\.\s*(\d\d?)\.\s*(\d{4}|\d\d)(?!\d)(.*)")
 _MONTH = re.compile(r"(\d\d?)[\s./-]*([a-z]{3})[a-z]*[\s./,-]*(\d{4})(.*)", re.IGNORECASE)
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
+
+
+def _year(text: str) -> int:
+    "Read a year; of two digits, 70 to 99 are of the last century."
+    return int(text) if len(text) == 4 else int(text) + (1900 if int(text) >= 70 else 2000)
 
 
 def _parts(text: str, order: str) -> tuple[int, int, int, str] | None:  # year, month, day, the rest
@@ -96,10 +101,10 @@ def _parts(text: str, order: str) -> tuple[int, int, int, str] | None:  # year, 
     if found := _YEAR_FIRST.fullmatch(text):
         return int(found[1]), int(found[2]), int(found[3]), found[4]
     if found := _DOTS.fullmatch(text):
-        return int(found[3]), int(found[2]), int(found[1]), found[4]
+        return _year(found[3]), int(found[2]), int(found[1]), found[4]
     if found := _TWO_WAYS.fullmatch(text):
         one, two = int(found[1]), int(found[3])
-        return int(found[4]), *((two, one) if order == "dmy" else (one, two)), found[5]
+        return _year(found[4]), *((two, one) if order == "dmy" else (one, two)), found[5]
     if (found := _MONTH.fullmatch(text)) and found[2].lower() in _MONTHS:
         return int(found[3]), _MONTHS.index(found[2].lower()) + 1, int(found[1]), found[4]
     return None
@@ -206,6 +211,8 @@ def _in_our_words(row: dict[str, str], columns: dict[str, str], clocks: dict[str
     for word, name in clocks.items():  # a day in one column, and the time of day in another one
         if ours.get(word) and name != columns[word] and (clock := row.get(name, "")) not in _MISSING:
             ours[word] += f" {clock}"
+    if not ours.get("site"):  # a location without a name may have a number
+        ours["site"] = next((row[k] for k in row if _plain(k) in WORDS["site"].split() and row[k]), "")
     used = {*columns.values(), *clocks.values()}
     return ours | {k: v for k, v in row.items() if k not in used and not _PROBLEM.fullmatch(_plain(k)) and v}
 

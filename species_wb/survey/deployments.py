@@ -20,7 +20,7 @@ from ..csv_form import MARK, csv_row
 from ..fields import degrees
 from .clocks import Clock, clock_text, in_seconds, read_clock
 from .deployment_forms import Problem, read_form
-from .zones import named_zone, readings, zone_at
+from .zones import named_zone, readings, zone_at, zone_text
 
 # %% ../../nbs/lib/survey/15_deployments.ipynb #gap
 class Gap(NamedTuple):
@@ -140,7 +140,8 @@ def _zone(row: dict[str, str], zone: str | None) -> tuple[tzinfo | None, str | N
     offset = row.get("start", "")[19:]
     name = row.get("zone") or zone or (offset if offset[:1] in "+-" else "")
     try:
-        return (named_zone(name) if name else None), name or None, []
+        found = named_zone(name) if name else None
+        return found, zone_text(found) if found else None, []
     except UserError as error:
         return None, None, [("bad-zone", f"{str(error)[0].lower()}{str(error)[1:]}")]
 
@@ -163,6 +164,16 @@ def _clock_and_gaps(row: dict[str, str], zone: tzinfo | None) -> tuple[Clock, tu
     return clock, tuple(sorted(gap for gap in gaps.values() if gap)), wrong
 
 # %% ../../nbs/lib/survey/15_deployments.ipynb #deployment-of-2
+def _gaps_outside(one: Deployment) -> list[tuple[str, str]]:
+    "Report gaps that have no time in common with their deployment: their year may be mistyped."
+    if one.start is None or one.end is None:
+        return []
+    start, end = in_seconds(one.start) - 86400, in_seconds(one.end) + 86400  # the hours of the first and last day
+    outside = [gap for gap in one.gaps if in_seconds(gap.end) <= start or in_seconds(gap.start) >= end]
+    said = "the gap {} lies outside the deployment: correct its dates."
+    return [("gap-outside", said.format(_gap_text(gap))) for gap in outside]
+
+
 def _deployment(row: dict[str, str], k: int, zone: str | None) -> tuple[Deployment, list[Problem]]:
     "Make a deployment of row `k`; what cannot be used is left out of it, and reported."
     of_zone, name, bad_zone = _zone(row, zone)
@@ -174,7 +185,7 @@ def _deployment(row: dict[str, str], k: int, zone: str | None) -> tuple[Deployme
     more = {key: text for key, text in row.items() if key not in _OURS}
     made = Deployment(row["deployment"], row["site"], lat, lon, start, end, name, hours=hours, clock=clock, gaps=gaps,
                       more=more, **words)  # type: ignore[arg-type]
-    wrong = [*bad_zone, *bad_place, *bad_times, *bad_rest]
+    wrong = [*bad_zone, *bad_place, *bad_times, *bad_rest, *_gaps_outside(made)]
     return made, [Problem(kind, f"{row['deployment']}: {said}", row["deployment"], k) for kind, said in wrong]
 
 # %% ../../nbs/lib/survey/15_deployments.ipynb #overlaps
