@@ -78,11 +78,13 @@ def names_at(
     tree: Taxonomy | None = None,  # for a rank; None: that of ImageNet's classes
 ) -> pd.Series:  # N: the name that each row is counted by; missing where it has none
     "Return the names that events are counted by. Raises UserError where the taxonomy does not know the rank."
+    if rank == "label":
+        return placed["label"]
     label = placed["label"].astype(object)
     taxon = placed["taxon"].astype(object) if "taxon" in placed else label
     taxon = taxon.where(taxon.notna(), label)
-    if rank in ("label", "taxon"):
-        return taxon if rank == "taxon" else label
+    if rank == "taxon":
+        return taxon
     tree = tree or imagenet_taxonomy()
     ranks = {node.rank for node in tree.nodes.values()} - {""}
     if rank not in ranks:
@@ -102,7 +104,9 @@ def _column(placed: pd.DataFrame, name: str) -> pd.Series:
 def _left_out(placed: pd.DataFrame, names: pd.Series, rule: Rule) -> np.ndarray:  # N objects: a word, or None
     "Say for each row why it makes no event."
     given, status = _column(placed, "left_out"), _column(placed, "status")
-    unsure = _column(placed, "abstained").fillna(False).astype(bool) | placed["label"].isna() | (placed["label"] == "")
+    abstained = _column(placed, "abstained")
+    yes = {value for value in abstained.unique() if str(value).upper() in ("TRUE", "1")}  # a CSV holds it as text
+    unsure = abstained.isin(yes) | placed["label"].isna() | (placed["label"] == "")
     why = np.full(len(placed), None, object)
     why[names.astype(str).str.casefold().isin([word.casefold() for word in rule.without])] = "not-counted"
     why[names.isna()] = "no-name-at-rank"
@@ -287,8 +291,7 @@ def survey_events(
     names, stays = names_at(placed, rule.rank, tree), list(deployments)
     left_out = _left_out(placed, names, rule)
     own = {what: _of_deployments(placed, stays, what) for what in ("site", "camera", "lat", "lon")}
-    day = _column(placed, "day")
-    day = day.where(day.notna(), placed["local"].astype(str).str.slice(0, 10))
+    day = placed["day"] if "day" in placed else placed["local"].str.slice(0, 10)
     mine = {"label": names, "day": day, **own}
     wanted = [name for name in _NEEDED if name in placed and name not in mine]
     used = pd.DataFrame({**mine, **{name: placed[name] for name in wanted}})[pd.isna(left_out)]

@@ -99,7 +99,7 @@ RULES = st.builds(Rule, gap=st.sampled_from([0.0, 30.0, 60.0, 90.0]), since=st.s
 
 
 @given(ROWS, RULES, st.randoms())
-@examples(25)
+@examples(18)
 def test_events_are_those_that_a_person_finds_photo_by_photo(rows, rule, order):
     "Photos, boxes and films in any order: one event each, the same as by hand, with the same ids."
     rows = [row | ({"path": f"{row['film']}{row['site']}{row['deployment']}.mp4", "seconds": row["at"]} if row["film"] < 2 else
@@ -158,6 +158,9 @@ def test_every_row_has_an_event_or_a_reason():
     fates = survey_events(rows, Rule(without=("unid",))).rows
     assert fates["left_out"].dropna().tolist() == [*reasons, "no-answer", "not-counted"]
     assert (fates["left_out"].isna() == fates["event_id"].notna()).all() and fates["event_id"].notna().sum() == 1
+    one = placed([{"at": 0.0}])
+    for word, n in (("FALSE", 1), ("TRUE", 0), (False, 1), (True, 0), (None, 1), ("", 1)):  # of a CSV, and of Parquet
+        assert len(survey_events(one.assign(abstained=pd.Series([word], dtype=type(word) if word in (True, False) else object))).events) == n, word
 
 
 def test_observations_can_be_grouped_again():
