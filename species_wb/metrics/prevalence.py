@@ -6,6 +6,7 @@
 __all__ = ['blaker', 'Share', 'true_share']
 
 # %% ../../nbs/lib/metrics/28_prevalence.ipynb #prevalence-imports
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +36,7 @@ def _end(inner: float, outer: float, k: int, n: int, rare: float) -> float:
     return inner
 
 
+@lru_cache(maxsize=10_000)
 def blaker(
     k: int,  # things that are counted
     n: int,  # all things
