@@ -31,7 +31,7 @@ NO_TORCH = """core progress workspace runs fields csv_form contracts predictions
     report.style report.label_places report.pictures report.page report.notebooks
     survey.observations survey.nights survey.zones survey.clocks survey.deployment_forms survey.photo_tables survey.deployments
     survey.proposed survey.stays survey.placed survey.checked survey.events survey.survey_tables survey.effort survey.operation
-    survey.camtrapr survey.counted survey.rates survey.rates_bootstrap survey.numbers
+    survey.camtrapr survey.rates survey.rates_bootstrap survey.numbers
     engine.toy engine.backends engine.load engine.model_checks engine.mix_file engine.model_file engine.speed engine.predict
     engine.turns engine.ensemble engine.occlusion engine.class_activation engine.maps engine.map_check engine.similar
     detect.kinds detect.boxes detect.source detect.letterbox detect.seen detect.descriptions detect.layouts

@@ -116,7 +116,8 @@ def _write_for_r(known: Sequence[Deployment], folder: Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     made = camera_table(known)
     write_for_r(made.table, folder / "camera_table.csv")
-    write_for_r(operation(known), folder / "operation.csv", row_names=True)
+    several = bool(made.table["Station"].duplicated().any())
+    write_for_r(operation(known, "camera" if several else "site"), folder / "operation.csv", row_names=True)
     head = f"Camera table (dateFormat = \"{made.date_format}\") and operation matrix for camtrapR: {folder}"
     return [head, *(f"  {line}" for line in made.said)]
 
