@@ -8,7 +8,6 @@ __all__ = ['FINE', 'Box', 'QUIET', 'SHARE', 'AROUND', 'COVERED', 'LEAST', 'KINDS
 
 # %% ../../nbs/lib/train/16_animal_free.ipynb #imports
 import hashlib
-from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -109,7 +108,7 @@ def animal_free(
     photo: np.ndarray,  # H×W×3 uint8: a canonical photo
     key: str,  # the photo's sha256
     kind: str,  # one of KINDS
-    seen: Callable[[], np.ndarray],  # returns the photo's `rise`
+    seen: np.ndarray,  # the photo's `rise`
 ) -> np.ndarray | None:  # H×W×3 uint8; None: the animal fills the photo
     "Make a picture without an animal; the same key and kind give the same picture."
     seed = hashlib.sha256(f"{key}/animal-free/{kind}".encode()).digest()[:8]
@@ -118,5 +117,5 @@ def animal_free(
         radius = min(photo.shape[:2]) / rng.uniform(6, 14)
         return np.asarray(Image.fromarray(photo).filter(ImageFilter.GaussianBlur(radius)))
     if kind == "covered":
-        return covered(photo, box) if (box := loud_part(seen())) else None
-    return cut(photo, box) if (box := quiet_part(seen(), *_size(kind, photo.shape, rng))) else None
+        return covered(photo, box) if (box := loud_part(seen)) else None
+    return cut(photo, box) if (box := quiet_part(seen, *_size(kind, photo.shape, rng))) else None
