@@ -10,7 +10,7 @@ __all__ = ['FINE', 'Box', 'QUIET', 'SHARE', 'AROUND', 'COVERED', 'LEAST', 'KINDS
 import hashlib
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 
 # %% ../../nbs/lib/train/16_animal_free.ipynb #rise
 FINE = 32  # the map is enlarged to this side
@@ -93,7 +93,7 @@ def covered(
     return picture.clip(0, 255).astype(np.uint8)
 
 # %% ../../nbs/lib/train/16_animal_free.ipynb #animal-free
-KINDS = ("small part", "large part", "covered", "blurred")
+KINDS = ("small part", "large part", "covered")
 RECIPE = 1  # rises where a picture changes: embeddings of older pictures are then computed again
 
 
@@ -113,9 +113,6 @@ def animal_free(
     "Make a picture without an animal; the same key and kind give the same picture."
     seed = hashlib.sha256(f"{key}/animal-free/{kind}".encode()).digest()[:8]
     rng = np.random.default_rng(int.from_bytes(seed, "big"))
-    if kind == "blurred":
-        radius = min(photo.shape[:2]) / rng.uniform(6, 14)
-        return np.asarray(Image.fromarray(photo).filter(ImageFilter.GaussianBlur(radius)))
     if kind == "covered":
         return covered(photo, box) if (box := loud_part(seen)) else None
     return cut(photo, box) if (box := quiet_part(seen, *_size(kind, photo.shape, rng))) else None
