@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -125,20 +126,21 @@ def photo_rows(
 # %% ../../nbs/lib/detect/60_answers.ipynb #ask
 def _answers(looked: Looked, found: Answer, model: Model, top: int) -> list[Row]:
     "Turn what the network gave for a photo and its animals into columns; join each animal's answer with the photo's."
-    with_whole = lambda x: None if x is None else np.concatenate([x[:1], joined(x[0], x[1:])])  # noqa: E731
-    both = with_whole(found.logits), found.embedding, top, False, with_whole(found.names), with_whole(found.novelty)
-    rows = zip(answer_columns(model, *both), looked.hints, strict=True)
+    with_whole = lambda x: np.concatenate([x[:1], joined(x[0], x[1:])])  # noqa: E731
+    names, novelty = (None if x is None else with_whole(x) for x in (found.names, found.novelty))
+    columns = answer_columns(model, with_whole(found.logits), found.embedding, top, names=names, novelty=novelty)
+    rows = zip(columns, looked.hints, strict=True)
     return [{**row, "hint": joined_hints(row.get("hint"), hint)} for row, hint in rows]
 
 # %% ../../nbs/lib/detect/60_answers.ipynb #ask-step
 def _ask(some: list[Looked], model: Model, batch: int, top: int, mirrored: bool) -> list[Row]:
     "Run the network on the whole photos and the crops of some photos, and return all their rows."
     runs = [*run_batches([one for looked in some for one in looked.pixels], model, batch, mirrored)]
-    every = [None if one[0] is None else np.concatenate(one) for one in zip(*runs, strict=True)]
+    every: list[Any] = [None if one[0] is None else np.concatenate(one) for one in zip(*runs, strict=True)]
     rows, at = [], 0
     for looked in some:
         part = slice(at, at := at + len(looked.pixels))
-        own = [None if one is None else one[part] for one in every]
+        own: list[Any] = [None if one is None else one[part] for one in every]
         answers = _answers(looked, Answer(*own), model, top) if looked.pixels else []
         rows += photo_rows(looked, answers)
     return rows

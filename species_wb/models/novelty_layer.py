@@ -6,7 +6,7 @@
 __all__ = ['HEAD', 'NoveltyLayer', 'add_novelty']
 
 # %% ../../nbs/lib/models/29_novelty_layer.ipynb #imports
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np

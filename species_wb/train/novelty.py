@@ -8,7 +8,7 @@ __all__ = ['SHRINKAGE', 'TURNS', 'LEAST', 'Pictures', 'empty_head', 'nothing_awa
 
 # %% ../../nbs/lib/train/29_novelty.ipynb #imports
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
