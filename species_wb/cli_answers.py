@@ -32,9 +32,16 @@ def finer_names(found: dict[str, Any], names: dict[str, str], most: int = 10) ->
 # %% ../nbs/lib/86_cli_answers.ipynb #doubt
 def _doubt(row: dict[str, Any], min_score: float) -> str:
     "Say why a photo has no label; return an empty text if it has one."
+    from species_wb.engine.doubt import NOVEL, WRONG, doubt
+
     if row["abstained"]:
-        return "Not sure: the photo probably shows none of the classes that this model knows. The likeliest are:"
-    return f"Not sure: no score reaches {min_score:g}. The likeliest are:" if row["score"] < min_score else ""
+        strange = NOVEL in (row.get("rule") or "")
+        why = doubt(row) if strange else "the photo probably shows none of the classes that this model knows."
+        return f"Not sure: {why[:1].lower()}{why[1:]} The likeliest are:"
+    if row["score"] >= min_score:
+        return ""
+    why = " ".join(WRONG[word] for word in (row.get("hint") or "").split() if word in WRONG)
+    return " ".join(filter(None, [f"Not sure: no score reaches {min_score:g}.", why, "The likeliest are:"]))
 
 # %% ../nbs/lib/86_cli_answers.ipynb #possible
 def _possible(row: dict[str, Any], names: dict[str, str], rate: float) -> list[str]:

@@ -89,8 +89,8 @@ def _say_names(labels: Iterable[str]) -> None:
         print(said)
 
 
-Asked = tuple[str, bool, float | None]  # the options --set, --set-by-class and --max-error
-NOT_ASKED: Asked = ("", False, None)
+Asked = tuple[str, bool, float | None, float | None]  # --set, --set-by-class, --max-error and --max-novelty
+NOT_ASKED: Asked = ("", False, None, None)
 
 
 def _names(labels: Iterable[str], roll_up: Any) -> dict[str, str]:
@@ -111,6 +111,7 @@ def _one(
     from species_wb.classify.job import rows_for
     from species_wb.classify.resume import Task
     from species_wb.engine import model_file
+    from species_wb.engine.doubt import known_or_open
     from species_wb.photos.units import items
     from species_wb.photos.sources import units
 
@@ -123,6 +124,7 @@ def _one(
     least, rate = max(min_score, asked.limit), asked.sets.rate if asked.sets else 0.9
     task = Task(where.root, mirrored=mirrored)
     rows = [with_set(row, model.info, asked) for row in rows_for(found, task, model, detect, workers=1, top=top)]
+    rows = [row if detect else known_or_open(row, asked.novelty) for row in rows]
     names = _names(model.info.labels, model.roll_up)
     said_of = partial(said_of_box, detector=detect.source.name) if detect else said_of_photo
     shown = [said_of(row, names, least, rate=rate) for row in rows]
@@ -243,6 +245,10 @@ def classify(
         "Leave answers open so that at most this share of the others is wrong, such as 0.05, for photos of the same "
         "kind as those the model was made with."
     ))] = None,
+    max_novelty: Annotated[float | None, typer.Option(min=0, max=1, help=(
+        "Leave photos open that look stranger than this share of photos like those in training; 1 answers all. If not "
+        "given, the model file decides."
+    ))] = None,
     sets: Annotated[str, typer.Option("--set", help=(
         "The column set: the labels that are still possible. Which share of these sets is to hold the right class, "
         "such as 0.95; or none. If not given, the first share from 0.9 on at which a set can hold two labels."
@@ -294,7 +300,7 @@ def classify(
     all_columns = _all_columns(columns)
     lines = read_list(sys.stdin.buffer.read()) if "-" in paths else []
     where, models = sources([path for path in paths if path != "-"], lines), model_paths(model)
-    boxes, ask = (unquoted(detect), min_box), (unquoted(sets), set_by_class, max_error)
+    boxes, ask = (unquoted(detect), min_box), (unquoted(sets), set_by_class, max_error, max_novelty)
     _check_boxes(boxes, people)
     for_a_table = lines or out or copy_to or empty_to or embedding or columns or regional or where.remote
     if len(paths) == 1 and engine == "here" and not for_a_table and _is_one_photo(where):

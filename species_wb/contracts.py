@@ -240,6 +240,17 @@ def _is_risk_table(risk: Any) -> bool:
     return known and whole and all(isinstance(x, int | float) and 0 <= x < 1e9 for row in rows for x in row)
 
 
+def _is_novelty(told: Any) -> bool:
+    "Tell whether what is said of the output `novelty` can be used: two limits, and at most 1000 rising scores."
+    if told == {} or not isinstance(told, dict):
+        return told == {}
+    scores, limits = told.get("scores"), (told.get("limit"), told.get("nothing"))
+    if not isinstance(scores, list) or not 2 <= len(scores) <= 1000:
+        return False
+    known = all(isinstance(x, int | float) and abs(x) < 1e9 for x in (*scores, *limits))
+    return known and 0 <= told["limit"] <= 1 and all(a <= b for a, b in zip(scores, scores[1:], strict=False))
+
+
 def _wrong_in_info(i: "ModelInfo") -> str:
     "Say what is wrong with a ModelInfo; return an empty text if nothing is."
     return (
@@ -253,6 +264,7 @@ def _wrong_in_info(i: "ModelInfo") -> str:
         else f"its temperature is {i.temperature}" if not 0.01 <= i.temperature <= 100  # NaN is refused, too
         else "its conformal sets are not whole" if not all(_is_set_rule(*r, i.labels) for r in i.conformal.items())
         else "its table of risks is not whole" if not _is_risk_table(i.risk)
+        else "its novelty scores are not whole" if not _is_novelty(i.novelty)
         else ""
     )
 
@@ -270,6 +282,7 @@ class ModelInfo:
     conformal: dict[str, dict[str, Any]] = field(default_factory=dict)
     risk: dict[str, Any] = field(default_factory=dict)  # the error above each score: from `metrics.risk.risk_table`
     names: dict[str, Any] = field(default_factory=dict)  # finer names below the labels: from `roll_up.names_info`
+    novelty: dict[str, Any] = field(default_factory=dict)  # how strange photos look: see the module `metrics.novelty`
     validation: dict[str, Any] = field(default_factory=dict)  # scores on the validation photos
     provenance: dict[str, Any] = field(default_factory=dict)  # data hash, training photos, run id, versions
     format_version: int = FORMAT_VERSION
@@ -333,6 +346,7 @@ def _as_info(data: dict[str, Any]) -> ModelInfo:
         conformal=_rules(data),
         risk=dict(data.get("risk", {})),
         names=dict(data.get("names", {})),
+        novelty=dict(data.get("novelty", {})),
         validation=dict(data["validation"]),
         provenance=dict(data["provenance"]),
         format_version=data["format_version"],

@@ -42,6 +42,7 @@ PREDICTIONS = pa.schema(
         ("taxon_score", pa.float64()),  # the calibrated probability of `taxon`, 0..1
         ("top", pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())]))),  # best first
         ("set", pa.list_(pa.string())),  # the conformal set: it holds the true label with a chosen probability
+        ("novelty", pa.float64()),  # the share of photos like those in training that look less strange, 0..1
         ("abstained", pa.bool_()),  # the model was not sure enough, so `label` is null
         ("label_raw", pa.string()),  # the likeliest label, also where `label` is null
         ("score_raw", pa.float64()),  # the calibrated probability of `label_raw`, 0..1
@@ -65,7 +66,7 @@ PREDICTIONS = pa.schema(
 )
 ONLY_PARQUET = ("logits", "embedding", "names")
 LATER = ("frame_rate", "taken_from", "code", "label_whole", "score_whole", "box", "box_score", "taxon", "taxon_common",
-         "taxon_rank", "taxon_score", "taxon_raw", "taxon_score_raw")  # newer
+         "taxon_rank", "taxon_score", "taxon_raw", "taxon_score_raw", "novelty")  # newer
 
 # %% ../nbs/lib/07_predictions.ipynb #root-text
 def root_text(

@@ -27,12 +27,12 @@ NO_TORCH = """core progress workspace runs fields csv_form contracts predictions
     simulate.pencil simulate.vertebrates simulate.arthropods simulate.plants simulate.animals simulate.scenery
     simulate.ecology simulate.visits simulate.scene simulate.survey simulate.cameras simulate.camera_visits simulate.camera_survey
     metrics.intervals metrics.calibration metrics.scores metrics.mistakes metrics.reliability metrics.paired
-    metrics.gain metrics.average_precision metrics.prevalence metrics.confusions metrics.conformal metrics.coverage metrics.risk metrics.promises
+    metrics.gain metrics.average_precision metrics.prevalence metrics.confusions metrics.conformal metrics.coverage metrics.risk metrics.promises metrics.novelty
     report.style report.label_places report.pictures report.page report.notebooks
     survey.observations survey.nights survey.zones survey.clocks survey.deployment_forms survey.photo_tables survey.deployments
     survey.proposed survey.stays survey.placed survey.checked survey.events survey.survey_tables survey.effort survey.operation
     survey.camtrapr survey.rates survey.rates_bootstrap survey.numbers
-    engine.toy engine.backends engine.load engine.model_checks engine.mix_file engine.model_file engine.speed engine.predict
+    engine.toy engine.backends engine.load engine.model_checks engine.mix_file engine.model_file engine.speed engine.predict engine.doubt
     engine.turns engine.ensemble engine.occlusion engine.class_activation engine.maps engine.map_check engine.similar
     detect.kinds detect.boxes detect.source detect.letterbox detect.seen detect.descriptions detect.layouts
     detect.decode detect.box_file detect.detector detect.box_json detect.tiles detect.box_tables detect.given
@@ -42,10 +42,10 @@ NO_TORCH = """core progress workspace runs fields csv_form contracts predictions
     classify.resume classify.known classify.training_photos classify.remaining classify.job classify.ray classify.answered_files classify.arrivals classify.watch_tables
     classify.blurred_copies
     classify.watch
-    models.description models.detector_file models.feature_maps models.box_head models.finer_names models.ready_made models.calibration_photos models.int8_variants models.int8_gate models.int8 models.names
+    models.description models.detector_file models.feature_maps models.box_head models.finer_names models.novelty_layer models.ready_made models.calibration_photos models.int8_variants models.int8_gate models.int8 models.names
     train.places train.training_set train.decoded_photos train.worsened train.heads train.shrunk train.choice train.choice_text train.box_windows
     classify.promised classify.named
-    train.held_back train.left_out train.neighbours train.new_species train.new_species_text train.add_species models.added_class
+    train.held_back train.animal_free train.novelty train.left_out train.neighbours train.new_species train.new_species_text train.add_species models.added_class
     evaluate.plots evaluate.confusion_plot evaluate.looks evaluate.run_plots evaluate.evaluation evaluate.scoring
     evaluate.boxes evaluate.evaluation_text evaluate.evaluation_tables evaluate.trust_text evaluate.training_plots evaluate.robustness
     evaluate.robustness_text evaluate.subgroups evaluate.evaluation_galleries evaluate.photo_sources evaluate.bursts
@@ -64,7 +64,7 @@ NO_PANDAS = """core progress workspace runs fields csv_form contracts prediction
     photos.corrected photos.leftovers photos.files photos.tables photos.credits photos.films photos.video photos.addresses photos.streams
     photos.archives photos.units photos.sources photos.groups photos.splits photos.findings photos.findings_text
     photos.inspection photos.scan photos.times photos.file_times photos.sites
-    metrics.conformal metrics.risk metrics.promises
+    metrics.conformal metrics.risk metrics.promises metrics.novelty engine.doubt
     engine.toy engine.backends engine.load engine.model_checks engine.mix_file engine.model_file engine.speed engine.predict
     metrics.intervals metrics.gain
     detect.kinds detect.boxes detect.source detect.letterbox detect.seen detect.descriptions detect.layouts

@@ -18,9 +18,11 @@ from PIL import Image
 from .visits import Record
 from ..contracts import ModelInfo
 from ..core import UserError, now
+from ..engine.doubt import NOVEL, doubt, known_or_open
 from ..engine.model_file import NONE, Model
 from ..engine.predict import answer_rows, predict_one
 from ..fields import MIN_SCORE
+from ..metrics.novelty import novelty_limit
 from ..photos.items import Row
 from ..photos.reading import BadPhoto
 from ..photos.pixels import header_and_pixels
@@ -91,12 +93,15 @@ def said(
     row: Row,  # a row of `predict_one` or `answer_rows`
     chances: np.ndarray,  # C calibrated probabilities
     info: ModelInfo,
-) -> Row:  # label, score, top, set (what else is possible), taxon (the deepest sure name), none, none_score
+) -> Row:  # label, score, top, set (what else is possible), taxon, none, none_score, strange, why (it is not sure)
     "Pick from an answer what the page shows."
     none = round(float(chances[info.label_ids.index(NONE)]), 6) if NONE in info.label_ids else None
     told = {"label": row["label_raw"], "score": row["score_raw"], "top": row["top"]}
     told |= {"set": row.get("set") or [], "taxon": row.get("taxon")}
-    return {**told, "none": bool(row["abstained"]), "none_score": none}
+    strange = NOVEL in (row.get("rule") or "")
+    nothing = bool(row["abstained"]) and not strange
+    why = doubt({**row, "label": None, "rule": row.get("rule") or ("" if nothing else "min-score")})
+    return {**told, "none": nothing, "none_score": none, "strange": strange, "why": why}
 
 # %% ../../nbs/lib/apps/20_live.ipynb #recorded
 def recorded(record: Record, row: Row, picture: np.ndarray, at: str) -> tuple[Path | None, str]:
@@ -150,10 +155,11 @@ class Live:
     def _look(self, picture: np.ndarray, at: str, record: Record | None) -> Row:
         seen = squeezed(picture, self.model) if self.whole else picture
         row = predict_one(self.model, seen, top=self.top, chances=True)
-        chances, taxon = self._steady(row, picture)
+        chances, more = self._steady(row, picture)
         (steady,) = answer_rows(self.model.info, chances[None], self.top)
-        steady |= taxon
-        sure = not steady["abstained"] and steady["score"] >= self.min_score
+        limit = novelty_limit(self.model.info.novelty)
+        row, steady = (known_or_open(one, limit) for one in (row, {**row, **steady, **more}))
+        sure = steady["label"] is not None and steady["score"] >= self.min_score
         settled = record is not None and sure and self.vote.count >= SETTLED
         kept, trouble = recorded(record, {**row, **steady}, picture, at) if record and settled else (None, "")
         frame, mean = (said(one, c, self.model.info) for one, c in ((row, row["chances"]), (steady, chances)))
@@ -163,14 +169,15 @@ class Live:
         }  # fmt: skip
 
     def _steady(self, row: Row, picture: np.ndarray) -> tuple[np.ndarray, Row]:
-        "Return the mean probabilities of the labels over the last seconds, and the name that they give."
-        roll_up, chances = self.model.roll_up, row["chances"]
-        if roll_up is None:
-            return self.vote.add(time.monotonic(), chances, picture), {}
-        leaf = leaf_chances(roll_up, chances[None], row["names"][None] if "names" in row else None)[0]
-        mean = self.vote.add(time.monotonic(), np.concatenate([chances, leaf]), picture)
-        sums = node_chances(roll_up, mean[None, len(chances):])[0]
-        return mean[: len(chances)], deepest(roll_up, sums, int(mean[: len(chances)].argmax()))
+        "Return the mean probabilities of the labels over the last seconds; the name that they give, and the novelty."
+        roll_up, chances, novelty = self.model.roll_up, row["chances"], row.get("novelty")
+        names = row["names"][None] if "names" in row else None
+        leaf = leaf_chances(roll_up, chances[None], names)[0] if roll_up else np.zeros(0)
+        strange = np.zeros(0) if novelty is None else [novelty]
+        every = self.vote.add(time.monotonic(), np.concatenate([chances, leaf, strange]), picture)
+        mean, sums, last = np.split(every, [len(chances), len(chances) + len(leaf)])
+        more = {"novelty": float(last[0])} if len(last) else {}
+        return mean, more | (deepest(roll_up, node_chances(roll_up, sums[None])[0], int(mean.argmax())) if roll_up else {})
 
     def use(self, model: Model) -> None:
         "Go on with another model."

@@ -23,9 +23,11 @@ from ..core import byte_size, plural
 from ..detect.answers import predict_boxes
 from ..detect.people import check_people
 from ..detect.source import Detect
+from ..engine.doubt import doubt, known_or_open
 from ..engine.model_file import Model
 from ..engine.predict import predict_one
 from ..fields import HEADINGS, STATUSES
+from ..metrics.novelty import novelty_limit
 from ..photos.items import name_of
 from ..photos.reading import ACCEPT
 from ..predictions import PREDICTIONS
@@ -91,6 +93,14 @@ def boxes_of(
     return [{name: row.get(name) for name in OF_BOX} for row in rows if row.get("box") is not None]
 
 # %% ../../nbs/lib/apps/34_web_answers.ipynb #classify
+def _with_doubt(model: Model, row: dict[str, Any]) -> dict[str, Any]:
+    "Leave an answer open if the photo looks too strange and no animal was found in it by other means; say why."
+    found = any(box["code"] is None for box in row.get("boxes") or ())
+    row = row if found else known_or_open(row, novelty_limit(model.info.novelty))
+    row["reason"] = " ".join(filter(None, [row.get("reason"), doubt(row)])) or None
+    return {name: value for name, value in row.items() if name != "hint"}
+
+
 def classify(
     model: Model,
     data: bytes,  # of the photo
@@ -107,6 +117,8 @@ def classify(
     row = predict_one(model, data, row, top)
     if detect and row["status"] == "ok":
         row["boxes"] = boxes_of(model, data, detect)
+    if row["status"] == "ok":
+        row = _with_doubt(model, row)
     return {**row, "milliseconds": round(1000 * (time.perf_counter() - start), 1)}
 
 # %% ../../nbs/lib/apps/34_web_answers.ipynb #admit

@@ -20,7 +20,7 @@ import pyarrow as pa
 from . import answers, copies, outputs
 from .folders import check_folder
 from .named import Naming, renamed
-from .promised import Promised, within_error
+from .promised import Promised, familiar, within_error
 from .known import check_photos, known
 from .remaining import Work, notes, todo, write_shard
 from .resume import AGAIN, Job, Task, begun, is_done
@@ -157,6 +157,11 @@ def rule_for(
     return site_rule(site, where.named[0] if len(where.named) == 1 else "")
 
 # %% ../../nbs/lib/classify/20_job.ipynb #finish
+def _counting(table: pa.Table, asked: Promised) -> pa.Table:
+    "Leave open what does not count: answers for photos that look too strange, and answers that are too often wrong."
+    return within_error(familiar(table, asked), asked)
+
+
 def finish(
     job: Job,
     info: ModelInfo,
@@ -171,7 +176,7 @@ def finish(
     "Write the table of a job; if copies are wanted, also copy its photos and films."
     where, frame_rate, asked = job.where, 1 / job.task.every, asked or Promised()
     root, rule = without_user(where.root), rule or rule_for(where)
-    found: Iterator[pa.Table] = (within_error(fill_sites(table, rule), asked) for table in tables(job))
+    found: Iterator[pa.Table] = (_counting(fill_sites(table, rule), asked) for table in tables(job))
     if file_times and not where.remote:
         found = (fill_times(table, where.root) for table in found)
     if wanted and wanted.all:
@@ -243,7 +248,7 @@ def run_job(
         job.change = partial(_change, job, naming, rule, file_times and not job.where.remote)
     with begun(job, fresh):
         classify(job, engine)
-        found = answers.summary((within_error(table, asked) for table in tables(job)), model.info, min_score)
+        found = answers.summary((_counting(table, asked) for table in tables(job)), model.info, min_score)
         told = naming.said() if naming else []
         finish(job, model.info, top, min_score, rule, file_times, wanted, found["rows"], asked)
     for done in wanted.all:

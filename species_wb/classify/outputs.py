@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .answers import only_sure, ranked
+from .answers import explained, only_sure, ranked
 from .megadetector import write_megadetector
 from ..contracts import ModelInfo
 from ..core import UserError, write_aside
@@ -132,7 +132,7 @@ def write_rows(
     path, kind = Path(path), ending(path)
     if not frame_rate > 0:
         raise UserError(f"A rate of {frame_rate:g} frames a second is not possible: give a rate above 0.")
-    schema, shards = _alike(only_sure(ranked(table, info, top, sets), min_score) for table in tables)
+    schema, shards = _alike(explained(only_sure(ranked(table, info, top, sets), min_score)) for table in tables)
     with written_whole(path) as aside:
         if kind == ".parquet":
             told = {"root": root_text(root), "labels": json.dumps(info.labels, ensure_ascii=False)}

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from .kinds import kind_of
 from .given import NotKnown
 from .source import Detect
 from ..engine.model_file import Answer, Model
+from ..engine.doubt import joined_hints, picture_hint
 from ..engine.predict import answer_columns, read_photo, run_batches, sizes_for
 from ..photos.items import Item, Row
 from ..photos.pixels import prepare
@@ -53,6 +55,7 @@ class Looked:
     boxes: Boxes = NO_BOXES
     pixels: list[list[np.ndarray]] = field(default_factory=list)  # whole photo, then each animal; none of a bad photo
     unknown: str = ""  # why nothing is known of its boxes
+    hints: list[str] = field(default_factory=list)  # what makes each of `pixels` hard to name
 
 
 def _found(photo: np.ndarray, row: Row, detect: Detect) -> tuple[Boxes, str]:
@@ -61,6 +64,12 @@ def _found(photo: np.ndarray, row: Row, detect: Detect) -> tuple[Boxes, str]:
         return that_count(detect.source.find(photo, row), detect.threshold), ""
     except NotKnown as error:
         return NO_BOXES, str(error)
+
+
+def _short_sides(photo: np.ndarray, boxes: np.ndarray) -> list[int]:  # H×W×3; N×4 → 1 + N
+    "Return the pixels of the short side of a photo, and of each box in it."
+    across = (boxes[:, 2:] - boxes[:, :2]) * photo.shape[1::-1]
+    return [min(photo.shape[:2]), *across.min(1, initial=1e9).astype(int).tolist()]
 
 
 def look(item: Item, model: Model, detect: Detect) -> Looked:
@@ -73,8 +82,10 @@ def look(item: Item, model: Model, detect: Detect) -> Looked:
     animals = boxes.corners[np.array([label == "animal" for label in boxes.labels], bool)]
     whole = [prepare(photo, member.info.spec) for member in model.members]
     photo = larger(read, photo, animals, model, detect.margin)
-    crops = (crop_inputs(photo, box, model, detect.margin) for box in animals)
-    return Looked(read.row, boxes, [whole, *crops], unknown)
+    crops = [crop_inputs(photo, box, model, detect.margin) for box in animals]
+    pixels, sides = [whole, *crops], _short_sides(photo, animals)
+    hints = [picture_hint(one[0], side) for one, side in zip(pixels, sides, strict=True)]
+    return Looked(read.row, boxes, pixels, unknown, hints)
 
 # %% ../../nbs/lib/detect/60_answers.ipynb #join
 def joined(
@@ -115,22 +126,22 @@ def photo_rows(
 # %% ../../nbs/lib/detect/60_answers.ipynb #ask
 def _answers(looked: Looked, found: Answer, model: Model, top: int) -> list[Row]:
     "Turn what the network gave for a photo and its animals into columns; join each animal's answer with the photo's."
-    logits, embedding, names = found
     with_whole = lambda x: np.concatenate([x[:1], joined(x[0], x[1:])])  # noqa: E731
-    further = None if names is None else with_whole(names)
-    return [*answer_columns(model, with_whole(logits), embedding, top, names=further)]
+    names, novelty = (None if x is None else with_whole(x) for x in (found.names, found.novelty))
+    columns = answer_columns(model, with_whole(found.logits), found.embedding, top, names=names, novelty=novelty)
+    rows = zip(columns, looked.hints, strict=True)
+    return [{**row, "hint": joined_hints(row.get("hint"), hint)} for row, hint in rows]
 
 # %% ../../nbs/lib/detect/60_answers.ipynb #ask-step
 def _ask(some: list[Looked], model: Model, batch: int, top: int, mirrored: bool) -> list[Row]:
     "Run the network on the whole photos and the crops of some photos, and return all their rows."
     runs = [*run_batches([one for looked in some for one in looked.pixels], model, batch, mirrored)]
-    logits, embedding = (np.concatenate([run[k] for run in runs]) if runs else np.zeros(0) for k in (0, 1))
-    names = np.concatenate([run[2] for run in runs]) if runs and runs[0][2] is not None else None
+    every: list[Any] = [None if one[0] is None else np.concatenate(one) for one in zip(*runs, strict=True)]
     rows, at = [], 0
     for looked in some:
         part = slice(at, at := at + len(looked.pixels))
-        own = logits[part], embedding[part], None if names is None else names[part]
-        answers = _answers(looked, own, model, top) if looked.pixels else []
+        own: list[Any] = [None if one is None else one[part] for one in every]
+        answers = _answers(looked, Answer(*own), model, top) if looked.pixels else []
         rows += photo_rows(looked, answers)
     return rows
 

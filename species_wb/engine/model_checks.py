@@ -82,7 +82,7 @@ def _wrong_input(session: ort.InferenceSession, side: int) -> str:
     return ""
 
 # %% ../../nbs/lib/engine/13_model_checks.ipynb #wrong-output
-def _wrong_output(session: ort.InferenceSession, labels: int, names: int = 0) -> str:
+def _wrong_output(session: ort.InferenceSession, labels: int, names: int = 0, novelty: bool = False) -> str:
     "Say what is wrong with the outputs of a network for `labels` labels and `names` finer names; \"\" if nothing is."
     outputs = {o.name: o for o in session.get_outputs()}
     if not {"logits", "embedding"} <= set(outputs):
@@ -91,6 +91,8 @@ def _wrong_output(session: ort.InferenceSession, labels: int, names: int = 0) ->
         return f"it names {labels} labels and returns {outputs['logits'].shape[-1]} logits"
     if names and ("names" not in outputs or outputs["names"].shape[-1] != names):
         return f"it has {names} finer names and does not return a number for each"
+    if novelty and ("novelty" not in outputs or outputs["novelty"].shape[-1] != 2):
+        return "it says how strange photos look, and does not return two numbers for it"
     return ""
 
 # %% ../../nbs/lib/engine/13_model_checks.ipynb #open-checked
@@ -102,7 +104,7 @@ def open_checked(
     data = read_network(path)
     session = open_network(data, path, threads)
     info = _info(session, path)
-    sizes = len(info.labels), len(info.names.get("leaves") or ())
+    sizes = len(info.labels), len(info.names.get("leaves") or ()), bool(info.novelty)
     if wrong := _wrong_input(session, info.spec.input_size) or _wrong_output(session, *sizes):
         raise UserError(f"{path} is not a model file of species_wb: {wrong}.")
     return data, session, info

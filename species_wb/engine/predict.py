@@ -20,8 +20,10 @@ import pyarrow as pa
 from ..contracts import MANIFEST, ModelInfo, manifest_root
 from ..core import cpu_count, in_threads
 from ..progress import progress
+from .doubt import EMPTY, joined_hints, picture_hint
 from .model_file import Answer, Model, infer_all, probabilities
 from ..fields import has_codes, text_path
+from ..metrics.novelty import novelty_shares
 from ..metrics.promises import SetChoice, named_sets, usual_sets
 from ..photos.headers import Header
 from ..photos.items import Item, Row, failed, name_of
@@ -93,7 +95,9 @@ def _load(item: Item, model: Model, change: Change | None = None) -> Loaded:
         return read.row, None
     if change and read.data is not None:
         read.photos = {size: change(photo, read.row["sha256"]) for size, photo in read.photos.items()}
-    return read.row, [prepare(read.photos[m.info.spec.canonical_size], m.info.spec) for m in model.members]
+    pixels = [prepare(read.photos[m.info.spec.canonical_size], m.info.spec) for m in model.members]
+    side = min(read.photos[model.members[0].info.spec.canonical_size].shape[:2])
+    return {**read.row, "hint": picture_hint(pixels[0], side)}, pixels
 
 # %% ../../nbs/lib/engine/25_predict.ipynb #answers
 def answer_rows(
@@ -116,6 +120,12 @@ def answer_rows(
     return [{**row, "set": own} for row, own in zip(rows, held, strict=True)] if held else rows
 
 # %% ../../nbs/lib/engine/25_predict.ipynb #asked
+def _novelty(info: ModelInfo, novelty: np.ndarray) -> Row:  # 2 numbers, see `metrics.novelty`
+    "Say how strange a photo looks, and whether it looks empty."
+    share = float(novelty_shares(info.novelty, novelty[:1])[0])
+    return {"novelty": round(share, 4), "hint": EMPTY if novelty[1] >= info.novelty["nothing"] else ""}
+
+
 def answer_columns(
     model: Model,
     logits: np.ndarray,  # photos × labels
@@ -123,6 +133,7 @@ def answer_columns(
     top: int = 5,  # labels listed in `top`
     chances: bool = False,  # whether the probabilities are added too
     names: np.ndarray | None = None,  # photos × finer names below the labels; None: the model has none
+    novelty: np.ndarray | None = None,  # photos × 2: how strange they look; None: the model does not say it
 ) -> Iterator[Row]:  # the columns that are added to each photo's row
     "Turn what a network gave for some photos into columns of the predictions."
     p, sha = probabilities(model, logits), model.sha256[:16]
@@ -131,6 +142,8 @@ def answer_columns(
         own = {**said, **taxa[k], "logits": logits[k], "embedding": embedding[k], "model": sha}
         if names is not None:
             own["names"] = names[k]
+        if novelty is not None:
+            own |= _novelty(model.info, novelty[k])
         yield {**own, "chances": p[k]} if chances else own
 
 # %% ../../nbs/lib/engine/25_predict.ipynb #run-batches
@@ -146,6 +159,11 @@ def run_batches(
         yield infer_all(model, [np.stack(column) for column in columns], mirrored)
 
 # %% ../../nbs/lib/engine/25_predict.ipynb #answered
+def _with_answer(row: Row, own: Row) -> Row:
+    "Add the columns of an answer to a photo's row."
+    return {**row, **own, "hint": joined_hints(own.get("hint"), row.get("hint"))}
+
+
 def _answered(
     items: list[Item],
     model: Model,
@@ -159,8 +177,8 @@ def _answered(
     loaded = [_load(item, model, change) for item in items]
     pixels = [x for _, x in loaded if x is not None]
     runs = run_batches(pixels, model, batch, mirrored)
-    found = (row for x, e, names in runs for row in answer_columns(model, x, e, top, chances, names))
-    return [row if x is None else {**row, **next(found)} for row, x in loaded]
+    found = (row for x, e, *more in runs for row in answer_columns(model, x, e, top, chances, *more))
+    return [row if x is None else _with_answer(row, next(found)) for row, x in loaded]
 
 # %% ../../nbs/lib/engine/25_predict.ipynb #predict-one
 def predict_one(
@@ -236,6 +254,7 @@ def predict_manifest(
     for row in progress(found, "classifying", len(manifest)):
         row.pop("passing", None)
         row.pop("names", None)
+        row.pop("hint", None)
         if coded and row["status"] != "ok":  # the word in `code` belonged to an earlier reason
             row["code"] = None
         rows.append(row)

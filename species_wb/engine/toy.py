@@ -86,6 +86,7 @@ def add_features(path: Path) -> Path:
 def add_names(
     path: Path,
     weight: Sequence[Sequence[float]],  # 3 × number of finer names; each number is divided by 50
+    output: str = "names",  # "novelty": two numbers that say how strange a photo looks
 ) -> Path:
     "Add an output called names (N×K, for finer names below the labels) to a toy, and return its path."
     import onnx
@@ -93,8 +94,8 @@ def add_names(
 
     model = onnx.load(path)
     values = (np.array(weight, np.float64) / 50).astype(np.float32)
-    model.graph.node.append(helper.make_node("MatMul", ["embedding", "finer"], ["names"]))
-    model.graph.initializer.append(numpy_helper.from_array(values, "finer"))
-    model.graph.output.append(helper.make_tensor_value_info("names", TensorProto.FLOAT, ["n", len(weight[0])]))
+    model.graph.node.append(helper.make_node("MatMul", ["embedding", f"for {output}"], [output]))
+    model.graph.initializer.append(numpy_helper.from_array(values, f"for {output}"))
+    model.graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, ["n", len(weight[0])]))
     onnx.save(model, path)
     return path

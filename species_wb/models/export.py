@@ -26,6 +26,7 @@ from ..engine.model_file import ModelFile, open_model, run_network
 from ..metrics.calibration import softmax
 from .description import describe
 from .networks import Network
+from .novelty_layer import NoveltyLayer, add_novelty
 from ..photos.pixels import decode, prepare
 from ..photos.reading import read_bytes
 from ..runs import versions
@@ -149,6 +150,7 @@ def with_head(
     bias: np.ndarray,  # C
     info: ModelInfo,  # with C labels
     path: str | Path,  # the .onnx file to write
+    novelty: NoveltyLayer | None = None,  # says how strange a photo looks; None: the copy does not say it
 ) -> None:
     "Write a copy of a model file with a new head. Raises ValueError where the file has no linear head."
     model = onnx.load(source)
@@ -159,9 +161,11 @@ def with_head(
     for tensor in found:
         tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(new[tensor.name], np.float32), tensor.name))
     outputs = {output.name: output for output in model.graph.output}
-    info, logits = info if "names" in outputs else replace(info, names={}), outputs["logits"]
-    logits.type.tensor_type.shape.dim[1].dim_value = len(bias)
-    _save(model, info, path)
+    outputs["logits"].type.tensor_type.shape.dim[1].dim_value = len(bias)
+    if novelty is not None:
+        add_novelty(model, novelty)
+    said = {"names": info.names if "names" in outputs else {}, "novelty": info.novelty if novelty else {}}
+    _save(model, replace(info, **said), path)
 
 # %% ../../nbs/lib/models/30_export.ipynb #restate
 def restate(

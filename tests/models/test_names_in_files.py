@@ -31,7 +31,7 @@ def test_a_new_head_keeps_the_names_below_it(tmp_path, old):
     export.with_head(tmp_path / "frozen.onnx", head, np.zeros(2), ModelInfo(labels, [0, 1], spec, names=names), tmp_path / "m.onnx")
     model = open_model(tmp_path / "m.onnx", 1)
     pixels = np.random.default_rng(1).integers(0, 256, (3, spec.input_size, spec.input_size, 3), np.uint8)
-    logits, embedding, found = infer_all(model, [pixels])
+    logits, embedding, found, _ = infer_all(model, [pixels])
     if old:
         assert found is None and model.roll_up is None and model.info.names == {}
         return

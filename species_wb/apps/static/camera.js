@@ -569,12 +569,12 @@ class Canvas {
     this.root.dataset.answers = this.count?.answered ?? 0;
     if (!message) return;
     if (!said) return this.showReason(message.reason);
-    const sure = frozenOrAlone ? !said.none && said.score >= this.get("min_score") : message.sure;
+    const sure = frozenOrAlone ? !said.none && !said.strange && said.score >= this.get("min_score") : message.sure;
     const text = sure ? said.label : said.none ? NONE : "not sure";
     if (this.label.textContent !== text) this.label.textContent = text;
     this.label.style.borderColor = sure ? this.colour(said.label) : "transparent";
-    const finer = sure && this.named(said);
-    this.common.textContent = [finer, this.possible(said)].filter(Boolean).join("; ") || "\u00a0";
+    const more = sure ? this.named(said) : said.why; // the deepest name, or why the model is not sure
+    this.common.textContent = [more, this.possible(said)].filter(Boolean).join("; ") || "\u00a0";
     this.answer.classList.toggle("swb-unsure", !sure);
     this.showBars(said.none_score === null ? said.top : [...said.top, { label: NONE, score: said.none_score }]);
     const recording = this.get("recording") ? `Recording. Visits written: ${message.recorded ?? 0}; one that goes on is written when it ends.` : "";

@@ -199,8 +199,9 @@ class Card {
     const best = called(row.label_raw ?? row.label);
     const none = model?.label_ids.includes(-1);
     const score = finer(row) ? `The name after the arrow has a score of ${percent(row.taxon_score)}.` : "";
-    if (row.abstained && none) this.say("unsure", "None of these", `The model finds that this is nothing it can name. The nearest would be ${best}.`);
-    else if (row.abstained) this.say("unsure", "Not sure", `The likeliest is ${best}.`);
+    const strange = row.rule?.includes("novelty"); // the photo looks too strange: the reason says how
+    if (row.abstained && none && !strange) this.say("unsure", "None of these", `The model finds that this is nothing it can name. The nearest would be ${best}.`);
+    else if (row.abstained) this.say("unsure", "Not sure", [row.reason, `The likeliest is ${best}.`].filter(Boolean).join(" "));
     else if (row.score < 0.5) this.say("unsure", "Not sure", `The likeliest is ${best}, but it is more likely to be something else. ${this.possible(row)}`.trim());
     else this.say("named", `${row.score >= 0.95 ? "Almost certainly" : row.score >= 0.75 ? "Probably" : "Perhaps"} ${best}${finer(row)}`, [score, this.possible(row)].filter(Boolean).join(" "));
     this.bars(row);
