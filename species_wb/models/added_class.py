@@ -15,8 +15,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from ..contracts import METADATA_KEY, ModelInfo, info_to_json
+from ..contracts import ModelInfo, info_to_json
 from ..core import UserError, write_aside
+from .description import describe, description
 
 # %% ../../nbs/lib/models/34_added_class.ipynb #evidence
 EPSILON = 1e-12  # added to the mean square, so that nothing is divided by zero
@@ -160,12 +161,12 @@ def _new_logits(add: _Steps, how: Evidence, labels: int, temperature: float, las
 # %% ../../nbs/lib/models/34_added_class.ipynb #write
 def _described(model: Any, info: ModelInfo, where: str) -> None:
     "Write a description into a file; keep the entries that it does not know. Raises UserError where there is none."
-    entry = next((p for p in model.metadata_props if p.key == METADATA_KEY), None)
-    if entry is None:
+    before = description(model)
+    if before is None:
         raise UserError(f"{where} is not a model file of species_wb: name one that `species-wb train` made.")
-    entry.value = json.dumps(json.loads(entry.value) | json.loads(info_to_json(info)), ensure_ascii=False)
+    describe(model, json.dumps(json.loads(before) | json.loads(info_to_json(info)), ensure_ascii=False), keep=True)
 
-
+# %% ../../nbs/lib/models/34_added_class.ipynb #with-class
 def with_class(
     source: str | Path,  # a model file
     how: Evidence,
@@ -175,6 +176,9 @@ def with_class(
     "Write a copy of a model file that knows one class more. Raises UserError where the file is not ours."
     model, labels = onnx.load(source), len(info.labels) - 1
     _new_logits(_Steps(model.graph), how, labels, info.temperature, info.label_ids[-1] < 0)
+    strange = [output for output in model.graph.output if output.name == "novelty"]
+    for output in strange:  # it calls the new class strange
+        model.graph.output.remove(output)
     output = next(output for output in model.graph.output if output.name == "logits")
     output.type.tensor_type.shape.dim[1].dim_value = labels + 1
     _described(model, info, str(source))

@@ -177,7 +177,7 @@ def new_info(
     labels, ids = _labels(model.info, label)
     return replace(
         model.info, labels=labels, label_ids=ids, conformal=promised.conformal, risk=promised.risk,
-        validation={"how": "class added", "added": told}, provenance=_origin(model, label, own, told),
+        validation={"how": "class added", "added": told}, provenance=_origin(model, label, own, told), novelty={},
     )  # fmt: skip
 
 # %% ../../nbs/lib/train/59_add_species.ipynb #check

@@ -34,8 +34,8 @@ def embedded(
     def run(pixels: np.ndarray) -> np.ndarray:
         return run_network(model, pixels, ("embedding",))[0]
 
-    key = f"model-{model.sha256[:16]}"
-    return embeddings(photos, model.info.spec, run, key, cache_folder("features"), lambda: 8, 0, cpu_count(), what)
+    key, where = f"model-{model.sha256[:16]}", cache_folder("features")
+    return embeddings(photos, model.info.spec, run, key, where, lambda: 8, workers=cpu_count(), what=what)
 
 # %% ../../nbs/lib/train/56_neighbours.ipynb #of-training
 CHECKED = 3  # photos

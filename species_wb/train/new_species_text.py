@@ -105,6 +105,8 @@ def kept_and_left_out(
         said.append(f"Sets of labels (--set) and limits for mistakes (--max-error) were left out: {why}.")
     if before.names:
         said.append(f"The finer names below the old classes stay. {label} has none: its column taxon stays empty.")
+    if before.novelty:
+        said.append(f"The new file does not say how strange a photo looks: the old file would call {label} strange.")
     if before.validation:
         scores = "The scores that the old file says of itself, also those with boxes, were left out"
         said.append(f"{scores}: it has other classes now.")
