@@ -125,6 +125,12 @@ def _auroc(usual: np.ndarray, strange: np.ndarray) -> float | None:
     return float((ranks.mean() - (len(strange) + 1) / 2) / len(usual))
 
 
+def _aurocs(usual: np.ndarray, strange: np.ndarray, score: Callable[[np.ndarray], np.ndarray]) -> dict[str, Any]:
+    "Return how well the sum, and each of the two numbers alone, tells strange photos from usual ones."
+    ways = {"auroc": score, "auroc_nothing": lambda n: n[:, 0], "auroc_energy": lambda n: n[:, 1]}
+    return {name: None if (area := _auroc(way(usual), way(strange))) is None else round(area, 4) for name, way in ways.items()}
+
+
 def fitted_novelty(
     some: Pictures,
     head: Head,  # the final one
@@ -157,8 +163,8 @@ def fitted_novelty(
         row("photos of places left out", numbers[0][judged[0]]),
         row("their worsened copies, named right", numbers[1][right[1]]),
         row("their worsened copies, named wrong", numbers[1][judged[1] & ~right[1]]),
-        row("pictures without an animal", empty, auroc=_auroc(score(usual), score(empty))),
-        *([row("photos of classes left out", new, auroc=_auroc(score(old), score(new)))] if len(new) else []),
+        row("pictures without an animal", empty, **_aurocs(usual, empty, score)),
+        *([row("photos of classes left out", new, **_aurocs(old, new, score))] if len(new) else []),
     ]
     weight, bias = empty_head(*_stacked(some, np.arange(len(some.truth))))
     return NoveltyLayer(weight, bias, weights, temperature), told
