@@ -252,11 +252,10 @@ def _photos(rows: pd.DataFrame) -> list[str]:
     "Name the photo of each row."
     if "photo" in rows:
         return rows["photo"].tolist()
-    names = _column(rows, "path").tolist()
-    parts = pd.DataFrame({name: _column(rows, name).astype(object) for name in ("path", "member", "seconds")})
-    for k in np.flatnonzero(parts[["member", "seconds"]].notna().any(axis=1)):
-        names[k] = photo_text(parts.iloc[k].where(parts.iloc[k].notna(), None).to_dict())
-    return names
+    names = ("path", "member", "seconds")
+    columns = (_column(rows, name).astype(object) for name in names)
+    parts = zip(*(column.where(column.notna(), None).tolist() for column in columns), strict=True)
+    return [one[0] if one[1:] == (None, None) else photo_text(dict(zip(names, one, strict=True))) for one in parts]
 
 
 def _table(used: pd.DataFrame, event: np.ndarray, record: np.ndarray) -> pd.DataFrame:
