@@ -33,7 +33,8 @@ def novelty_shares(
 ) -> np.ndarray:  # N, 0..1
     "Return, for each photo, the share of photos like those in training that look less strange."
     known = np.asarray(told["scores"], float)
-    return np.searchsorted(known, np.asarray(scores, float), "right").clip(0, len(known) - 1) / (len(known) - 1)
+    reached = np.searchsorted(known, np.asarray(scores, float), "right") - 1  # the highest quantile that is reached
+    return reached.clip(0) / (len(known) - 1)
 
 # %% ../../nbs/lib/metrics/38_novelty.ipynb #words
 def strangeness(
