@@ -4,18 +4,22 @@
 
 # %% auto #0
 __all__ = ['ONE_PLACE', 'NAME_PLACES', 'NO_PLACE', 'PROMISE', 'ALL_RIGHT', 'PLACES', 'ALT', 'SAME', 'EXACT', 'DECLINED',
-           'CALIBRATED', 'HEADING', 'QUESTIONS', 'new_site', 'ninety', 'unseen', 'weakest', 'trained_on', 'trust']
+           'STRANGE', 'CALIBRATED', 'HEADING', 'QUESTIONS', 'new_site', 'ninety', 'strange', 'unseen', 'weakest',
+           'trained_on', 'trust']
 
 # %% ../../nbs/lib/evaluate/39_trust_page.ipynb #imports
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..core import listed, plural
+from ..contracts import ModelInfo
+from ..core import listed, percent, plural
 from ..engine.model_file import NONE
 from . import declines, evaluation_text, model_card, photo_sources, plots, travel, trust_text
 from .evaluation_page import Results
 from .travel import Answers, of_table, of_test
 from ..fields import MIN_SCORE
+from ..metrics import novelty
 from ..metrics.mistakes import MANY
 from ..report.page import Page
 
@@ -58,6 +62,21 @@ def ninety(results: Results) -> list[str]:  # paragraphs
     held = [_held(name, answers) for name, answers in kinds.items() if name != "worsened copies"]
     return [about, *held]
 
+# %% ../../nbs/lib/evaluate/39_trust_page.ipynb #strange
+def strange(
+    info: ModelInfo,
+) -> str:  # "" where the model file leaves no photo open as too strange
+    "Say what is left open because it looks too strange."
+    told = info.novelty if info.novelty and info.novelty["limit"] < 1 else {"rows": ()}
+    said = [f"{row['declined']:,} of {row['n']:,} {row['what']} ({row['low']:.0%} to {row['high']:.0%})".replace("%", " %")
+            for row in told["rows"]]  # fmt: skip
+    return said and (
+        f"It leaves photos open that look stranger than {percent(info.novelty['limit'])} of photos like those in "
+        f"training. All others get one of its {plural(len(info.classes), 'class', 'classes')}, and the score may be high. "
+        f"When the model was made, these were left open: {listed(said)}. The pictures without an animal were made from "
+        "the training photos."
+    ) or ""
+
 # %% ../../nbs/lib/evaluate/39_trust_page.ipynb #unseen
 PROMISE = (
     "`--max-error 0.05` leaves out so many that at most 5 % of the rest should be wrong, on photos like those of the "
@@ -73,7 +92,8 @@ def unseen(results: Results) -> list[str]:  # paragraphs
         f"It gives it one of its {many} all the same. It has no answer for “nothing” or “something else”, and its "
         "score may be high."
     )  # fmt: skip
-    untested = "Photos without an animal, or of something else, were not part of this test."
+    first = strange(info) or first
+    untested = "Real photos without an animal, or of something else, were not part of this test."
     leave = (
         f"What you can do: leave unsure answers out. The camera panel calls a score below {MIN_SCORE:g} “not sure”; "
         f"with `species-wb classify`, `--min-score {MIN_SCORE:g}` does the same"
@@ -162,6 +182,10 @@ DECLINED = (
     "intervals. The option --max-error promises with a confidence of 95 %; on few photos, the share may be larger by "
     "chance."
 )
+STRANGE = (
+    "What looks too strange to be named. Of photos like those in training, about 5 in 100 are left open. The last column "
+    "says how well pictures of this kind are told from such photos: 0.5 is no better than chance, 1 is always."
+)
 CALIBRATED = " For photos of a place, the limits were chosen on all other places."
 
 
@@ -171,6 +195,11 @@ def _declined(page: Page, results: Results) -> None:
     page.subheading("What it leaves unanswered")
     rows, columns = declines.rows(declines.kinds(results.judged.model.info, results.scored, known))
     page.table(rows, columns, DECLINED + (CALIBRATED if known is not None and known.kind else ""))
+    of_test = [row["novelty"] for row in results.scored.rows if row.get("novelty") is not None]
+    info = results.judged.model.info
+    measured = [novelty.declined_row("test photos", np.array(of_test), info.novelty["limit"])] if of_test else []
+    if info.novelty:
+        page.table(novelty.declined_table(info.novelty, measured), [*novelty.COLUMNS], STRANGE)
 
 # %% ../../nbs/lib/evaluate/39_trust_page.ipynb #trust
 HEADING = "Can I trust this model?"
