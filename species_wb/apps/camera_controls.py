@@ -159,8 +159,8 @@ class Models:
             why = f"({type(error).__name__}: {error}): name another file."
             self.view.tell(f"{shown(path)} cannot be opened as a model {why}", bad=True)
         if choice is self._choice:
-            self._loading = ""
             self._show()
+            self._loading = ""
 
 # %% ../../nbs/lib/apps/24_camera_controls.ipynb #decision
 class Decision:
