@@ -25,6 +25,7 @@ from ..core import UserError, now, plural
 from ..engine.model_file import Model
 from ..engine.predict import predict_items, predict_one
 from ..fields import path_text
+from ..metrics.novelty import novelty_limit
 from ..photos.films import film
 from ..photos.items import Item, Row
 from ..photos.leftovers import leftovers_said
@@ -210,7 +211,8 @@ def watch(
     open_rows(out, naming).close()  # made, or checked and mended, before it is read
     done, films = answered(out, root, name, model.sha256[:16])
     seen = Path(observations) if observations else None
-    tables = open_tables(out, seen, root, name, gap, rule, say, file_times, naming)
+    strange = novelty_limit(model.info.novelty)
+    tables = open_tables(out, seen, root, name, gap, rule, say, file_times, naming, strange)
     have = f", where {plural(len(done), 'file')} have their answer." if done and root else "."
     say(f"{now()}  Watching {name}{have} Ctrl-C ends the watch.")
     try:

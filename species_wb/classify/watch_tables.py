@@ -19,6 +19,7 @@ from .answered_files import Answered
 from .named import Naming, with_name
 from ..common_names import full_name
 from ..core import UserError, decimals, now
+from ..engine.doubt import doubt, known_or_open
 from ..fields import path_text, text_path
 from ..photos.items import Row
 from ..photos.reading import shown
@@ -103,7 +104,7 @@ def _earlier(out: Path, root: str | None) -> Iterator[Row]:
 # %% ../../nbs/lib/classify/28_watch_tables.ipynb #open-rows
 NEVER = ("member", "set", "code", "label_whole", "score_whole",
          "box", "box_score", "x0", "y0", "x1", "y1")  # a watch never fills these columns
-LISTED = ("rule", "taxon_raw", "taxon_score_raw")  # filled only where a list of taxa is given
+LISTED = ("taxon_raw", "taxon_score_raw")  # filled only where a list of taxa is given
 WATCHED = [name for name in PREDICTIONS.names if name not in (*NEVER, *LISTED)]
 
 
@@ -114,7 +115,7 @@ def open_rows(
     "Open the table of answers. Raises UserError where the file holds another table or cannot be written."
     begun, wanted = out.exists() and out.stat().st_size > 0, LISTED if naming and naming.regional else ()
     new = [name for name in PREDICTIONS.names if name in (*WATCHED, *wanted)]
-    table = AppendOnlyTable(out, PREDICTIONS.names if begun else new, (*LATER, *NEVER, *LISTED))
+    table = AppendOnlyTable(out, PREDICTIONS.names if begun else new, (*LATER, *NEVER, *LISTED, "rule"))
     if naming and (lacks := [name for name in ("taxon", *wanted) if name not in table.names]):
         table.close()
         begin = "was begun without a taxonomy or a list of taxa"
@@ -135,6 +136,7 @@ class Tables:
     say: Callable[[str], Any]  # called with each line for the person
     file_times: bool = False  # whether a photo without a time gets the time of its file
     naming: Naming | None = None  # from `naming_of`: a taxonomy or a list of taxa; None: neither
+    limit: float = 2.0  # photos that look as strange as this are left open; above 1: none
     taxa: dict[str, str] = field(default_factory=dict)  # finer names as people see them, for the lines on the screen
     events: Events = field(init=False)
     counts: dict[str, int] = field(default_factory=lambda: {"rows": 0, "problems": 0, "events": 0})
@@ -157,6 +159,8 @@ def take(
     if tables.file_times and tables.root is not None:
         row = with_file_time(row, text_path(row["path"]))
     row = with_name(tables.naming, row) if tables.naming else row
+    row = known_or_open(row, tables.limit)
+    row = {**row, "reason": " ".join(filter(None, [row.get("reason"), doubt(row)])) or None}
     tables.rows.append([row])
     tables.counts["rows"] += 1
     tables.counts["problems"] += row["status"] != "ok"
@@ -175,11 +179,11 @@ RECENT = 2000  # at most this many of the last lost rows go into open events; ol
 
 def open_tables(
     out: Path, observations: Path | None, root: str | None, name: str, gap: float, site: SiteRule,
-    say: Callable[[str], Any], file_times: bool = False, naming: Naming | None = None,
+    say: Callable[[str], Any], file_times: bool = False, naming: Naming | None = None, limit: float = 2.0,
 ) -> Tables:  # fmt: skip
     "Open both tables (parameters as in `Tables`), and group the rows of an earlier run that lie in no event."
     rows, taxa = open_rows(out, naming), full_taxa(naming.roll_up.tree) if naming else {}
-    tables = Tables(rows, observations, root, name, gap, site, say, file_times, naming, taxa)
+    tables = Tables(rows, observations, root, name, gap, site, say, file_times, naming, limit, taxa)
     if observations:
         append_observations([], observations)  # the table is made or checked before anything is answered
         written = _Written(read_observations(observations).to_pylist())
@@ -201,5 +205,6 @@ def line(
     name = full_name(label, [entry["label"] for entry in row.get("top") or ()])
     raw, said = f"{name} {decimals(score)}", f"  {row['reason']}" if row.get("reason") else ""
     finer = f" → {found} {decimals(row['taxon_score'])}" if (found := finer_name(row, taxa)) else ""
-    named = f"none of these (nearest {raw})" if row.get("abstained") else raw + finer
+    unnamed = "not sure" if row.get("rule") else "none of these"
+    named = f"{unnamed} (nearest {raw})" if row.get("abstained") else raw + finer
     return f"{now()}  {shown(row['path'])}{at}  {named}{said}"

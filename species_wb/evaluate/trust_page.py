@@ -68,12 +68,13 @@ def strange(
 ) -> str:  # "" where the model file leaves no photo open as too strange
     "Say what is left open because it looks too strange."
     told = info.novelty if info.novelty and info.novelty["limit"] < 1 else {"rows": ()}
+    many = plural(len(info.classes), "class", "classes")
     said = [f"{row['declined']:,} of {row['n']:,} {row['what']} ({row['low']:.0%} to {row['high']:.0%})".replace("%", " %")
             for row in told["rows"]]  # fmt: skip
     return said and (
         f"It leaves photos open that look stranger than {percent(info.novelty['limit'])} of photos like those in "
-        f"training. All others get one of its {plural(len(info.classes), 'class', 'classes')}, and the score may be high. "
-        f"When the model was made, these were left open: {listed(said)}. The pictures without an animal were made from "
+        f"training. All others {'are answered' if NONE in info.label_ids else f'get one of its {many}'}, and the score may "
+        f"be high. When the model was made, these were left open: {listed(said)}. The pictures without an animal were made from "
         "the training photos."
     ) or ""
 

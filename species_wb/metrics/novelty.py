@@ -78,7 +78,7 @@ def declined_table(
     measured: Sequence[dict[str, Any]] = (),  # further rows from `declined_row`, such as of test photos
 ) -> list[list[str]]:  # a row for each kind of photos, under COLUMNS; none where the model does not say it
     "Return, as text, what a model file declines, with numbers of photos and intervals."
-    rows = [*(told.get("rows") or ()), *measured] if told else []
+    rows = [row for row in (*(told.get("rows") or ()), *measured) if row["n"]] if told else []
     spans = [f"{percent(r['declined'] / r['n'])} ({percent(r['low'])} to {percent(r['high'])})" for r in rows]
     apart = [decimals(r["auroc"]) if r.get("auroc") is not None else "" for r in rows]
     return [[str(r["what"]), f"{r['n']:,}", f"{r['declined']:,}", span, area]

@@ -161,8 +161,9 @@ def _origin(model: ModelFile, label: str, own: OwnPhotos, told: dict[str, Any]) 
     shas = sorted({sha[:16] for sha, _ in own.photos})
     added = {"label": label, "photos": shas, "groups": told["groups"], "model": model.sha256, "at": now()}
     origin = {**before, "added": [*before.get("added", []), added], "made_at": now(), "versions": versions()}
-    if listed := before.get("training_photos"):
-        origin["training_photos"] = sorted({*listed, *shas})
+    listed = before.get("training_photos")
+    if listed or "made_from" in before:  # the ready-made model lists none
+        origin["training_photos"] = sorted({*(listed or ()), *shas})
     return origin
 
 
@@ -262,12 +263,12 @@ def add_species(
     fitted = fit(x, own.groups, near.embedding, near.truth, near.groups)
     own_logits, near_logits = logits_of(old, x), logits_of(old, near.embedding)
     told = judged(label, old.info, fitted, own_logits, own.groups, near_logits, near.truth, near.aside)
-    info = new_info(old, label, own, told, _promised(old, label, fitted, own, own_logits, near))
+    info = new_info(old, label, own, told, anew := _promised(old, label, fitted, own, own_logits, near))
     with write_aside(path) as aside:
         with_class(old.path, fitted.evidence, info, aside)
         _check_same(aside, old, fitted, own_logits, x)
     notes = [*own.notes, *_seen(old, own), *near.sentences]
-    kept = kept_and_left_out(old.info, info, label)
+    kept = [*kept_and_left_out(old.info, info, label), *anew.sentences]
     _page(path, info, old.info, told, fitted, own, own_logits, near, near_logits, kept, notes)
     said = [*notes, named_right(told), caution(told), taken(told), lost(told), measured(told), *kept]
     return [*said, f"The new model is {path}; {path.with_suffix('.html').name} beside it shows the photos."]

@@ -47,9 +47,11 @@ SHARE, AROUND, COVERED = 0.45, 0.04, 0.55  # of the highest place; of the photo'
 
 def loud_part(
     seen: np.ndarray,  # from `rise`
-) -> Box | None:  # None: it would be most of the photo
+) -> Box | None:  # None: it would be most of the photo, or the network answers nowhere
     "Return the part of a photo where the network answers most, with some margin."
     high = seen > SHARE
+    if not high.any():
+        return None
     rows, columns = np.flatnonzero(high.any(1)), np.flatnonzero(high.any(0))
     edges = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) / FINE
     if (edges[2] - edges[0]) * (edges[3] - edges[1]) > COVERED:

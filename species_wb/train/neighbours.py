@@ -132,7 +132,8 @@ def _aside(info: ModelInfo, photos: TrainingSet, named: bool) -> np.ndarray:  # 
     "Tell which photos the model was not fitted to."
     if named:
         trained = set(info.provenance.get("training_photos", ()))
-        return np.array([bool(trained) and sha[:16] not in trained for sha, _ in photos.photos], bool)
+        known = bool(trained) or "made_from" in info.provenance  # the ready-made model was fitted to no photos of a person
+        return np.array([known and sha[:16] not in trained for sha, _ in photos.photos], bool)
     validated = info.validation.get("how") == "validation photos"
     return np.array([validated and split == "valid" for split in photos.split], bool)
 
@@ -169,8 +170,8 @@ def neighbours(
     without: Sequence[str] = (),  # sha256 of the new class's photos
 ) -> Neighbours:
     "Find photos of the old classes. Raises UserError where there are none, or of fewer than two classes."
-    labels = model.info.classes
-    chosen, gone = _still_there(photos_of_splits(_manifest(model, photos), labels), set(without))
+    labels, splits = model.info.classes, ("train", "valid", "test") if photos else ("train", "valid")
+    chosen, gone = _still_there(photos_of_splits(_manifest(model, photos), labels, splits), set(without))
     whose = f"the photos in {photos}" if photos else "the photos of the model's training"
     lost = f"{plural(gone, 'photo')} of the training {'is' if gone == 1 else 'are'} not there any more"
     where = f"{lost}, and too few are left" if gone else f"Of {whose}, too few show classes of the model"

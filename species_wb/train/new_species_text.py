@@ -97,8 +97,9 @@ def kept_and_left_out(
         "The old classes keep their proportions among themselves in every answer; so the temperature, which was fitted "
         f"to these ({before.temperature:.3g}), is kept."
     ]
-    if after.conformal or after.risk:
-        said.append("Sets of labels and limits for mistakes were calibrated anew, with the new class.")
+    made = [*["sets of labels"] * bool(after.conformal), *["limits for mistakes"] * bool(after.risk)]
+    if made:
+        said.append(f"Calibrated anew, with the new class: {listed(made)}.")
     elif before.conformal or before.risk:
         few = "there are too few photos that the model did not learn from"
         why = f"they were calibrated without the new class, and {few}"

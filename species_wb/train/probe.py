@@ -134,7 +134,8 @@ def strangeness(
     parts, _ = parts_of(found.choice.photos, seed)
     refit = lambda part: found.refit(rows[part])  # noqa: E731
     how = some, found.head, found.choice.away, parts, found.choice.photos.groups, refit
-    return fitted_novelty(*how, found.best["temperature"], seed) or (None, {})
+    held_back = "photos held back" if found.choice.how == "random" else f"photos of left-out {found.choice.how}s"
+    return fitted_novelty(*how, found.best["temperature"], seed, held_back) or (None, {})
 
 # %% ../../nbs/lib/train/30_probe.ipynb #validation
 def _validation(choice: Choice) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def test_photos_of_the_old_classes_that_the_model_has_not_seen_renew_its_promise
         draw(others / name, colour, 40, seed=1)
     said = add_species("Blue bird", draw(workspace / "blue", (40, 60, 200), 12), str(lost), str(workspace / "new.onnx"), str(others))
     info = open_model(workspace / "new.onnx", 1).info
-    assert any("calibrated anew" in sentence for sentence in said) and any("had not learned" in sentence for sentence in said)
+    assert any("Calibrated anew, with the new class" in sentence for sentence in said) and any("had not learned" in sentence for sentence in said)
     assert "0.9" in info.conformal and set(info.conformal["0.9"]["by_class"]) <= set(info.labels) and info.risk["n"] > 60
 
 

@@ -71,7 +71,7 @@ def test_a_class_that_was_never_seen_is_declined(fitted):
 def test_what_is_declined_is_said_with_its_numbers(fitted):
     _, _, told, _ = fitted
     rows = {row["what"]: row for row in told["rows"]}
-    usual, empty = rows["photos of places left out"], rows["pictures without an animal"]
+    usual, empty = rows["photos held back"], rows["pictures without an animal"]
     assert usual["n"] == PHOTOS and usual["low"] < 0.05 < usual["high"] + 0.02
     assert empty["auroc"] > 0.98 and empty["declined"] > 0.9 * empty["n"]
 
