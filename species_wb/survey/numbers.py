@@ -18,7 +18,6 @@ from .camtrapr import camera_table, record_table, write_for_r
 from .deployments import Deployment, read_deployments
 from .effort import effort, effort_by, no_effort
 from .events import EVENTS, Rule, rule_said, survey_events
-from .operation import operation, operation_figure
 from .photo_tables import read_photos
 from .placed import place
 from .rates import rates, without_effort
@@ -104,6 +103,8 @@ def effort_file(
     each = period if isinstance(period, str) else "period"
     lines = [*_effort_said(known, days), f"Effort of each deployment and {each}: {out}"]
     if figure:
+        from species_wb.survey.operation import operation_figure  # loads seaborn
+
         placed = place(read_photos(photos), known)[0] if photos else None
         with write_aside(figure) as aside:
             operation_figure(known, placed).savefig(aside, format=figure.suffix.removeprefix("."), dpi=150)
@@ -113,6 +114,8 @@ def effort_file(
 # %% ../../nbs/lib/survey/35_numbers.ipynb #write-for-r
 def _write_for_r(known: Sequence[Deployment], folder: Path) -> list[str]:
     "Write camtrapR's camera table and operation matrix."
+    from species_wb.survey.operation import operation  # loads seaborn
+
     folder.mkdir(parents=True, exist_ok=True)
     made = camera_table(known)
     write_for_r(made.table, folder / "camera_table.csv")

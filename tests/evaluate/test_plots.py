@@ -212,7 +212,7 @@ def test_only_what_draws_figures_imports_seaborn():
     every = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files}
     figures = ("plots", "confusion_plot", "run_plots", "compare_plots")
     figures += ("training_plots", "evaluation_page", "evaluation_galleries", "trust_page", "compare_page")  # they lay these figures out
-    draws = {"species_wb.report.style", *(f"species_wb.evaluate.{name}" for name in figures)}
+    draws = {"species_wb.report.style", "species_wb.survey.operation", *(f"species_wb.evaluate.{name}" for name in figures)}
     assert draws <= every
     code = (
         "import importlib, json, sys\n"
