@@ -248,7 +248,7 @@ def away_sentences(
     left = f"{plural(len(away.right), 'training photo')} of {plural(len(names), travel.kind)}"
     tested = f"On the test photos{f', which come from the same {travel.kind}s,' if same else ','}"
     return [
-        f"Expect {wrong_text(away)} of its answers to be wrong, or more. So many were wrong on {left}, each of which "
-        f"was left out of the training in turn. {tested} {wrong_text(home)} are wrong. {_spread(travel)}".rstrip(),
+        f"Expect {wrong_text(away)} of its answers to be wrong, or more. This was measured on {left}: one {travel.kind} "
+        f"after the other was left out of the training. {tested} {wrong_text(home)} are wrong. {_spread(travel)}".rstrip(),
         worse_sentence(travel),
     ]

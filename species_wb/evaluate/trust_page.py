@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ONE_PLACE', 'NAME_PLACES', 'NO_PLACE', 'PROMISE', 'ALL_RIGHT', 'PLACES', 'ALT', 'SAME', 'EXACT', 'DECLINED',
-           'STRANGE', 'CALIBRATED', 'HEADING', 'QUESTIONS', 'new_site', 'ninety', 'strange', 'unseen', 'weakest',
-           'trained_on', 'trust']
+           'STRANGE', 'NAMELESS', 'CALIBRATED', 'HEADING', 'QUESTIONS', 'new_site', 'ninety', 'strange', 'unseen',
+           'weakest', 'trained_on', 'trust']
 
 # %% ../../nbs/lib/evaluate/39_trust_page.ipynb #imports
 import numpy as np
@@ -66,17 +66,18 @@ def ninety(results: Results) -> list[str]:  # paragraphs
 def strange(
     info: ModelInfo,
 ) -> str:  # "" where the model file leaves no photo open as too strange
-    "Say what is left open because it looks too strange."
-    told = info.novelty if info.novelty and info.novelty["limit"] < 1 else {"rows": ()}
-    many = plural(len(info.classes), "class", "classes")
-    said = [f"{row['declined']:,} of {row['n']:,} {row['what']} ({row['low']:.0%} to {row['high']:.0%})".replace("%", " %")
-            for row in told["rows"]]  # fmt: skip
-    return said and (
-        f"It leaves photos open that look stranger than {percent(info.novelty['limit'])} of photos like those in "
-        f"training. All others {'are answered' if NONE in info.label_ids else f'get one of its {many}'}, and the score may "
-        f"be high. When the model was made, these were left open: {listed(said)}. The pictures without an animal were made from "
-        "the training photos."
-    ) or ""
+    "Say what gets no name because it looks too strange."
+    if not info.novelty or info.novelty["limit"] >= 1:
+        return ""
+    rows = {row["what"]: row for row in info.novelty["rows"]}
+    count = {what: f"{row['declined']:,} of {row['n']:,} {what} ({100 * row['low']:.0f} to {100 * row['high']:.0f} %)"
+             for what, row in rows.items()}  # fmt: skip
+    unknown = [count[what] for what in ("pictures without an animal", "photos of classes left out") if what in count]
+    first = f"A photo that looks stranger than {percent(info.novelty['limit'])} of photos like those in training gets no name."
+    said = f" So no name was given to {listed(unknown)}; the others got a name, perhaps with a high score." if unknown else ""
+    price = f" The price: no name was given to {next(iter(count.values()))} either, though it knows their classes." if count else ""
+    made = " The pictures without an animal were made from the training photos." if "pictures without an animal" in rows else ""
+    return f"{first}{said}{price}{made}"
 
 # %% ../../nbs/lib/evaluate/39_trust_page.ipynb #unseen
 PROMISE = (
@@ -139,7 +140,7 @@ def trained_on(results: Results) -> list[str]:  # paragraphs
 
 # %% ../../nbs/lib/evaluate/39_trust_page.ipynb #places
 PLACES = (
-    "Blue: the share of right answers with its 95 % interval. Red: the mean score. Where the red line lies to the "
+    "Blue: the share of right answers with its 95 % interval. Orange: the mean score. Where the orange line lies to the "
     "right of the blue interval, the model is too sure. Hardest places first."
 )
 ALT = "Points with intervals: the share of right answers of each place and each kind of worse photo; the mean score."
@@ -184,9 +185,11 @@ DECLINED = (
     "chance."
 )
 STRANGE = (
-    "What looks too strange to be named. Of photos like those in training, about 5 in 100 are left open. The last column "
-    "says how well pictures of this kind are told from such photos: 0.5 is no better than chance, 1 is always."
+    "Photos that get no name because they look too strange, in `species-wb classify`, a watch, the camera panel and the "
+    "web page. The table above counts all answers, also to these. The limit was set so that at most about 5 in 100 "
+    "photos like those in training get no name; a copy made worse counts among them if it was named right."
 )
+NAMELESS = ["photos", "n", "without a name", "share (95 % interval)"]
 CALIBRATED = " For photos of a place, the limits were chosen on all other places."
 
 
@@ -200,7 +203,7 @@ def _declined(page: Page, results: Results) -> None:
     info = results.judged.model.info
     measured = [novelty.declined_row("test photos", np.array(of_test), info.novelty["limit"])] if of_test else []
     if info.novelty:
-        page.table(novelty.declined_table(info.novelty, measured), [*novelty.COLUMNS], STRANGE)
+        page.table([row[:-1] for row in novelty.declined_table(info.novelty, measured)], NAMELESS, STRANGE)
 
 # %% ../../nbs/lib/evaluate/39_trust_page.ipynb #trust
 HEADING = "Can I trust this model?"

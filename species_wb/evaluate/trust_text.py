@@ -44,8 +44,10 @@ def _answer(gap: dict[str, Any], n: int) -> tuple[str, str]:  # gap: from `relia
     value, low, high = _apart(gap)
     within = max(abs(gap["low"]), abs(gap["high"])) <= CLOSE
     if gap["shown"]:
-        way = f"too {'sure' if gap['value'] > 0 else 'careful'}, by {value} ({low} to {high}) percentage points."
-        return (f"Nearly: it is a little {way}" if within else f"No: it is {way}"), ""
+        far = f"{'a little ' if within else ''}too {{}}, by {value} ({low} to {high}) percentage points."
+        if gap["value"] <= 0:
+            return f"Yes, and it is {far.format('careful')}", ""
+        return f"{'Nearly' if within else 'No'}: it is {far.format('sure')}", ""
     much = "much" if gap["value"] >= 0 else "little"
     last = f"So it promises {value} percentage points too {much} ({low} to {high}), which may be chance."
     if within and gap["low"] <= 0 <= gap["high"]:

@@ -89,7 +89,7 @@ def test_the_promises_for_a_place_come_from_the_other_places_alone():
 def test_the_page_gives_the_share_wrong_at_left_out_places_with_the_hardest_and_the_easiest(known):
     found = known(rows_of(200, wrong=lambda k, copy: k % 4 == 0 and k % 8 == 0))  # half of the photos at site 0
     said, rows = plain(trust_page.new_site(results_of(found))), travel.table(travel.by_place(found))
-    assert "Expect 12 % (8 to 17 %) of its answers to be wrong, or more. So many were wrong on 200 training photos of 4 sites" in said
+    assert "Expect 12 % (8 to 17 %) of its answers to be wrong, or more. This was measured on 200 training photos of 4 sites: one site after the other was left out of the training" in said
     assert "At the hardest site (site 0), 25 of 50 were wrong; at the easiest, 0 of 50." in said
     assert [row[:2] for row in rows[:2]] == [["site 0", 50], ["site 1", 50]] and rows[0][2].startswith("0.50 (")
 
