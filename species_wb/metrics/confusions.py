@@ -73,10 +73,10 @@ def _of_run(path: Path) -> Confusions:
             raise ValueError
     except (KeyError, TypeError, ValueError, OSError):
         raise UserError(f"{path} holds no confusion matrix: run `species-wb evaluate` on the model first.") from None
-    tested = counts.sum(1) > 0  # a class without test photos tells nothing
+    tested = counts.sum(1) > 0  # a class without test photos tells nothing, so its label cannot be explained
     classes = tuple(name for name, known in zip(names, tested, strict=True) if known)
-    left_open = np.zeros(len(classes), int)
-    return Confusions(classes, names, counts[tested], left_open, f"test photos of {path.parent.name}")
+    left_open = counts[tested][:, ~tested].sum(1)
+    return Confusions(classes, classes, counts[tested][:, tested], left_open, f"test photos of {path.parent.name}")
 
 # %% ../../nbs/lib/metrics/29_confusions.ipynb #of-csv
 def _of_csv(path: Path) -> Confusions:

@@ -26,8 +26,8 @@ def _labels_of(events: pd.DataFrame, known: Confusions | None, what: str) -> lis
         return seen
     if strange := [label for label in seen if label not in known.labels]:
         n = plural(int(events[what].isin(strange).sum()), "event")
-        way_out = "check photos with this label, too, or leave these events out"
-        why = f"no checked photo has the label {listed(strange, word='or')}"
+        way_out = "check photos of it, too, or leave these events out"
+        why = f"the confusion matrix does not know the label {listed(strange, word='or')}"
         raise UserError(f"{n} cannot be corrected, because {why}: {way_out}.")
     return list(known.labels)
 
