@@ -197,7 +197,7 @@ def corrected_rates(
     "Return the rates of each site, raw and corrected. Raises UserError where the matrix cannot be used."
     labels = _labels_of(events, known, what)
     raw = rates(events, effort, ["site"], taxa=labels, what=what, confidence=confidence)
-    counts, days = site_counts(events, effort, labels, what)
+    counts, days = site_counts(events[~without_effort(events, effort)], effort, labels, what)
     found, low, high = corrected_by_site(counts, days, known, resamples, seed, confidence)
     total = effort.groupby("site", sort=True)["days"].sum()
     index = pd.MultiIndex.from_product([total.index[total > 0], known.classes], names=["site", what])

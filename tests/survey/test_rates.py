@@ -177,3 +177,12 @@ def test_a_class_without_test_photos_does_not_make_its_events_mistakes_of_others
         pooled_rates(events, effort, known=known)
     without = pooled_rates(events[events["label"] != "deer"], effort, known=known, resamples=50).set_index("label")
     assert without.loc["fox", "events_corrected"] == pytest.approx(50, abs=2)
+
+
+def test_events_of_a_deployment_without_an_end_stand_in_no_rate():
+    "Three events in 31 days of A1, six of A2 on the same site, whose end nobody wrote down: the rate is that of the three."
+    events = seen(*[("A", "2025-03-09", "fox")] * 3, *[("A", "2025-04-09", "fox")] * 6).assign(deployment=["A1"] * 3 + ["A2"] * 6)
+    effort, known = worked(("A", "2025-03-01", 31)).assign(deployment="A1"), Confusions(("fox",), ("fox",), np.array([[90]]), np.array([10]))
+    assert rates(events, effort)["events"].tolist() == pooled_rates(events, effort)["events"].tolist() == [3]
+    for table in (corrected_rates(events, effort, known, resamples=20), pooled_rates(events, effort, known=known, resamples=20)):
+        assert table["events"].tolist() == [3] and table["events_corrected"].tolist() == pytest.approx([3 / 0.9])
