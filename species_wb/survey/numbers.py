@@ -16,7 +16,7 @@ from ..core import UserError, listed, plural, write_aside
 from ..metrics.confusions import Confusions, read_confusions
 from .camtrapr import camera_table, record_table, write_for_r
 from .deployments import Deployment, read_deployments
-from .effort import effort, effort_by, no_effort
+from .effort import effort, no_effort
 from .events import EVENTS, Rule, rule_said, survey_events
 from .operation import operation, operation_figure
 from .photo_tables import read_photos
@@ -159,12 +159,12 @@ def rates_file(
     matrix = read_confusions(mistakes) if mistakes else None
     table = _rates_table(found, known, by, period, matrix, seed)
     write_survey_table(table, out)
-    left = int(without_effort(found, effort(known, "day")).sum())
+    days = effort(known, period or "day")
+    left = int(without_effort(found, days, period).sum())
     if left:
         stand = "stands" if left == 1 else "stand"
         said.append(f"{plural(left, 'event')} without effort {stand} in no rate: no camera worked there, or its dates "
                     "are not known.")
-    days = effort_by(effort(known, "day"))
     total = f"{plural(len(found), 'event')} on {float(days['days'].sum()):,.1f} camera-days: {out}"
     return [total, *_rates_said(table, by, period), *said]
 

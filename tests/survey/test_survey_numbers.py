@@ -70,3 +70,17 @@ def test_a_mistake_is_told_in_one_sentence(survey, monkeypatch, words, wanted):
     with pytest.raises(UserError, match=wanted) as found:
         said(*words)
     assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("period, left", [("", 1), ("day", 2)])
+def test_with_periods_all_events_in_no_rate_are_announced(survey, period, left):
+    "One event at a site without cameras; one on a day on which its camera did not stand."
+    (survey / "cameras.csv").write_text("site,start,end,zone\nS01,2025-05-01,2025-06-10,+01:00\n")
+    (survey / "photos.csv").write_text("path,status,label,taken_at\nS01/1.jpg,ok,fox,2025-05-09T12:00:00\n")
+    said("events", survey / "photos.csv", "--deployments", survey / "cameras.csv")
+    text = (survey / "photos-events.csv").read_text(encoding="utf-8-sig")
+    row = text.splitlines()[1]
+    more = [row.replace("S01", "S99"), row.replace("2025-05-09", "2025-08-09")]
+    (survey / "photos-events.csv").write_text("\n".join([text.rstrip(), *more]) + "\n", encoding="utf-8")
+    told = said("rates", survey / "photos-events.csv", "--deployments", survey / "cameras.csv", *(["--period", period] if period else []))
+    assert f"{left} event{'s' * (left > 1)} without effort" in told
