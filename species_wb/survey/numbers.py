@@ -19,7 +19,7 @@ from .deployments import Deployment, read_deployments
 from .effort import effort, no_effort
 from .events import EVENTS, Rule, rule_said, survey_events
 from .operation import operation, operation_figure
-from .photo_tables import read_photos
+from .photo_tables import not_written_over, read_photos
 from .placed import place
 from .rates import rates, without_effort
 from .rates_bootstrap import corrected_rates, pooled_rates, rate_said
@@ -60,7 +60,8 @@ def events_file(
     tree: Taxonomy | None = None,  # for a rule with a rank; None: that of ImageNet's classes
     records: Path | None = None,  # .csv: camtrapR's record table; None: it is not written
 ) -> list[str]:  # what was done
-    "Group photos into events. Raises UserError where a table cannot be read."
+    "Group photos into events. Raises UserError where a table cannot be read, or would be written over."
+    not_written_over([out, records], [photos, cameras[0]])
     known, said = _known(cameras)
     placed, _ = place(read_photos(photos), known)
     events, rows = survey_events(placed, rule, known, tree)
@@ -97,7 +98,9 @@ def effort_file(
     photos: Path | None = None,  # a table of photos, for the figure
     for_r: Path | None = None,  # a folder for camtrapR's camera table and operation matrix; None: they are not written
 ) -> list[str]:  # what was done
-    "Count camera-days. Raises UserError where a table cannot be read."
+    "Count camera-days. Raises UserError where a table cannot be read, or would be written over."
+    of_r = [for_r / name for name in ("camera_table.csv", "operation.csv")] if for_r else []
+    not_written_over([out, figure, *of_r], [cameras[0], photos])
     known, said = _known(cameras)
     days = effort(known, period)
     write_survey_table(days, out)
@@ -153,7 +156,9 @@ def rates_file(
     mistakes: Path | None = None,  # a run folder, or a CSV with the confusion matrix; None: nothing is corrected
     seed: int = 0,
 ) -> list[str]:  # what was done
-    "Write events on 100 camera-days. Raises UserError where a table cannot be read, or no camera worked."
+    """Write events on 100 camera-days. Raises UserError where a table cannot be read, or would be written over, or no
+    camera worked."""
+    not_written_over([out], [events, cameras[0], mistakes])
     known, said = _known(cameras)
     found = read_survey_table(events, EVENTS)
     matrix = read_confusions(mistakes) if mistakes else None

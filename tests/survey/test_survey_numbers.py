@@ -84,3 +84,17 @@ def test_with_periods_all_events_in_no_rate_are_announced(survey, period, left):
     (survey / "photos-events.csv").write_text("\n".join([text.rstrip(), *more]) + "\n", encoding="utf-8")
     told = said("rates", survey / "photos-events.csv", "--deployments", survey / "cameras.csv", *(["--period", period] if period else []))
     assert f"{left} event{'s' * (left > 1)} without effort" in told
+
+
+@pytest.mark.parametrize("words", [
+    "check survey.csv --deployments cameras.csv --out cameras.csv", "check survey.csv --deployments cameras.csv --out survey.csv",
+    "events survey.csv --deployments cameras.csv --out survey.csv", "events survey.csv --deployments cameras.csv --records cameras.csv",
+    "effort cameras.csv --out cameras.csv", "effort cameras.csv --figure a.png --photos survey.csv --out survey.csv",
+    "rates survey-events.csv --deployments cameras.csv --out survey-events.csv", "rates survey-events.csv --deployments cameras.csv --mistakes m.csv --out m.csv"])
+def test_no_table_of_a_person_is_written_over(survey, monkeypatch, words):
+    monkeypatch.chdir(survey)
+    (survey / "survey-events.csv").write_text("mine"), (survey / "m.csv").write_text("mine")
+    before = {path: path.read_bytes() for path in survey.iterdir()}
+    with pytest.raises(UserError, match="is a table that this command reads"):
+        said(*words.split())
+    assert {path: path.read_bytes() for path in survey.iterdir()} == before
