@@ -142,9 +142,10 @@ def _rates_table(
     if mistakes and period:
         raise UserError("Corrected rates by site and period cannot be given, because too few events are in each: leave "
                         "out --period, or write --by survey.")
-    keys = ["site", "period"] if period else ["site"]
-    return corrected_rates(events, days, mistakes, seed=seed) if mistakes else rates(
-        events, days, keys, period, sites=sorted({one.site for one in known}))
+    keys, sites = ["site", "period"] if period else ["site"], sorted({one.site for one in known})
+    if mistakes:
+        return corrected_rates(events, days, mistakes, seed=seed, sites=sites)
+    return rates(events, days, keys, period, sites=sites)
 
 # %% ../../nbs/lib/survey/35_numbers.ipynb #rates-file
 def rates_file(

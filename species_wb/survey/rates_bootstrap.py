@@ -196,10 +196,11 @@ def corrected_rates(
     resamples: int = 1000,
     seed: int = 0,
     confidence: float = 0.95,
+    sites: Sequence[str] = (),  # rows for these, too, whose effort is not known at all
 ) -> pd.DataFrame:  # as `rates` by site, and events_corrected, rate_corrected, low_corrected, high_corrected
     "Return the rates of each site, raw and corrected. Raises UserError where the matrix cannot be used."
     labels = _labels_of(events, known, what)
-    raw = rates(events, effort, ["site"], taxa=labels, what=what, confidence=confidence)
+    raw = rates(events, effort, ["site"], taxa=labels, what=what, confidence=confidence, sites=sites)
     counts, days = site_counts(events[~without_effort(events, effort)], effort, labels, what)
     found, low, high = corrected_by_site(counts, days, known, resamples, seed, confidence)
     total = effort.groupby("site", sort=True)["days"].sum()
