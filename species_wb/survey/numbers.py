@@ -102,6 +102,9 @@ def effort_file(
     of_r = [for_r / name for name in ("camera_table.csv", "operation.csv")] if for_r else []
     not_written_over([out, figure, *of_r], [cameras[0], photos])
     known, said = _known(cameras)
+    if for_r and len(no_effort(known)) == len(known):
+        raise UserError(f"{cameras[0].name} has no deployment with a start and an end that can be used, so there is "
+                        "nothing for camtrapR: write them down, or leave out --for-r.")
     days = effort(known, period)
     write_survey_table(days, out)
     each = period if isinstance(period, str) else "period"

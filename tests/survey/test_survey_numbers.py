@@ -98,3 +98,18 @@ def test_no_table_of_a_person_is_written_over(survey, monkeypatch, words):
     with pytest.raises(UserError, match="is a table that this command reads"):
         said(*words.split())
     assert {path: path.read_bytes() for path in survey.iterdir()} == before
+
+
+def test_dates_far_away_and_unknown_ones_give_sentences(survey, monkeypatch):
+    "9999-12-31 stands for an end that is not known: the photos are placed, and the effort is missing."
+    monkeypatch.chdir(survey)
+    (survey / "cameras.csv").write_text("site,start,end,zone,gaps\nS01,2025-05-01,9999-12-31,+01:00,\nS02,2025-05-01,2025-06-10,+01:00,2025-05-03/9999-12-31\n")
+    told = said("check", "survey.csv", "--deployments", "cameras.csv")
+    assert "80 of 1,160 photos are in a deployment" in told and "the end in 9999 is none that can be used" in told and "is not used" in told
+    assert "40.0 camera-days of 1 deployment " in said("effort", "cameras.csv")
+    (survey / "cameras.csv").write_text("site,start,end\nS01,2025-05-01,\n")
+    with pytest.raises(UserError, match="nothing for camtrapR"):
+        said("effort", "cameras.csv", "--for-r", "R")
+    (survey / "bare.csv").write_text("path,label\nS01/1.jpg,fox\n")
+    with pytest.raises(UserError, match="No photo has a time that can be used"):
+        said("check", "bare.csv")
