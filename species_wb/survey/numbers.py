@@ -75,8 +75,8 @@ def events_file(
 
 # %% ../../nbs/lib/survey/35_numbers.ipynb #effort-said
 _WHY = {
-    "no-start": "the start is missing", "no-end": "the end is missing",
-    "end-before-start": "the end is before the start", "no-length": "start and end are the same",
+    "no-start": "it has no start that can be used", "no-end": "it has no end that can be used",
+    "no-length": "start and end are the same",
     "too-long": "it lasts longer than a camera can stand",
 }  # fmt: skip
 

@@ -42,7 +42,7 @@ def test_from_photos_to_rates(survey):
     told = said("events", survey / "survey.csv", "--deployments", survey / "cameras.csv")
     assert "a pause of 30 minutes" in told and "580 events at 29 sites, from 1,160 rows" in told and len(rows(survey / "survey-events.csv")) == 580
     told = said("effort", survey / "cameras.csv", "--period", "month", "--figure", survey / "cameras.png", "--for-r", survey / "R")
-    assert "1,160.0 camera-days of 29 deployments at 29 sites." in told and "not known, S11: the end is missing" in told
+    assert "1,160.0 camera-days of 29 deployments at 29 sites." in told and "not known, S11: it has no end that can be used" in told
     assert (survey / "cameras.png").stat().st_size > 10_000 and len(rows(survey / "R" / "camera_table.csv")) == 29
     told = said("rates", survey / "survey-events.csv", "--deployments", survey / "cameras.csv", "--by", "site")
     assert "20 events without effort stand in no rate" in told and "missing is not zero" in told
