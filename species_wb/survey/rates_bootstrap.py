@@ -107,7 +107,9 @@ def corrected_by_site(
     for k, count in enumerate(counts):  # one site at a time: little memory
         drawn = unmixed(rng.gamma(count + 0.5, size=(resamples, len(count))), shares)
         ends[:, k] = PER * np.quantile(drawn, [tail, 1 - tail], axis=0) / days[k]
-    return unmixed(counts.astype(float), known.shares), ends[0], ends[1]
+    found = unmixed(counts.astype(float), known.shares)
+    rate = PER * found / days[:, None]
+    return found, np.minimum(ends[0], rate), np.maximum(ends[1], rate)
 
 # %% ../../nbs/lib/survey/31_rates_bootstrap.ipynb #corrected-over-sites
 def corrected_over_sites(
@@ -127,8 +129,10 @@ def corrected_over_sites(
         return found, low[0], high[0]
     weights = _drawn_sites(len(days), resamples, rng)
     drawn = PER * unmixed(weights @ counts, drawn_shares(known, resamples, rng)) / (weights @ days)[:, None]
-    low, high = _ends(PER * found / days.sum(), drawn, len(days), confidence)
-    return found, low, np.maximum(high, _least(total, days.sum(), known, confidence))
+    rate = PER * found / days.sum()
+    low, high = _ends(rate, drawn, len(days), confidence)
+    high = np.maximum(high, _least(total, days.sum(), known, confidence))
+    return found, np.minimum(low, rate), np.maximum(high, rate)
 
 
 def _least(total: np.ndarray, days: np.ndarray, known: Confusions, confidence: float) -> np.ndarray:  # …×K
