@@ -76,7 +76,8 @@ def _of_run(path: Path) -> Confusions:
     tested = counts.sum(1) > 0  # a class without test photos tells nothing, so its label cannot be explained
     classes = tuple(name for name, known in zip(names, tested, strict=True) if known)
     left_open = counts[tested][:, ~tested].sum(1)
-    return Confusions(classes, classes, counts[tested][:, tested], left_open, f"test photos of {path.parent.name}")
+    source = f"the test photos of {path.parent.name}, with all answers, also those that `classify` would leave open"
+    return Confusions(classes, classes, counts[tested][:, tested], left_open, source)
 
 # %% ../../nbs/lib/metrics/29_confusions.ipynb #of-csv
 def _of_csv(path: Path) -> Confusions:

@@ -168,6 +168,8 @@ def rates_file(
     matrix = read_confusions(mistakes) if mistakes else None
     table = _rates_table(found, known, by, period, matrix, seed)
     write_survey_table(table, out)
+    if matrix:
+        said.append(f"Mistakes of the classifier: {matrix.source}.")
     days = effort(known, period or "day")
     left = int(without_effort(found, days, period).sum())
     if left:
