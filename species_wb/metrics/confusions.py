@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..core import UserError, listed, read_json
-from ..csv_form import plain_cell
+from ..csv_form import plain_cell, separator
 
 # %% ../../nbs/lib/metrics/29_confusions.ipynb #confusions
 @dataclass(frozen=True, eq=False)
@@ -83,8 +83,8 @@ def _of_run(path: Path) -> Confusions:
 def _of_csv(path: Path) -> Confusions:
     "Read a matrix that a person wrote. Raises UserError where it is none."
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            head, *lines = [line for line in csv.reader(file) if line]
+        text = path.read_text(encoding="utf-8-sig")
+        head, *lines = [line for line in csv.reader(text.splitlines(), delimiter=separator(text)) if any(line)]
         numbers = np.array([[int(cell or 0) for cell in line[1:]] for line in lines]).reshape(len(lines), len(head) - 1)
         if head[0].strip().lower() != "truth" or (numbers < 0).any():
             raise ValueError

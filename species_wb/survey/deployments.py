@@ -162,7 +162,7 @@ def _clock_and_gaps(row: dict[str, str], zone: tzinfo | None) -> tuple[Clock, tu
         wrong.append(("bad-clock", f"{str(error)[0].lower()}{str(error)[1:]}"))
     texts = [text.strip() for text in row.get("gaps", "").split(";") if text.strip()]
     gaps = {text: _read_gap(text, zone) for text in texts}
-    said = "the gap {!r} is not used: write its start, / and a later end."
+    said = "the gap {!r} is not used: write its start, / and a later end, such as 2025-04-01/2025-04-05."
     wrong += [("bad-gap", said.format(text)) for text, gap in gaps.items() if not gap]
     return clock, tuple(sorted(gap for gap in gaps.values() if gap)), wrong
 
