@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..core import UserError, listed, plural, write_aside
-from ..metrics.confusions import Confusions, read_confusions
+from ..metrics.confusions import Confusions, explained, read_confusions
 from .camtrapr import camera_table, record_table, write_for_r
 from .deployments import Deployment, read_deployments
 from .effort import effort, no_effort
@@ -168,10 +169,10 @@ def rates_file(
     matrix = read_confusions(mistakes) if mistakes else None
     table = _rates_table(found, known, by, period, matrix, seed)
     write_survey_table(table, out)
-    if matrix:
-        said.append(f"Mistakes of the classifier: {matrix.source}.")
     days = effort(known, period or "day")
-    left = int(without_effort(found, days, period).sum())
+    nowhere = without_effort(found, days, period)
+    left = int(nowhere.sum())
+    said += _mistakes_said(found[~nowhere], matrix) if matrix else []
     if left:
         stand = "stands" if left == 1 else "stand"
         said.append(f"{plural(left, 'event')} without effort {stand} in no rate: no camera worked there, or its dates "
@@ -180,6 +181,16 @@ def rates_file(
     return [total, *_rates_said(table, by, period), *said]
 
 # %% ../../nbs/lib/survey/35_numbers.ipynb #rates-said
+def _mistakes_said(events: pd.DataFrame, known: Confusions) -> list[str]:
+    "Say where the matrix comes from, and whether it explains the events that were counted."
+    said = [f"Mistakes of the classifier: {known.source}."]
+    chance = explained(np.array([(events["label"] == label).sum() for label in known.labels]), known)
+    if chance < 0.01:
+        said.append("These mistakes do not explain how often each label was counted, so do not rely on the corrected "
+                    "rates: check events of this survey, and give their mistakes.")
+    return said
+
+
 def _rates_said(table: pd.DataFrame, by: str, period: str | int | None) -> list[str]:
     "Say the rates of all sites together; others are in the table."
     rows: Sequence[Mapping[Any, Any]] = table.to_dict("records") if by == "survey" and not period else []
