@@ -58,8 +58,10 @@ def _cameras(deployments: str, zone: str, dates: str) -> tuple[Path, str | None,
 
 
 def _period(text: str) -> str | int | None:
-    "Return a period: a word, or a number of days."
-    return int(text) if text.isdigit() else text or None
+    "Return a period: a word, or a number of days. Raises UserError for 0 days."
+    if text.isdecimal() and int(text) == 0:
+        raise UserError("A period of 0 days cannot be: write day, week, month, or a number of days from 1 on.")
+    return int(text) if text.isdecimal() else text or None
 
 # %% ../nbs/lib/89_cli_survey.ipynb #events
 def events(

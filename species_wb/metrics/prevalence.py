@@ -76,11 +76,14 @@ def _check_range(positives: int, n: int, sensitivity: float, specificity: float)
 def _lang_reiczigel(
     positives: int, n: int, sensitivity: float, specificity: float, checked: tuple[int, int], confidence: float
 ) -> tuple[float, float]:
-    "Return the interval for measured sensitivity and specificity (Lang and Reiczigel 2014)."
+    "Return Lang and Reiczigel's interval (2014) for measured shares. Raises UserError where too few were checked."
     z = float(norm.ppf((1 + confidence) / 2))
     many, (with_it, without) = n + z**2, (checked[0] + 2, checked[1] + 2)
     seen = (positives + z**2 / 2) / many
     se, sp = (checked[0] * sensitivity + 1) / with_it, (checked[1] * specificity + 1) / without
+    if se + sp <= 1:
+        n = f"{checked[0]} and {checked[1]}"
+        raise UserError(f"Too few photos were checked ({n}), so no interval can be given: check more of both kinds.")
     share, of_se, of_sp = (seen + sp - 1) / (se + sp - 1), se * (1 - se) / with_it, sp * (1 - sp) / without
     variance = (seen * (1 - seen) / many + share**2 * of_se + (1 - share) ** 2 * of_sp) / (se + sp - 1) ** 2
     middle = share + 2 * z**2 * (share * of_se - (1 - share) * of_sp)

@@ -17,7 +17,7 @@ from ..fields import text_path
 from ..predictions import write_csv
 from .deployment_forms import Problem
 from .deployments import read_deployments, write_deployments
-from .photo_tables import read_photos
+from .photo_tables import not_written_over, read_photos
 from .placed import LEFT_OUT, Moved, clock_changes, photo_names, place
 from .proposed import propose
 
@@ -104,12 +104,14 @@ def check_file(
     dates: str | None = None,  # "dmy" or "mdy": how 02/04/2009 is read
     left_out: Path | None = None,  # .csv for the photos that are left out; None: beside the table
 ) -> list[str]:  # what was found
-    "Place photos in deployments, and say what is wrong. Raises UserError where a table cannot be read."
+    """Place photos in deployments, and say what is wrong. Raises UserError where a table cannot be read, or would be
+    written over."""
+    left = left_out or table.with_name(f"{table.stem}-left-out.csv")
+    not_written_over([left], [table, deployments])
     known, problems = read_deployments(deployments, zone, dates)
     placed, found = place(read_photos(table), known)
     sites = len({one.site for one in known})
     gaps = sum(len(one.gaps) for one in known)
     head = f"{plural(len(known), 'deployment')} at {plural(sites, 'site')}, with {plural(gaps, 'gap')}: {deployments}"
-    left = left_out or table.with_name(f"{table.stem}-left-out.csv")
     said = [head, *_counts(placed), *_parts([*problems, *found]), *_moved(clock_changes(placed, known))]
     return [*said, *_write_left_out(placed, left)]

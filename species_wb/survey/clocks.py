@@ -108,6 +108,14 @@ def _read_known(text: str, zone: tzinfo | None) -> tuple[tuple[datetime, datetim
     return tuple((_moment(shown, None), _moment(true, zone)) for shown, true in pairs)
 
 # %% ../../nbs/lib/survey/13_clocks.ipynb #read-clock
+def _by_one_clock(known: tuple[tuple[datetime, datetime], ...]) -> tuple[tuple[datetime, datetime], ...]:
+    "Take the offset off the true times of a camera without a zone. Raises UserError where they have different ones."
+    if len({true.utcoffset() for _, true in known}) > 1 and all(true.tzinfo for _, true in known):
+        raise UserError("The known moments of this clock have different offsets: give the time zone of the camera.")
+    same = len({true.utcoffset() for _, true in known}) == 1
+    return tuple((shown, true.replace(tzinfo=None)) for shown, true in known) if same else known
+
+
 def read_clock(
     text: str,  # of the column `clock_shift`
     zone: tzinfo | None = None,  # of the deployment: true times without an offset are in it
@@ -122,7 +130,7 @@ def read_clock(
         raise UserError(f"The clock_shift {text!r} is not understood: write seconds (-3600), a time (-01:00:00), or "
                         "known moments (2025-06-01 12:00:00=2025-06-01 12:00:05; …).") from None
     if len(known) != 1:
-        return Clock(known=known)
+        return Clock(known=known if zone else _by_one_clock(known))
     ((shown, true),) = known
     wall = true.astimezone(zone).replace(tzinfo=None) if true.tzinfo and zone else true.replace(tzinfo=None)
     return Clock((wall - shown) / timedelta(seconds=1))

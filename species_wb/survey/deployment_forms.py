@@ -191,7 +191,7 @@ def _read_sheet(path: Path) -> list[dict[str, str]]:
 
 # %% ../../nbs/lib/survey/14_deployment_forms.ipynb #in-our-words
 _PROBLEM = re.compile(r"problem(\d+)(from|to)")
-_NAMES = ("deployment", "site", "camera")
+_NAMES = ("deployment", "site")
 _MISSING = ("", "NA", "NaN", "nan", "N/A", "NULL", "None")
 
 

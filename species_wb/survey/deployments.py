@@ -53,9 +53,12 @@ class Deployment:
     more: dict[str, str] = field(default_factory=dict)  # further columns of the table
 
 # %% ../../nbs/lib/survey/15_deployments.ipynb #moment
+_YEARS = {str(year) for year in range(1900, 2201)}  # 9999-12-31 stands for an end that is not known
+
+
 def _moment(text: str, zone: tzinfo | None) -> tuple[datetime | None, str]:  # the time; "", "twice" or "never"
     "Read a time of a deployment (ISO 8601); a day without hours is its noon."
-    if not text:
+    if not text or text[:4] not in _YEARS:
         return None, ""
     at = datetime.fromisoformat(f"{text}T12:00:00" if len(text) == 10 else text)
     if at.tzinfo or zone is None:
@@ -81,7 +84,8 @@ def _when(row: dict[str, str], zone: tzinfo | None) -> tuple[datetime | None, da
         if how:
             wrong.append((f"time-{how}", f"the {word} {row[word]} {_SAID[how].format(zone=row['zone'])}"))
         if at is None:
-            wrong.append((f"no-{word}", f"the {word} is missing, so its effort cannot be counted: write it down."))
+            is_so = f"in {row[word][:4]} is none that can be used" if row.get(word) else "is missing"
+            wrong.append((f"no-{word}", f"the {word} {is_so}, so its effort cannot be counted: write it down."))
         elif not _FIRST_YEAR <= at.year <= datetime.now().year + 5:
             wrong.append(("odd-year", f"the {word} is in {at.year}: is it a clock that was never set?"))
     start, end = times
@@ -99,10 +103,9 @@ def _read_gap(text: str, zone: tzinfo | None) -> Gap | None:
     first, slash, last = text.removesuffix("nights").strip().partition("/")
     try:
         start, end = (datetime.fromisoformat(part.strip().replace(" ", "T", 1)) for part in (first, last))
-    except ValueError:
+        end += timedelta(days=1 if len(last.strip()) == 10 else 0)
+    except (ValueError, OverflowError):
         return None
-    if len(last.strip()) == 10:
-        end += timedelta(days=1)
     begin, close = (_moment(at.isoformat(), zone)[0] for at in (start, end))
     if begin is None or close is None or (begin.tzinfo is None) != (close.tzinfo is None):
         return None
@@ -159,7 +162,7 @@ def _clock_and_gaps(row: dict[str, str], zone: tzinfo | None) -> tuple[Clock, tu
         wrong.append(("bad-clock", f"{str(error)[0].lower()}{str(error)[1:]}"))
     texts = [text.strip() for text in row.get("gaps", "").split(";") if text.strip()]
     gaps = {text: _read_gap(text, zone) for text in texts}
-    said = "the gap {!r} is not used: write its start, / and a later end."
+    said = "the gap {!r} is not used: write its start, / and a later end, such as 2025-04-01/2025-04-05."
     wrong += [("bad-gap", said.format(text)) for text, gap in gaps.items() if not gap]
     return clock, tuple(sorted(gap for gap in gaps.values() if gap)), wrong
 

@@ -10,15 +10,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..core import UserError, listed, plural, write_aside
-from ..metrics.confusions import Confusions, read_confusions
+from ..metrics.confusions import Confusions, explained, read_confusions
 from .camtrapr import camera_table, record_table, write_for_r
 from .deployments import Deployment, read_deployments
-from .effort import effort, effort_by, no_effort
+from .effort import effort, no_effort
 from .events import EVENTS, Rule, rule_said, survey_events
-from .photo_tables import read_photos
+from .photo_tables import not_written_over, read_photos
 from .placed import place
 from .rates import rates, without_effort
 from .rates_bootstrap import corrected_rates, pooled_rates, rate_said
@@ -59,7 +60,8 @@ def events_file(
     tree: Taxonomy | None = None,  # for a rule with a rank; None: that of ImageNet's classes
     records: Path | None = None,  # .csv: camtrapR's record table; None: it is not written
 ) -> list[str]:  # what was done
-    "Group photos into events. Raises UserError where a table cannot be read."
+    "Group photos into events. Raises UserError where a table cannot be read, or would be written over."
+    not_written_over([out, records], [photos, cameras[0]])
     known, said = _known(cameras)
     placed, _ = place(read_photos(photos), known)
     events, rows = survey_events(placed, rule, known, tree)
@@ -73,8 +75,8 @@ def events_file(
 
 # %% ../../nbs/lib/survey/35_numbers.ipynb #effort-said
 _WHY = {
-    "no-start": "the start is missing", "no-end": "the end is missing",
-    "end-before-start": "the end is before the start", "no-length": "start and end are the same",
+    "no-start": "it has no start that can be used", "no-end": "it has no end that can be used",
+    "no-length": "start and end are the same",
     "too-long": "it lasts longer than a camera can stand",
 }  # fmt: skip
 
@@ -96,8 +98,13 @@ def effort_file(
     photos: Path | None = None,  # a table of photos, for the figure
     for_r: Path | None = None,  # a folder for camtrapR's camera table and operation matrix; None: they are not written
 ) -> list[str]:  # what was done
-    "Count camera-days. Raises UserError where a table cannot be read."
+    "Count camera-days. Raises UserError where a table cannot be read, or would be written over."
+    of_r = [for_r / name for name in ("camera_table.csv", "operation.csv")] if for_r else []
+    not_written_over([out, figure, *of_r], [cameras[0], photos])
     known, said = _known(cameras)
+    if for_r and len(no_effort(known)) == len(known):
+        raise UserError(f"{cameras[0].name} has no deployment with a start and an end that can be used, so there is "
+                        "nothing for camtrapR: write them down, or leave out --for-r.")
     days = effort(known, period)
     write_survey_table(days, out)
     each = period if isinstance(period, str) else "period"
@@ -142,9 +149,10 @@ def _rates_table(
     if mistakes and period:
         raise UserError("Corrected rates by site and period cannot be given, because too few events are in each: leave "
                         "out --period, or write --by survey.")
-    keys = ["site", "period"] if period else ["site"]
-    return corrected_rates(events, days, mistakes, seed=seed) if mistakes else rates(
-        events, days, keys, period, sites=sorted({one.site for one in known}))
+    keys, sites = ["site", "period"] if period else ["site"], sorted({one.site for one in known})
+    if mistakes:
+        return corrected_rates(events, days, mistakes, seed=seed, sites=sites)
+    return rates(events, days, keys, period, sites=sites)
 
 # %% ../../nbs/lib/survey/35_numbers.ipynb #rates-file
 def rates_file(
@@ -156,22 +164,36 @@ def rates_file(
     mistakes: Path | None = None,  # a run folder, or a CSV with the confusion matrix; None: nothing is corrected
     seed: int = 0,
 ) -> list[str]:  # what was done
-    "Write events on 100 camera-days. Raises UserError where a table cannot be read, or no camera worked."
+    """Write events on 100 camera-days. Raises UserError where a table cannot be read, or would be written over, or no
+    camera worked."""
+    not_written_over([out], [events, cameras[0], mistakes])
     known, said = _known(cameras)
     found = read_survey_table(events, EVENTS)
     matrix = read_confusions(mistakes) if mistakes else None
     table = _rates_table(found, known, by, period, matrix, seed)
     write_survey_table(table, out)
-    left = int(without_effort(found, effort(known, "day")).sum())
+    days = effort(known, period or "day")
+    nowhere = without_effort(found, days, period)
+    left = int(nowhere.sum())
+    said += _mistakes_said(found[~nowhere], matrix) if matrix else []
     if left:
         stand = "stands" if left == 1 else "stand"
         said.append(f"{plural(left, 'event')} without effort {stand} in no rate: no camera worked there, or its dates "
                     "are not known.")
-    days = effort_by(effort(known, "day"))
     total = f"{plural(len(found), 'event')} on {float(days['days'].sum()):,.1f} camera-days: {out}"
     return [total, *_rates_said(table, by, period), *said]
 
 # %% ../../nbs/lib/survey/35_numbers.ipynb #rates-said
+def _mistakes_said(events: pd.DataFrame, known: Confusions) -> list[str]:
+    "Say where the matrix comes from, and whether it explains the events that were counted."
+    said = [f"Mistakes of the classifier: {known.source}."]
+    chance = explained(np.array([(events["label"] == label).sum() for label in known.labels]), known)
+    if chance < 0.01:
+        said.append("These mistakes do not explain how often each label was counted, so do not rely on the corrected "
+                    "rates: check events of this survey, and give their mistakes.")
+    return said
+
+
 def _rates_said(table: pd.DataFrame, by: str, period: str | int | None) -> list[str]:
     "Say the rates of all sites together; others are in the table."
     rows: Sequence[Mapping[Any, Any]] = table.to_dict("records") if by == "survey" and not period else []

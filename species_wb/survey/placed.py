@@ -15,7 +15,7 @@ import pandas as pd
 from ..core import listed, plural
 from .deployment_forms import Problem
 from .deployments import Deployment
-from .photo_tables import iso_texts, seconds_of, sites_of
+from .photo_tables import NO_FOLDER, iso_texts, seconds_of, sites_of
 from .stays import TWO, Stay, decided, in_gaps, matching, moments_of, names_of, resolved, stay_of
 from .zones import local_offsets, offset_text
 
@@ -68,7 +68,7 @@ def _chosen(table: pd.DataFrame, stays: Sequence[Stay], times: _Times) -> tuple[
     "Return for each photo its deployment (-1: none) and the word of `left_out` (None: it has a deployment)."
     shown, offset, _ = times
     names = names_of([stay.one for stay in stays])
-    columns = site, camera, said = sites_of(table), _text(table, "camera"), _text(table, "deployment")
+    columns = site, camera, said = sites_of(table).fillna(NO_FOLDER), _text(table, "camera"), _text(table, "deployment")
     which, why = np.full(len(table), -1), np.full(len(table), "no-time", object)
     for rows in _groups(*columns):
         rows = rows[~np.isnan(shown[rows])]

@@ -21,7 +21,7 @@ from ..core import UserError, plural
 from ..fields import text_path
 from .deployment_forms import Problem
 from .deployments import Deployment
-from .photo_tables import seconds_of, sites_of
+from .photo_tables import NO_FOLDER, seconds_of, sites_of
 from .zones import named_zone, offset_text, zone_at
 
 # %% ../../nbs/lib/survey/16_proposed.ipynb #camera-of
@@ -100,11 +100,12 @@ def _number(table: pd.DataFrame, name: str) -> np.ndarray:
 
 def _seen(table: pd.DataFrame) -> pd.DataFrame:
     "Return what is known of each photo: site, camera, name, time and place."
-    taken = table["taken_at"] if "taken_at" in table else table["start"]
+    nothing = pd.Series(None, table.index, object)
+    taken = next((table[name] for name in ("taken_at", "start") if name in table), nothing)
     shown, offset = seconds_of(taken)
     names = table["path" if "path" in table else "photo"].astype(object)
-    camera = table["camera"].astype(object) if "camera" in table else pd.Series(None, table.index, object)
-    return pd.DataFrame({"site": sites_of(table).fillna("photos"), "camera": camera, "name": names, "shown": shown,
+    camera = table["camera"].astype(object) if "camera" in table else nothing
+    return pd.DataFrame({"site": sites_of(table).fillna(NO_FOLDER), "camera": camera, "name": names, "shown": shown,
                          "offset": offset, "lat": _number(table, "lat"), "lon": _number(table, "lon")})
 
 # %% ../../nbs/lib/survey/16_proposed.ipynb #not-used-said

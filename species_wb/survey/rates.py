@@ -82,19 +82,29 @@ def _effort_of(effort: pd.DataFrame, keys: list[str]) -> pd.Series:
     return effort.groupby(keys, sort=True)["days"].sum() if keys else pd.Series({(): float(effort["days"].sum())})
 
 # %% ../../nbs/lib/survey/30_rates.ipynb #without-effort
+def _not_among(events: pd.DataFrame, effort: pd.DataFrame) -> np.ndarray:  # N × bool
+    "Tell which events are of a deployment that the effort does not name; an event may name none."
+    if "deployment" not in events or "deployment" not in effort:
+        return np.zeros(len(events), bool)
+    names = {*effort["deployment"].dropna().unique()}
+    names |= {part for name in names for part in str(name).split(" + ")}  # `effort(…, once=True)` joins names
+    own = events["deployment"]
+    return (own.notna() & (own != "") & ~own.isin(names)).to_numpy(bool)
+
+
 def without_effort(
     events: pd.DataFrame,  # N rows with `site` and `day`
     effort: pd.DataFrame,  # from the module `effort`
     every: str | int | None = None,  # one of PERIODS, or a number of days; None: all periods together
 ) -> np.ndarray:  # N × bool
-    "Tell which events have no camera-day at their site (and in their period), so that they stand in no rate."
+    "Tell which events have no camera-day at their site (and in their period), or are of a deployment without effort."
     keys = ["site", *(["period"] if every else [])]
     days = _effort_of(effort, keys)
     cells = pd.DataFrame({"site": events["site"].to_numpy()})
     if every:
         cells["period"] = periods_of(events, effort, every)
     index = pd.MultiIndex.from_frame(cells) if every else pd.Index(cells["site"])
-    return ~(days.reindex(index).fillna(0).to_numpy() > 0)
+    return ~(days.reindex(index).fillna(0).to_numpy() > 0) | _not_among(events, effort)
 
 # %% ../../nbs/lib/survey/30_rates.ipynb #counts
 def _counts(

@@ -15,8 +15,8 @@ from typing import Any
 import pandas as pd
 
 from ..core import UserError, write_aside
-from ..csv_form import MARK, TIMES, ZONE, csv_names, csv_row
-from .photo_tables import csv_text
+from ..csv_form import MARK, csv_names, csv_row
+from .photo_tables import csv_text, with_offsets
 
 # %% ../../nbs/lib/survey/21_survey_tables.ipynb #cells
 _DERIVED = ("at", "until", "day")  # columns of events that follow from `start` and `end`
@@ -62,16 +62,6 @@ def _read_text(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} cannot be read as a table ({why}): name a CSV or a Parquet file.") from None
 
 # %% ../../nbs/lib/survey/21_survey_tables.ipynb #moments
-def _with_offsets(table: pd.DataFrame) -> pd.DataFrame:
-    "Put the offset in `time_zone` behind the times."
-    offset = table.pop(ZONE).str.removeprefix("UTC") if ZONE in table else ""
-    for name in (name for name in TIMES if name in table):
-        text = table[name].str.replace(" ", "T", n=1)
-        bare = text.str.fullmatch(r"[\dT:.-]{16,26}").fillna(False).astype(bool)
-        table[name] = text.where(~bare, text + offset)
-    return table
-
-
 def _in_seconds(times: pd.Series) -> pd.Series:
     "Return times in seconds since 1970 UTC."
     return pd.to_datetime(times, format="ISO8601", utc=True).astype("datetime64[ms, UTC]").astype("int64") / 1000
@@ -84,12 +74,13 @@ def read_survey_table(
     "Read a table of a survey. Raises UserError where a column is missing, or a number or time is none."
     path = Path(path)
     try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else _with_offsets(_read_text(path))
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else with_offsets(_read_text(path), path)
         if path.suffix != ".parquet" and "start" in table and "at" in columns:
             table["at"], table["until"] = _in_seconds(table["start"]), _in_seconds(table["end"])
             table["day"] = table["start"].str[:10]
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a table of a survey ({error}): name another file.") from None
+        why = str(error).partition("\n")[0]
+        raise UserError(f"{path} cannot be read as a table of a survey ({why}): name another file.") from None
     if missing := [name for name in columns if name not in table]:
         raise UserError(f"{path} lacks the columns {', '.join(missing)}: name a table that `species-wb survey` wrote.")
     for name, kind in columns.items():

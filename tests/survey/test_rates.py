@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import poisson
 
 from species_wb.core import UserError
-from species_wb.metrics.confusions import Confusions
+from species_wb.metrics.confusions import Confusions, read_confusions
 from species_wb.simulate.camera_visits import checked_photos, site_rates, survey_counts
 from species_wb.simulate.cameras import EMPTY, Cameras
 from species_wb.survey.rates import corrected, periods_of, poisson_interval, rates, without_effort
@@ -102,7 +102,7 @@ def test_a_period_without_any_camera_is_missing_when_all_sites_are_together():
     known = Confusions(("fox",), ("fox",), np.array([[90]]), np.array([10]))
     table = pooled_rates(seen(("a", "2024-05-03", "fox")), effort, "month", known, resamples=50).set_index("period")
     assert table["sites"].tolist() == [2, 0]
-    numbers = [name for name in table if name not in ("label", "days", "sites")]
+    numbers = [name for name in table if name not in ("label", "days", "sites", "low_sites", "high_sites")]  # two sites are too few
     assert table.loc["2024-06-01", numbers].isna().all() and table.loc["2024-05-01", numbers].notna().all()
 
 
@@ -136,7 +136,7 @@ def test_a_label_that_was_never_checked_is_refused():
     effort, events = worked(("a", "2024-05-01", 31)), seen(("a", "2024-05-03", "lynx"))
     known = Confusions(("elk", "fox"), ("elk", "fox"), np.array([[90, 10], [5, 95]]), np.zeros(2, int))
     for make in (pooled_rates, corrected_rates):
-        with pytest.raises(UserError, match="1 event cannot be corrected, because no checked photo has the label lynx: .*out.$"):
+        with pytest.raises(UserError, match="1 event cannot be corrected, because the confusion matrix does not know the label lynx: .*out.$"):
             make(events, effort, known=known)
 
 
@@ -166,3 +166,33 @@ def test_counts_by_site_leave_out_what_has_no_camera_day():
     effort = worked(("b", "2024-05-01", 5), ("a", "2024-05-01", 0), ("b", "2024-06-01", 5))
     counts, days = site_counts(seen(("b", "x", "fox"), ("a", "x", "fox"), ("b", "x", "elk")), effort, ["fox"])
     assert counts.tolist() == [[1]] and days.tolist() == [10]
+
+
+def test_a_class_without_test_photos_does_not_make_its_events_mistakes_of_others(tmp_path):
+    "100 events of a deer that no test photo shows are no foxes: the correction is refused."
+    (tmp_path / "metrics.json").write_text('{"test": {"classes": [{"label": "fox"}, {"label": "hare"}, {"label": "deer"}], "confusion": [[97, 1, 2], [3, 97, 0], [0, 0, 0]]}}')
+    events = seen(*[("a", "2024-05-03", "fox")] * 50, *[("a", "2024-05-03", "hare")] * 50, *[("a", "2024-05-03", "deer")] * 100)
+    effort, known = worked(("a", "2024-05-01", 31)), read_confusions(tmp_path)
+    with pytest.raises(UserError, match="100 events cannot be corrected, .* label deer"):
+        pooled_rates(events, effort, known=known)
+    without = pooled_rates(events[events["label"] != "deer"], effort, known=known, resamples=50).set_index("label")
+    assert without.loc["fox", "events_corrected"] == pytest.approx(50, abs=2)
+
+
+def test_events_of_a_deployment_without_an_end_stand_in_no_rate():
+    "Three events in 31 days of A1, six of A2 on the same site, whose end nobody wrote down: the rate is that of the three."
+    events = seen(*[("A", "2025-03-09", "fox")] * 3, *[("A", "2025-04-09", "fox")] * 6).assign(deployment=["A1"] * 3 + ["A2"] * 6)
+    effort, known = worked(("A", "2025-03-01", 31)).assign(deployment="A1"), Confusions(("fox",), ("fox",), np.array([[90]]), np.array([10]))
+    assert rates(events, effort)["events"].tolist() == pooled_rates(events, effort)["events"].tolist() == [3]
+    for table in (corrected_rates(events, effort, known, resamples=20), pooled_rates(events, effort, known=known, resamples=20)):
+        assert table["events"].tolist() == [3] and table["events_corrected"].tolist() == pytest.approx([3 / 0.9])
+
+
+@pytest.mark.parametrize("sites, known", [(2, False), (4, False), (5, True)])
+def test_a_few_sites_cannot_say_how_sites_differ(sites, known):
+    "Before, the interval of 43 events at two of four sites reached 102,313."
+    counts, days = np.array([[0], [40], [0], [3], [1]])[:sites], np.full(sites, 100.0)
+    assert np.isfinite(over_sites(counts, days)).all() == known
+    matrix = Confusions(("fox",), ("fox",), np.array([[90]]), np.array([10]))
+    _, low, high = corrected_over_sites(counts, days, matrix)
+    assert 0 <= low[0] < high[0] and (known or high[0] < 100)

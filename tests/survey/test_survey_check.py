@@ -69,3 +69,10 @@ def test_a_mistake_is_told_in_one_sentence(survey, monkeypatch, words, said):
     with pytest.raises(UserError, match=said) as found:
         checked(*words)
     assert "\n" not in str(found.value)
+
+
+def test_photos_in_no_folder_are_placed_where_the_proposal_puts_them(tmp_path):
+    rows = [{"path": f"{k}.jpg", "status": "ok", "label": "fox", "taken_at": f"2025-05-0{k}T12:00:00"} for k in (1, 2, 3)]
+    write_predictions(predictions_table(rows, tmp_path, ["fox"]), tmp_path / "flat.csv")
+    checked(tmp_path / "flat.csv")
+    assert "3 of 3 photos are in a deployment." in checked(tmp_path / "flat.csv", "--deployments", tmp_path / "flat-deployments.csv", "--zone", "+01:00")
