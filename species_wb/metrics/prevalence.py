@@ -82,8 +82,8 @@ def _lang_reiczigel(
     seen = (positives + z**2 / 2) / many
     se, sp = (checked[0] * sensitivity + 1) / with_it, (checked[1] * specificity + 1) / without
     if se + sp <= 1:
-        n = f"{checked[0]} and {checked[1]}"
-        raise UserError(f"Too few photos were checked ({n}), so no interval can be given: check more of both kinds.")
+        both = f"{checked[0]} and {checked[1]}"
+        raise UserError(f"Too few photos were checked ({both}), so no interval can be given: check more of both kinds.")
     share, of_se, of_sp = (seen + sp - 1) / (se + sp - 1), se * (1 - se) / with_it, sp * (1 - sp) / without
     variance = (seen * (1 - seen) / many + share**2 * of_se + (1 - share) ** 2 * of_sp) / (se + sp - 1) ** 2
     middle = share + 2 * z**2 * (share * of_se - (1 - share) * of_sp)

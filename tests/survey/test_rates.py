@@ -190,7 +190,7 @@ def test_events_of_a_deployment_without_an_end_stand_in_no_rate():
 
 @pytest.mark.parametrize("sites, known", [(2, False), (4, False), (5, True)])
 def test_a_few_sites_cannot_say_how_sites_differ(sites, known):
-    "Before, the interval of 43 events at two of four sites reached 102,313."
+    "Drawn from two sites with 0 and 40 events on 100 days each, the upper end would be 140,965 on 100 camera-days; the rate is 20."
     counts, days = np.array([[0], [40], [0], [3], [1]])[:sites], np.full(sites, 100.0)
     assert np.isfinite(over_sites(counts, days)).all() == known
     matrix = Confusions(("fox",), ("fox",), np.array([[90]]), np.array([10]))
