@@ -77,8 +77,10 @@ def explorer_states(page) -> Iterator[str]:
     page.locator(".swb-labels button:visible").nth(0).click()
     page.locator(".swb-status", has_text="relabelled").wait_for()
     yield "corrected"
-    page.locator("td.swb-own").nth(2).click()
-    page.locator(".swb-card").nth(7).wait_for()
+    named_right = page.locator("td.swb-own")
+    counts = [int("".join(filter(str.isdigit, text)) or 0) for text in named_right.all_inner_texts()]
+    named_right.nth(counts.index(max(counts))).click()
+    page.locator(".swb-card").nth(4).wait_for()
     page.locator(".swb-card").nth(1).click()
     page.locator(".swb-card").nth(4).click(modifiers=["Shift"])
     yield "selected"
