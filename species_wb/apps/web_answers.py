@@ -23,7 +23,7 @@ from ..core import byte_size, plural
 from ..detect.answers import predict_boxes
 from ..detect.people import check_people
 from ..detect.source import Detect
-from ..engine.doubt import doubt, known_or_open
+from ..engine.doubt import known_or_open, whole_reason
 from ..engine.model_file import Model
 from ..engine.predict import predict_one
 from ..fields import HEADINGS, STATUSES
@@ -97,7 +97,7 @@ def _with_doubt(model: Model, row: dict[str, Any]) -> dict[str, Any]:
     "Leave an answer open if the photo looks too strange and no animal was found in it by other means; say why."
     found = any(box["code"] is None for box in row.get("boxes") or ())
     row = row if found else known_or_open(row, novelty_limit(model.info.novelty))
-    row["reason"] = " ".join(filter(None, [row.get("reason"), doubt(row)])) or None
+    row["reason"] = whole_reason(row)
     return {name: value for name, value in row.items() if name != "hint"}
 
 

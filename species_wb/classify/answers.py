@@ -20,7 +20,7 @@ from .box_and_whole import BoxAndWhole, add, names_of_folders, sentences
 from ..contracts import ModelInfo
 from ..core import UserError, plural
 from ..fields import SEEN
-from ..engine.doubt import doubt
+from ..engine.doubt import whole_reason
 from ..engine.predict import answer_rows
 from ..metrics.calibration import softmax
 from ..metrics.promises import SetChoice
@@ -106,7 +106,7 @@ def explained(
     table = table.drop_columns(["hint"]) if "hint" in table.schema.names else table
     if table["label"].null_count == 0:
         return table
-    reasons = [" ".join(filter(None, [row["reason"], doubt(row)])) or None for row in rows_of(some)]
+    reasons = [whole_reason(row) for row in rows_of(some)]
     place = table.schema.get_field_index("reason")
     return table.set_column(place, "reason", pa.array(reasons, pa.string()))
 

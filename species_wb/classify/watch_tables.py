@@ -19,7 +19,7 @@ from .answered_files import Answered
 from .named import Naming, with_name
 from ..common_names import full_name
 from ..core import UserError, decimals, now
-from ..engine.doubt import doubt, known_or_open
+from ..engine.doubt import known_or_open, whole_reason
 from ..fields import path_text, text_path
 from ..photos.items import Row
 from ..photos.reading import shown
@@ -160,7 +160,7 @@ def take(
         row = with_file_time(row, text_path(row["path"]))
     row = with_name(tables.naming, row) if tables.naming else row
     row = known_or_open(row, tables.limit)
-    row = {**row, "reason": " ".join(filter(None, [row.get("reason"), doubt(row)])) or None}
+    row = {**row, "reason": whole_reason(row)}
     tables.rows.append([row])
     tables.counts["rows"] += 1
     tables.counts["problems"] += row["status"] != "ok"

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DARK', 'BLURRED', 'SMALL', 'EMPTY', 'WRONG', 'TORN', 'NOVEL', 'brightness', 'sharpness', 'picture_hint',
-           'joined_hints', 'doubt', 'known_or_open']
+           'joined_hints', 'doubt', 'whole_reason', 'known_or_open']
 
 # %% ../../nbs/lib/engine/24_doubt.ipynb #imports
 from collections.abc import Sequence
@@ -86,6 +86,13 @@ def doubt(
     if novel and not said:
         said.append(f"It looks like nothing in training: {strangeness(row['novelty'])}.")
     return " ".join(said) or _likeliest(row["top"])
+
+# %% ../../nbs/lib/engine/24_doubt.ipynb #whole-reason
+def whole_reason(
+    row: Row,  # of the predictions, with `hint` where it is known
+) -> str | None:
+    "Return the reason that a row has already, and why its answer is left open."
+    return " ".join(filter(None, [row.get("reason"), doubt(row)])) or None
 
 # %% ../../nbs/lib/engine/24_doubt.ipynb #left-open
 def known_or_open(
